@@ -1,0 +1,108 @@
+/* The protocol between a node and the guest agent.
+ *
+ * One byte stream in each direction (a named virtio-serial port in the guest, a
+ * Unix socket of the VMM on the node) carries frames:
+ *
+ *   offset size field
+ *   0      4    magic "SHL1" (0x314c4853, little-endian like every field)
+ *   4      1    type     enum agent_frame_type
+ *   5      1    channel  of DATA and EOF, else 0: enum agent_channel
+ *   6      2    zero
+ *   8      4    stream   0 for link frames, else the id the node chose
+ *   12     4    length   payload bytes, <= AGENT_PAYLOAD_MAX
+ *   16     ..   payload
+ *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER
+ *
+ * The transport loses nothing, but either end may vanish in the middle of a frame
+ * (a killed daemon, a restore). So a node that connects first sends
+ * AGENT_SYNC_BYTES zero bytes: they complete whatever frame was cut, whose trailer
+ * then does not match, so it is dropped and never acted on. It follows with HELLO,
+ * carrying a fresh random token. A receiver that met a bad frame skips bytes until
+ * a valid HELLO (agent) or the HELLO_ACK with its own token (node). A HELLO ends
+ * all streams of the previous link; exec sessions live on.
+ *
+ * Streams: the node opens one with REQUEST (msgpack map with "op"); DATA may flow
+ * both ways; the agent ends it with exactly one RESPONSE. HEAD (msgpack) comes, for
+ * the ops that have one, before the first DATA of the agent. Only DATA payload
+ * counts against credit: each side starts with AGENT_WINDOW_BYTES to send on a
+ * stream and gets more by CREDIT (payload: uint32 bytes). Sending beyond the credit
+ * is a protocol error that ends the link. CANCEL (node) asks the agent to end the
+ * stream early; it still answers with RESPONSE (code -ECANCELED). Frames for
+ * streams that have ended are ignored.
+ *
+ * RESPONSE: {code: int, msg: str, ...}; code 0 is success, negative is a code of
+ * base/err.h. Large results are never in RESPONSE: they are DATA.
+ *
+ * Operations (request fields -> HEAD, DATA, RESPONSE fields); "?" means optional:
+ *
+ *   setup       hostname, ip?, prefix?, gateway?, dns?[], machine_id?, entropy bin,
+ *               time_ms, env{}, sandbox, disk_bytes?
+ *               -> {boot_ms}. Once per boot before anything else (and again after a
+ *               restore): entropy, clock, hostname, network, base environment,
+ *               root file system grown to the disk.
+ *   ping        -> {uptime_ms}
+ *   exec.start  session, cmd, args?[], envs?{}, cwd?, timeout_ms?, user?, pipe_stdin?,
+ *               keep_bytes? (per output stream)
+ *               -> {pid, started_at_ms}. Without args: /bin/sh -c cmd. A missing cwd is
+ *               SHL_EINVALIDARG; a missing program is a session that exits with 127.
+ *   exec.result session, wait_ms? -> after exit or wait_ms, whichever is first:
+ *               HEAD {running, exit_code?, truncated, stdout_bytes, stderr_bytes,
+ *               timed_out, lost_stdout_bytes, lost_stderr_bytes}, then, only when not
+ *               running, the output as DATA on channels OUT and ERR, then RESPONSE.
+ *   exec.list   -> DATA: one msgpack map per session {session, cmd, args[], running,
+ *               exit_code?, started_at_ms, attached}
+ *   exec.kill   session, signal -> {} (to the process group; an ended one is fine)
+ *   file.read   path -> HEAD {size, mode, regular}, DATA, RESPONSE
+ *   file.write  path, then DATA and EOF from the node -> RESPONSE {size}
+ *   file.list   path -> DATA: one map per entry {name, is_dir, size, mode, mtime_ms}, by name
+ *   file.mkdir  path -> {}      file.remove path -> {}
+ *   stats       -> {mem_total_bytes, mem_available_bytes, disk_total_bytes,
+ *               disk_free_bytes, load_milli, processes}
+ *   shutdown    -> {} then the guest syncs and powers off.
+ *
+ * Paths: absolute, or relative to the home of user sandbox. exit_code: 0..255, 128 + N
+ * for death by signal N, -1 for a timeout.
+ */
+#ifndef SHL_AGENT_PROTOCOL_H
+#define SHL_AGENT_PROTOCOL_H
+
+#include <stdint.h>
+
+#define AGENT_PORT_NAME        "org.shoal.agent.0" /* /dev/virtio-ports/ name, <= 31 bytes */
+#define AGENT_PROTOCOL_VERSION 1
+
+#define AGENT_MAGIC               0x314c4853u
+#define AGENT_TRAILER             0xa7c35a1eu
+#define AGENT_HEADER_BYTES        16u
+#define AGENT_TRAILER_BYTES       4u
+#define AGENT_PAYLOAD_MAX         65536u
+#define AGENT_FRAME_MAX           (AGENT_HEADER_BYTES + AGENT_PAYLOAD_MAX + AGENT_TRAILER_BYTES)
+#define AGENT_SYNC_BYTES          AGENT_FRAME_MAX
+#define AGENT_WINDOW_BYTES        (256u * 1024)
+#define AGENT_STREAMS_MAX         256u
+#define AGENT_TOKEN_BYTES         16u
+#define AGENT_SESSIONS_MAX        1024u
+#define AGENT_SESSION_ID_MAX      32u
+#define AGENT_PATH_MAX            4096u
+#define AGENT_KEEP_DEFAULT_BYTES  (16u * 1024 * 1024)
+#define AGENT_EXEC_TIMEOUT_MAX_MS (24u * 3600 * 1000)
+
+enum agent_frame_type {
+    AGENT_FRAME_HELLO = 1,     /* node: {version, token bin} */
+    AGENT_FRAME_HELLO_ACK = 2, /* agent: {version, token bin, boot_id, agent} */
+    AGENT_FRAME_REQUEST = 3,
+    AGENT_FRAME_HEAD = 4,
+    AGENT_FRAME_DATA = 5,
+    AGENT_FRAME_EOF = 6,
+    AGENT_FRAME_CREDIT = 7,
+    AGENT_FRAME_CANCEL = 8,
+    AGENT_FRAME_RESPONSE = 9,
+};
+
+enum agent_channel {
+    AGENT_CHANNEL_RAW = 0, /* files, lists, stdin */
+    AGENT_CHANNEL_OUT = 1,
+    AGENT_CHANNEL_ERR = 2,
+};
+
+#endif /* SHL_AGENT_PROTOCOL_H */
