@@ -1,0 +1,148 @@
+/* The sandboxes of this node: records, life cycle, and what API handlers ask of them.
+ *
+ * One manager per node, on the loop thread. It owns every struct node_sandbox; a
+ * pointer stays valid while its record exists (records of ended sandboxes are kept
+ * NODE_ENDED_KEEP_MS and then dropped), and handlers look one up per request instead
+ * of keeping it across callbacks, or hold a reference (node_sandbox_ref).
+ *
+ * The state is changed by one function, sandbox_set_state in node/sandbox/state.c:
+ *
+ *   creating --> running --> stopping --> stopped
+ *      |            |            |
+ *      +------------+------------+------> error (with a reason)
+ *
+ * Records are durable (node/store) before a create is answered, VMs outlive the
+ * daemon, and node_manager_open adopts those that still run.
+ */
+#ifndef SHL_NODE_SANDBOX_MANAGER_H
+#define SHL_NODE_SANDBOX_MANAGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "node/sandbox/agent_link.h"
+
+struct node_manager;
+
+#define NODE_SANDBOX_ID_SIZE   16 /* "sb-" + 8 hex digits + terminator, with room */
+#define NODE_ORG_ID_SIZE       40
+#define NODE_TEMPLATE_MAX      128
+#define NODE_REASON_MAX        256
+#define NODE_ENDED_KEEP_MS     (24ll * 3600 * 1000)
+#define NODE_KV_MAX            256          /* entries of envs or metadata */
+#define NODE_KV_BYTES_MAX      (128 * 1024) /* keys and values together */
+#define NODE_CPUS_MAX          4
+#define NODE_MEMORY_MIN_MB     512
+#define NODE_MEMORY_MAX_MB     16384
+#define NODE_DISK_MIN_MB       20480
+#define NODE_DISK_MAX_MB       262144
+#define NODE_TIMEOUT_DEFAULT_S 300
+
+enum node_sandbox_state {
+    NODE_SANDBOX_CREATING,
+    NODE_SANDBOX_RUNNING,
+    NODE_SANDBOX_STOPPING,
+    NODE_SANDBOX_STOPPED,
+    NODE_SANDBOX_ERROR,
+};
+
+struct node_kv {
+    char *key;
+    char *value;
+};
+
+struct node_kv_list {
+    struct node_kv *items; /* heap, both strings of each item too */
+    size_t count;
+};
+
+void node_kv_release(struct node_kv_list *list);
+/* Set or replace; copies. 0, SHL_ELIMIT or -ENOMEM. */
+SHL_MUST_CHECK int node_kv_set(struct node_kv_list *list, const char *key, const char *value);
+
+/* What a create asks for; every field checked by the caller (API) and again here. */
+struct node_sandbox_spec {
+    char org[NODE_ORG_ID_SIZE];
+    char template_name[NODE_TEMPLATE_MAX]; /* built-in aliases already resolved */
+    uint32_t cpus;                         /* 1..NODE_CPUS_MAX */
+    uint32_t memory_mb;
+    uint32_t disk_mb;
+    uint32_t timeout_s; /* idle time until it ends; 0 never */
+    struct node_kv_list envs;
+    struct node_kv_list metadata;
+};
+
+struct node_sandbox {
+    char id[NODE_SANDBOX_ID_SIZE];
+    enum node_sandbox_state state;
+    char reason[NODE_REASON_MAX]; /* why stopped or error; "" otherwise */
+    struct node_sandbox_spec spec;
+    int64_t created_at_ms;         /* wall clock */
+    int64_t ended_at_ms;           /* wall clock, 0 while it lives */
+    int64_t end_at_ms;             /* wall clock at which the idle timer fires now, 0 never */
+    struct node_agent_link *agent; /* NULL unless running */
+    struct node_manager *manager;
+    struct shl_list link; /* of the manager, newest first; internal */
+    void *runtime;        /* of node/sandbox alone */
+};
+
+/* "running", "stopped", "error": what the API says for each state. */
+const char *node_sandbox_status(const struct node_sandbox *sandbox);
+
+/* Result of create: @sandbox is running and exec-ready when @code is 0. Called once,
+ * never from inside node_manager_create. */
+typedef void (*node_create_cb)(void *arg, int code, const char *msg, struct node_sandbox *sandbox);
+typedef void (*node_kill_cb)(void *arg, int code, const char *msg);
+
+/* Start a sandbox. @spec is copied. Refused at once: SHL_ENOTFOUND (template),
+ * SHL_EINVALIDARG (sizes), SHL_ENOCAPACITY or SHL_EQUOTA, each with a sentence. */
+SHL_MUST_CHECK int node_manager_create(struct node_manager *manager,
+                                       const struct node_sandbox_spec *spec,
+                                       node_create_cb cb,
+                                       void *arg,
+                                       struct shl_err *err);
+
+/* NULL when there is none of that id in that organisation. */
+struct node_sandbox *node_manager_find(struct node_manager *manager,
+                                       const char *org,
+                                       const char *id);
+
+/* Newest first; return false from @each to stop. */
+void node_manager_each(struct node_manager *manager,
+                       const char *org,
+                       bool (*each)(void *arg, struct node_sandbox *sandbox),
+                       void *arg);
+
+/* End it in whatever state and drop its disk; the callback runs when the VMM, its
+ * TAP, cgroup and files are gone. Idempotent. */
+void node_manager_kill(struct node_manager *manager,
+                       struct node_sandbox *sandbox,
+                       node_kill_cb cb,
+                       void *arg);
+
+/* Restart the idle timer with a new length; 0 disables. Durable when it returns 0. */
+SHL_MUST_CHECK int node_sandbox_set_timeout(struct node_sandbox *sandbox, uint32_t timeout_s);
+
+/* Activity: touch restarts the idle timer; between hold and release it does not run. */
+void node_sandbox_touch(struct node_sandbox *sandbox);
+void node_sandbox_hold(struct node_sandbox *sandbox);
+void node_sandbox_release(struct node_sandbox *sandbox);
+
+/* Keep the struct past callbacks; the record may end meanwhile (look at state). */
+void node_sandbox_ref(struct node_sandbox *sandbox);
+void node_sandbox_unref(struct node_sandbox *sandbox);
+
+/* For /metrics, `shoal status` and GET /api/workers. */
+struct node_manager_counts {
+    uint32_t running;
+    uint32_t creating;
+    uint32_t errors;
+    uint32_t memory_total_mb;     /* of this machine */
+    uint32_t memory_committed_mb; /* sum over living sandboxes */
+    uint32_t cpus_total;
+};
+void node_manager_count(struct node_manager *manager, struct node_manager_counts *ret);
+
+#endif /* SHL_NODE_SANDBOX_MANAGER_H */
