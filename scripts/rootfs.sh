@@ -62,7 +62,7 @@ pack_ext4() {
     rm -f "$image"
     truncate -s "${size}M" "$image"
     mke2fs -q -F -t ext4 -b 4096 -m 0 -L "$label" -J size=16 \
-        -E lazy_itable_init=0,lazy_journal_init=1,nodiscard,root_owner=0:0 "$@" \
+        -E lazy_itable_init=0,lazy_journal_init=1,root_owner=0:0 "$@" \
         -d "$folder" "$image"
     tune2fs -c 0 -i 0 "$image" >/dev/null
     fallocate --dig-holes "$image" || true
