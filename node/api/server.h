@@ -1,0 +1,51 @@
+/* The public HTTP API of a node: opening and closing it (all node/main.c needs).
+ *
+ * A server owns the listener, every connection, and the requests in flight; store and
+ * manager are borrowed and must outlive it (close the server first). Everything runs
+ * on the loop thread and nothing blocks it. What is served where: docs/api.md.
+ */
+#ifndef SHL_NODE_API_SERVER_H
+#define SHL_NODE_API_SERVER_H
+
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+struct node_manager;
+struct node_server;
+struct node_store;
+
+#define NODE_SERVER_MEMORY_DEFAULT_MB 4096
+
+/* All strings are copied; NULL or 0 takes the default. */
+struct node_server_config {
+    const char *listen;         /* "ADDR:PORT", "[ADDR6]:PORT" or ":PORT"; port 0 picks one */
+    const char *domain;         /* base of preview host names, default "localhost" */
+    const char *public_url;     /* origin without path, default: the Host of each request */
+    const char *region;         /* default "local" */
+    const char *worker_id;      /* name of this node, default the host name */
+    uint32_t memory_default_mb; /* of a create that names none */
+    uint32_t connections_max;   /* default NODE_HTTP_CONNECTIONS_MAX */
+    const struct shl_log *log;  /* borrowed, may be NULL */
+};
+
+/* Creates the token signing key at first start, binds and starts serving. Fails with a
+ * sentence: SHL_EINVALIDARG (address), -EADDRINUSE, -EACCES, or an error of the store. */
+SHL_MUST_CHECK int node_server_open(uv_loop_t *loop,
+                                    struct node_store *store,
+                                    struct node_manager *manager,
+                                    const struct node_server_config *config,
+                                    struct node_server **ret_server,
+                                    struct shl_err *err);
+
+/* The port that was bound. */
+uint16_t node_server_port(const struct node_server *server);
+
+/* Stop listening, drop connections, wait for streams of guests to end; @cb once, later,
+ * when every handle is closed and memory is free. */
+void node_server_close(struct node_server *server, void (*cb)(void *arg), void *arg);
+
+#endif /* SHL_NODE_API_SERVER_H */
