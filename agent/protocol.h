@@ -8,7 +8,8 @@
  *   4      1    type     enum agent_frame_type
  *   5      1    channel  of DATA and EOF, else 0: enum agent_channel
  *   6      2    zero
- *   8      4    stream   0 for link frames, else the id the node chose
+ *   8      4    stream   0 for HELLO and HELLO_ACK, else the id the node chose,
+ *                        1..AGENT_STREAM_ID_MAX
  *   12     4    length   payload bytes, <= AGENT_PAYLOAD_MAX
  *   16     ..   payload
  *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER
@@ -16,10 +17,12 @@
  * The transport loses nothing, but either end may vanish in the middle of a frame
  * (a killed daemon, a restore). So a node that connects first sends
  * AGENT_SYNC_BYTES zero bytes: they complete whatever frame was cut, whose trailer
- * then does not match, so it is dropped and never acted on. It follows with HELLO,
- * carrying a fresh random token. A receiver that met a bad frame skips bytes until
- * a valid HELLO (agent) or the HELLO_ACK with its own token (node). A HELLO ends
- * all streams of the previous link; exec sessions live on.
+ * then does not match (it is never zero, since stream ids stay below 2^31), so it is
+ * dropped whole and never acted on. It follows with HELLO, carrying a fresh random
+ * token. A receiver that met a bad frame skips bytes until a valid HELLO (agent) or
+ * the HELLO_ACK with its own token (node; what came before may hold bytes of a guest's
+ * file that look like one, see agent_parser_reject). A HELLO ends all streams of the
+ * previous link; exec sessions live on.
  *
  * Streams: the node opens one with REQUEST (msgpack map with "op"); DATA may flow
  * both ways; the agent ends it with exactly one RESPONSE. HEAD (msgpack) comes, for
@@ -79,7 +82,9 @@
 #define AGENT_FRAME_MAX           (AGENT_HEADER_BYTES + AGENT_PAYLOAD_MAX + AGENT_TRAILER_BYTES)
 #define AGENT_SYNC_BYTES          AGENT_FRAME_MAX
 #define AGENT_WINDOW_BYTES        (256u * 1024)
+#define AGENT_HELLO_MAX           1024u /* payload of HELLO and HELLO_ACK */
 #define AGENT_STREAMS_MAX         256u
+#define AGENT_STREAM_ID_MAX       0x7fffffffu
 #define AGENT_TOKEN_BYTES         16u
 #define AGENT_SESSIONS_MAX        1024u
 #define AGENT_SESSION_ID_MAX      32u
