@@ -10,6 +10,8 @@
 #ifndef SHL_BASE_LOG_H
 #define SHL_BASE_LOG_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/attr.h"
