@@ -54,7 +54,7 @@ run_step() {
     local title=$1 log pid status=0 begin
     shift
     mkdir -p "$SHOAL_STATE/log"
-    log=$SHOAL_STATE/log/$(tr -cs 'A-Za-z0-9.' '-' <<<"$title" | cut -c 1-60).log
+    log=$SHOAL_STATE/log/$(printf '%s' "$title" | tr -cs 'A-Za-z0-9.' '-' | cut -c 1-60).log
     begin=$(now_ms)
     on_terminal || say "$title ..."
     (
@@ -84,6 +84,15 @@ as_root() {
     else
         die "'$1' needs root and sudo is not installed: run this script as root"
     fi
+}
+
+# become_root ARG...: runs this script again through sudo, when it is not root already.
+become_root() {
+    local keep=() name
+    ((EUID)) || return 0
+    command -v sudo >/dev/null || die "this needs root and sudo is not installed: run it as root"
+    for name in ${!SHOAL_*} ${!npm_config_*} HOME TERM PATH; do keep+=("$name=${!name}"); done
+    exec sudo -- env "${keep[@]}" "$0" "$@"
 }
 
 # need TOOL...: every tool must be there.
@@ -129,13 +138,14 @@ with_lock() {
     local file=$1
     shift
     mkdir -p "$(dirname "$file")"
+    [[ -e $file ]] || : >>"$file"
     (
         if ! flock -n 9; then
             say "waiting for another run of this script (lock $file)"
             flock 9
         fi
         "$@" 9>&-
-    ) 9>"$file"
+    ) 9<"$file" # for reading: root may have made it
 }
 
 # new_dir PARENT NAME: an empty work folder beside its later place, so that it can be

@@ -25,13 +25,17 @@ bootstrap() {
         packages+=("$1")
         shift
     done
-    clean_env mmdebstrap --variant=apt --format=directory --architectures=amd64 \
+    # bin, sbin and lib are links from the start; else a package with perl behind it would do it
+    case $suite in bookworm | trixie | forky | sid | noble) packages+=(usr-is-merged) ;; esac
+    clean_env mmdebstrap --variant=apt --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --format=directory --architectures=amd64 \
         --include="$(IFS=, && printf '%s' "${packages[*]}")" \
         --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
         --aptopt='Acquire::Languages "none"' \
         "${options[@]}" "$suite" "$folder" "$sources"
-    # The image keeps what its own users may want from apt, not our build settings.
-    rm -f "$folder/etc/apt/apt.conf.d/99mmdebstrap"
+    # Users of the image get apt's own defaults, apart from translations that nobody reads.
+    rm -f "$folder"/etc/apt/apt.conf.d/*mmdebstrap
+    printf 'Acquire::Languages "none";\n' >"$folder/etc/apt/apt.conf.d/20no-translations"
+    rm -f "$folder"/var/cache/apt/archives/*.deb
 }
 
 # in_tree ROOT COMMAND...
