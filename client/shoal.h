@@ -1,0 +1,351 @@
+/* libshoal: create and use Shoal sandboxes over the public HTTP API.
+ *
+ * What: a client holds a list of endpoints (nodes), a key and one connection. A call
+ * goes to the endpoint that answered last; when that one cannot be reached before the
+ * request was sent, or when the call may be repeated without harm, the next one is
+ * tried.
+ *
+ * Ownership: every opaque struct is made by a _new or a call that returns it in a
+ * ret_ parameter, belongs to the caller and ends with its _free (NULL is fine).
+ * Strings handed in are copied. Strings handed out live as long as the object they
+ * came from. Lists own their entries.
+ *
+ * Threads: a client and everything else here is used by one thread at a time;
+ * different clients are independent. Calls block; shoal_settings_set_watch is how a
+ * program stays responsive.
+ *
+ * Units are in the names: _s seconds, _ms milliseconds, _mb mebibytes, _bytes.
+ *
+ * Errors: calls return 0 (or more) on success and a negative code otherwise, either
+ * -errno or one of enum shoal_code. Where a struct shoal_error is the last parameter
+ * it gets a sentence, the HTTP status and the request id; it may be NULL. On failure
+ * ret_ parameters are not written.
+ */
+#ifndef SHL_CLIENT_SHOAL_H
+#define SHL_CLIENT_SHOAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef SHL_API
+#define SHL_API __attribute__((visibility("default")))
+#endif
+
+/* Same numbers as base/err.h of the Shoal tree; they do not change. */
+enum shoal_code {
+    SHOAL_EPROTO = -10001,       /* the server sent something that is not valid */
+    SHOAL_ELIMIT = -10002,       /* a size or count is over its limit (413) */
+    SHOAL_ENOTFOUND = -10003,    /* no such sandbox, template, file, session (404) */
+    SHOAL_ECONFLICT = -10004,    /* 409 */
+    SHOAL_EGONE = -10006,        /* the sandbox has ended (410) */
+    SHOAL_EAUTH = -10009,        /* key missing or not valid (401) */
+    SHOAL_EFORBIDDEN = -10010,   /* 403 */
+    SHOAL_EUNAVAILABLE = -10011, /* no capacity or node lost, try again (502, 503, 504) */
+    SHOAL_EQUOTA = -10014,       /* too many sandboxes at once, or plan limit (402, 429) */
+    SHOAL_EINVALIDARG = -10016,  /* an argument is not valid (400) */
+    SHOAL_EMETHOD = -10017,      /* the server does not know this call (405) */
+};
+
+/* Caller-owned: struct shoal_error err = SHOAL_ERROR_INIT; */
+struct shoal_error {
+    size_t size;         /* sizeof(struct shoal_error), so that it can grow */
+    int code;            /* negative, 0 when nothing failed */
+    int http_status;     /* 0 when no answer arrived */
+    char request_id[72]; /* of the server's answer, "" without one */
+    char message[768];   /* one sentence, control characters replaced */
+};
+#define SHOAL_ERROR_INIT                       \
+    {                                          \
+        sizeof(struct shoal_error), 0, 0, {0}, \
+        {                                      \
+            0                                  \
+        }                                      \
+    }
+
+/* "ENOTFOUND", "ECONNREFUSED"; static storage. */
+SHL_API const char *shoal_error_name(int code);
+
+SHL_API const char *shoal_version(void);
+
+/* ---- settings ------------------------------------------------------------------- */
+
+struct shoal_settings;
+
+/* Called about once a second while a call waits and between polls; a value other than
+ * 0 ends the call with -ECANCELED. */
+typedef int (*shoal_watch_cb)(void *arg);
+
+/* NULL without memory. Holds defaults only: no environment and no file is read. */
+SHL_API struct shoal_settings *shoal_settings_new(void);
+SHL_API void shoal_settings_free(struct shoal_settings *settings);
+
+/* Fill what is not set yet from SHOAL_URL or OPENCOMPUTER_API_URL, SHOAL_API_KEY or
+ * OPENCOMPUTER_API_KEY, SHOAL_CA_FILE, then from the configuration file (SHOAL_CONFIG,
+ * else $XDG_CONFIG_HOME/shoal/config.json, else ~/.config/shoal/config.json, an object
+ * with "url", "key", "ca_file"). A file that holds a needed key and that others may
+ * read is refused with -EPERM. */
+SHL_API int shoal_settings_load(struct shoal_settings *settings, struct shoal_error *err);
+
+/* Comma separated endpoints, each http:// or https://, with or without /api. */
+SHL_API int shoal_settings_set_url(struct shoal_settings *settings,
+                                   const char *url,
+                                   struct shoal_error *err);
+SHL_API int shoal_settings_set_key(struct shoal_settings *settings,
+                                   const char *key,
+                                   struct shoal_error *err);
+/* File of trusted certificates (PEM) instead of the system's. */
+SHL_API int shoal_settings_set_ca_file(struct shoal_settings *settings,
+                                       const char *path,
+                                       struct shoal_error *err);
+/* Per endpoint; 1..600000, default 5000. */
+SHL_API int shoal_settings_set_connect_timeout_ms(struct shoal_settings *settings, int timeout_ms);
+/* Longest silence of a server during a call; 0 waits for ever, default 300. */
+SHL_API int shoal_settings_set_idle_timeout_s(struct shoal_settings *settings, int timeout_s);
+SHL_API void shoal_settings_set_watch(struct shoal_settings *settings,
+                                      shoal_watch_cb watch,
+                                      void *arg);
+
+/* ---- client --------------------------------------------------------------------- */
+
+struct shoal_client;
+
+/* Copies @settings; http://127.0.0.1:8080 when they name no endpoint. No connection is
+ * made yet. */
+SHL_API int shoal_client_new(const struct shoal_settings *settings,
+                             struct shoal_client **ret_client,
+                             struct shoal_error *err);
+SHL_API void shoal_client_free(struct shoal_client *client);
+
+SHL_API size_t shoal_client_endpoint_count(const struct shoal_client *client);
+/* Base address with /api; NULL beyond the last. */
+SHL_API const char *shoal_client_endpoint(const struct shoal_client *client, size_t index);
+/* The endpoint that answered last (the first one before any call). */
+SHL_API const char *shoal_client_endpoint_in_use(const struct shoal_client *client);
+
+/* ---- sandboxes ------------------------------------------------------------------ */
+
+struct shoal_create;       /* what a new sandbox should be */
+struct shoal_sandbox;      /* what the server said about one sandbox */
+struct shoal_sandbox_list; /* newest first */
+
+/* Everything not set is left to the server. NULL without memory. */
+SHL_API struct shoal_create *shoal_create_new(void);
+SHL_API void shoal_create_free(struct shoal_create *create);
+/* 0, -ENOMEM, or SHOAL_EINVALIDARG for text that is not UTF-8 or an empty key. */
+SHL_API int shoal_create_set_template(struct shoal_create *create, const char *name);
+SHL_API int shoal_create_set_cpus(struct shoal_create *create, int cpus);
+SHL_API int shoal_create_set_memory_mb(struct shoal_create *create, int memory_mb);
+SHL_API int shoal_create_set_disk_mb(struct shoal_create *create, int disk_mb);
+/* Idle time until the sandbox ends; 0 never. */
+SHL_API int shoal_create_set_timeout_s(struct shoal_create *create, int timeout_s);
+SHL_API int shoal_create_add_env(struct shoal_create *create, const char *key, const char *value);
+SHL_API int shoal_create_add_metadata(struct shoal_create *create,
+                                      const char *key,
+                                      const char *value);
+
+/* @create may be NULL: all defaults. The sandbox is ready for commands on return. */
+SHL_API int shoal_sandbox_create(struct shoal_client *client,
+                                 const struct shoal_create *create,
+                                 struct shoal_sandbox **ret_sandbox,
+                                 struct shoal_error *err);
+SHL_API int shoal_sandbox_get(struct shoal_client *client,
+                              const char *id,
+                              struct shoal_sandbox **ret_sandbox,
+                              struct shoal_error *err);
+SHL_API int shoal_sandbox_list(struct shoal_client *client,
+                               struct shoal_sandbox_list **ret_list,
+                               struct shoal_error *err);
+/* Also 0 when it has ended already. */
+SHL_API int shoal_sandbox_kill(struct shoal_client *client,
+                               const char *id,
+                               struct shoal_error *err);
+SHL_API int shoal_sandbox_set_timeout_s(struct shoal_client *client,
+                                        const char *id,
+                                        int timeout_s,
+                                        struct shoal_error *err);
+
+SHL_API void shoal_sandbox_free(struct shoal_sandbox *sandbox);
+SHL_API const char *shoal_sandbox_id(const struct shoal_sandbox *sandbox);
+SHL_API const char *shoal_sandbox_status(const struct shoal_sandbox *sandbox);
+/* NULL or -1 when the server did not say. Times are RFC 3339 text. */
+SHL_API const char *shoal_sandbox_template(const struct shoal_sandbox *sandbox);
+SHL_API const char *shoal_sandbox_reason(const struct shoal_sandbox *sandbox);
+SHL_API const char *shoal_sandbox_started_at(const struct shoal_sandbox *sandbox);
+SHL_API const char *shoal_sandbox_end_at(const struct shoal_sandbox *sandbox);
+SHL_API const char *shoal_sandbox_worker(const struct shoal_sandbox *sandbox);
+SHL_API int64_t shoal_sandbox_cpus(const struct shoal_sandbox *sandbox);
+SHL_API int64_t shoal_sandbox_memory_mb(const struct shoal_sandbox *sandbox);
+SHL_API int64_t shoal_sandbox_disk_mb(const struct shoal_sandbox *sandbox);
+/* NULL when there is no such entry. */
+SHL_API const char *shoal_sandbox_metadata(const struct shoal_sandbox *sandbox, const char *key);
+/* The server's object, indented; NULL without memory. */
+SHL_API const char *shoal_sandbox_json(struct shoal_sandbox *sandbox);
+
+SHL_API void shoal_sandbox_list_free(struct shoal_sandbox_list *list);
+SHL_API size_t shoal_sandbox_list_count(const struct shoal_sandbox_list *list);
+/* Owned by the list. NULL beyond the last. */
+SHL_API struct shoal_sandbox *shoal_sandbox_list_at(const struct shoal_sandbox_list *list,
+                                                    size_t index);
+SHL_API const char *shoal_sandbox_list_json(struct shoal_sandbox_list *list);
+
+/* ---- commands ------------------------------------------------------------------- */
+
+struct shoal_command;      /* what to run */
+struct shoal_exec_result;  /* how it ended */
+struct shoal_exec_session; /* one running or ended command */
+struct shoal_exec_list;
+
+/* Without arguments @cmd is a line for /bin/sh; with arguments it is a program that is
+ * started directly. NULL without memory or for text that is not UTF-8. */
+SHL_API struct shoal_command *shoal_command_new(const char *cmd);
+SHL_API void shoal_command_free(struct shoal_command *command);
+SHL_API int shoal_command_add_arg(struct shoal_command *command, const char *arg);
+SHL_API int shoal_command_add_env(struct shoal_command *command,
+                                  const char *key,
+                                  const char *value);
+SHL_API int shoal_command_set_cwd(struct shoal_command *command, const char *cwd);
+/* The command is killed after this long; 0 takes the server's default (60). */
+SHL_API int shoal_command_set_timeout_s(struct shoal_command *command, int timeout_s);
+
+/* Called between polls while the command runs; @exec_id can be given to
+ * shoal_exec_kill. A value other than 0 stops waiting (-ECANCELED); the command goes on. */
+typedef int (*shoal_exec_wait_cb)(void *arg, const char *exec_id);
+
+/* Run and wait, by short requests that survive a lost connection or a restarted node
+ * (30 s). Falls back to one long request when the server has no asynchronous call.
+ * @on_wait may be NULL. A command that fails is success here: see the exit code. */
+SHL_API int shoal_exec_run(struct shoal_client *client,
+                           const char *id,
+                           const struct shoal_command *command,
+                           shoal_exec_wait_cb on_wait,
+                           void *arg,
+                           struct shoal_exec_result **ret_result,
+                           struct shoal_error *err);
+/* Commands of a sandbox, running and ended. */
+SHL_API int shoal_exec_list(struct shoal_client *client,
+                            const char *id,
+                            struct shoal_exec_list **ret_list,
+                            struct shoal_error *err);
+/* @signal to the command's process group. 0 also when it has ended. */
+SHL_API int shoal_exec_kill(struct shoal_client *client,
+                            const char *id,
+                            const char *exec_id,
+                            int signal,
+                            struct shoal_error *err);
+
+SHL_API void shoal_exec_result_free(struct shoal_exec_result *result);
+/* 0..255, 128 + N for death by signal N, -1 when the timeout ended it. */
+SHL_API int shoal_exec_result_exit_code(const struct shoal_exec_result *result);
+/* May contain zero bytes; also terminated by one. */
+SHL_API const char *shoal_exec_result_stdout(const struct shoal_exec_result *result,
+                                             size_t *ret_len_bytes);
+SHL_API const char *shoal_exec_result_stderr(const struct shoal_exec_result *result,
+                                             size_t *ret_len_bytes);
+/* The server dropped part of the output because it was too long. */
+SHL_API bool shoal_exec_result_truncated(const struct shoal_exec_result *result);
+SHL_API const char *shoal_exec_result_json(struct shoal_exec_result *result);
+
+SHL_API void shoal_exec_list_free(struct shoal_exec_list *list);
+SHL_API size_t shoal_exec_list_count(const struct shoal_exec_list *list);
+SHL_API const struct shoal_exec_session *shoal_exec_list_at(const struct shoal_exec_list *list,
+                                                            size_t index);
+SHL_API const char *shoal_exec_list_json(struct shoal_exec_list *list);
+SHL_API const char *shoal_exec_session_id(const struct shoal_exec_session *session);
+SHL_API const char *shoal_exec_session_command(const struct shoal_exec_session *session);
+SHL_API bool shoal_exec_session_running(const struct shoal_exec_session *session);
+/* -1 while it runs. */
+SHL_API int shoal_exec_session_exit_code(const struct shoal_exec_session *session);
+SHL_API const char *shoal_exec_session_started_at(const struct shoal_exec_session *session);
+
+/* ---- files ---------------------------------------------------------------------- */
+
+struct shoal_file_list;  /* sorted by name */
+struct shoal_file_entry; /* one name in it */
+
+/* Gives up to @size bytes; returns how many, 0 at the end, or a negative code, which
+ * ends the call with that code. */
+typedef int64_t (*shoal_source_cb)(void *arg, void *dst, size_t size);
+/* Takes all @len bytes; 0, or a negative code, which ends the call with that code. */
+typedef int (*shoal_sink_cb)(void *arg, const void *data, size_t len);
+
+/* Stream a file out of the sandbox. Memory does not grow with the file. A connection
+ * that ends early is an error, never a short file. */
+SHL_API int shoal_file_read(struct shoal_client *client,
+                            const char *id,
+                            const char *path,
+                            shoal_sink_cb sink,
+                            void *arg,
+                            struct shoal_error *err);
+/* Stream a file into the sandbox. @size_bytes is what the source will give, or -1 when
+ * that is not known. Parents are made, an existing file is replaced. */
+SHL_API int shoal_file_write(struct shoal_client *client,
+                             const char *id,
+                             const char *path,
+                             int64_t size_bytes,
+                             shoal_source_cb source,
+                             void *arg,
+                             struct shoal_error *err);
+SHL_API int shoal_file_list(struct shoal_client *client,
+                            const char *id,
+                            const char *path,
+                            struct shoal_file_list **ret_list,
+                            struct shoal_error *err);
+/* With parents; fine when it is there. */
+SHL_API int shoal_file_mkdir(struct shoal_client *client,
+                             const char *id,
+                             const char *path,
+                             struct shoal_error *err);
+/* Also folders with content; fine when nothing is there. */
+SHL_API int shoal_file_remove(struct shoal_client *client,
+                              const char *id,
+                              const char *path,
+                              struct shoal_error *err);
+
+SHL_API void shoal_file_list_free(struct shoal_file_list *list);
+SHL_API size_t shoal_file_list_count(const struct shoal_file_list *list);
+SHL_API const struct shoal_file_entry *shoal_file_list_at(const struct shoal_file_list *list,
+                                                          size_t index);
+SHL_API const char *shoal_file_list_json(struct shoal_file_list *list);
+SHL_API const char *shoal_file_entry_name(const struct shoal_file_entry *entry);
+SHL_API const char *shoal_file_entry_path(const struct shoal_file_entry *entry);
+SHL_API bool shoal_file_entry_is_dir(const struct shoal_file_entry *entry);
+SHL_API int64_t shoal_file_entry_size_bytes(const struct shoal_file_entry *entry);
+
+/* ---- the server ----------------------------------------------------------------- */
+
+struct shoal_worker_list; /* the nodes that run sandboxes */
+struct shoal_worker;
+
+/* Is endpoint @index alive, and ready for work? Never fails over. 0 when alive;
+ * @ret_ready false then means it said it is not ready (its text is in @err). */
+SHL_API int shoal_endpoint_health(struct shoal_client *client,
+                                  size_t index,
+                                  bool *ret_ready,
+                                  struct shoal_error *err);
+SHL_API int shoal_worker_list(struct shoal_client *client,
+                              struct shoal_worker_list **ret_list,
+                              struct shoal_error *err);
+SHL_API void shoal_worker_list_free(struct shoal_worker_list *list);
+SHL_API size_t shoal_worker_list_count(const struct shoal_worker_list *list);
+SHL_API const struct shoal_worker *shoal_worker_list_at(const struct shoal_worker_list *list,
+                                                        size_t index);
+SHL_API const char *shoal_worker_list_json(struct shoal_worker_list *list);
+SHL_API const char *shoal_worker_id(const struct shoal_worker *worker);
+SHL_API const char *shoal_worker_version(const struct shoal_worker *worker);
+/* -1 when the server did not say. */
+SHL_API int64_t shoal_worker_capacity(const struct shoal_worker *worker);
+SHL_API int64_t shoal_worker_current(const struct shoal_worker *worker);
+SHL_API int64_t shoal_worker_memory_total_mb(const struct shoal_worker *worker);
+SHL_API int64_t shoal_worker_memory_committed_mb(const struct shoal_worker *worker);
+SHL_API bool shoal_worker_draining(const struct shoal_worker *worker);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SHL_CLIENT_SHOAL_H */
