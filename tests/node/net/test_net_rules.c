@@ -1,0 +1,111 @@
+/* node/net/rules: the text that goes to nftables. What it does to packets is shown by
+ * test_net_isolation. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "node/net/rules.h"
+
+static void setup_pool(struct node_pool *pool)
+{
+    assert_int_equal(node_pool_init(pool, "10.201.0.0/16", NULL), 0);
+}
+
+static const char *text_of(struct shl_buf *buf)
+{
+    assert_int_equal(shl_buf_append(buf, "", 1), 0);
+    return (const char *)shl_buf_data(buf);
+}
+
+static void test_rules_replace_the_table_at_once(void **state)
+{
+    const struct node_net_guest guests[] = {{"shl00000001", 0}, {"shl00000002", 5}};
+    struct node_pool pool;
+    struct shl_buf buf;
+    const char *text;
+
+    (void)state;
+    setup_pool(&pool);
+    shl_buf_init(&buf, 1 << 20);
+    assert_int_equal(node_rules_all(&buf, &pool, 0x0a000203, guests, 2), 0);
+    text = text_of(&buf);
+    assert_int_equal(strncmp(text,
+                             "add table inet shoal_10_201_0_0_16\n"
+                             "delete table inet shoal_10_201_0_0_16\n"
+                             "table inet shoal_10_201_0_0_16 {\n",
+                             strlen("add table inet shoal_10_201_0_0_16\n")),
+                     0);
+    assert_non_null(strstr(text, "dnat ip to 10.0.2.3"));
+    assert_non_null(strstr(text, "ip saddr 10.201.0.0/16 oifname != @taps masquerade"));
+    assert_non_null(strstr(text, "guests { \"shl00000002\" . 10.201.0.22 }"));
+    assert_non_null(strstr(text, "gateways { \"shl00000002\" . 10.201.0.21 }"));
+    assert_non_null(strstr(text, "169.254.0.0/16"));
+    shl_buf_release(&buf);
+    node_pool_release(&pool);
+}
+
+static void test_rules_without_name_server(void **state)
+{
+    struct node_pool pool;
+    struct shl_buf buf;
+
+    (void)state;
+    setup_pool(&pool);
+    shl_buf_init(&buf, 1 << 20);
+    assert_int_equal(node_rules_all(&buf, &pool, 0, NULL, 0), 0);
+    assert_null(strstr(text_of(&buf), "dnat ip to"));
+    shl_buf_release(&buf);
+    node_pool_release(&pool);
+}
+
+static void test_rules_delete_never_misses(void **state)
+{
+    const struct node_net_guest guest = {"shlabcdef01", 1};
+    struct node_pool pool;
+    struct shl_buf buf;
+    const char *text;
+
+    (void)state;
+    setup_pool(&pool);
+    shl_buf_init(&buf, 4096);
+    assert_int_equal(node_rules_del(&buf, &pool, &guest), 0);
+    text = text_of(&buf);
+    assert_string_equal(
+        text, "add element inet shoal_10_201_0_0_16 guests { \"shlabcdef01\" . 10.201.0.6 }\n"
+              "add element inet shoal_10_201_0_0_16 gateways { \"shlabcdef01\" . 10.201.0.5 }\n"
+              "add element inet shoal_10_201_0_0_16 taps { \"shlabcdef01\" }\n"
+              "delete element inet shoal_10_201_0_0_16 guests { \"shlabcdef01\" . 10.201.0.6 }\n"
+              "delete element inet shoal_10_201_0_0_16 gateways { \"shlabcdef01\" . 10.201.0.5 }\n"
+              "delete element inet shoal_10_201_0_0_16 taps { \"shlabcdef01\" }\n");
+    shl_buf_release(&buf);
+    node_pool_release(&pool);
+}
+
+static void test_rules_respect_the_limit(void **state)
+{
+    struct node_pool pool;
+    struct shl_buf buf;
+
+    (void)state;
+    setup_pool(&pool);
+    shl_buf_init(&buf, 512);
+    assert_int_equal(node_rules_all(&buf, &pool, 0, NULL, 0), SHL_ELIMIT);
+    shl_buf_release(&buf);
+    node_pool_release(&pool);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rules_replace_the_table_at_once),
+        cmocka_unit_test(test_rules_without_name_server),
+        cmocka_unit_test(test_rules_delete_never_misses),
+        cmocka_unit_test(test_rules_respect_the_limit),
+    };
+
+    return cmocka_run_group_tests_name("node/net_rules", tests, NULL, NULL);
+}
