@@ -7,7 +7,8 @@ set -euo pipefail
 SHOAL_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 SHOAL_CACHE=${SHOAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/shoal}
 SHOAL_STATE=${SHOAL_STATE:-$SHOAL_ROOT/.shoal}
-SHOAL_PORT=${SHOAL_PORT:-8080}
+# a lab keeps the port it was started with
+SHOAL_PORT=${SHOAL_PORT:-$(cat "$SHOAL_STATE/lab/api-port" 2>/dev/null || echo 8080)}
 
 # ---- messages ---------------------------------------------------------------------------
 

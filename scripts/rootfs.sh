@@ -69,7 +69,6 @@ pack_ext4() {
         -E lazy_itable_init=0,lazy_journal_init=1,root_owner=0:0 "$@" \
         -d "$folder" "$image"
     tune2fs -c 0 -i 0 "$image" >/dev/null
-    fallocate --dig-holes "$image" || true
 }
 
 # module_path KERNEL NAME: path of a module below modules/VERSION, nothing when built in.
