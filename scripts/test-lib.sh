@@ -1,0 +1,51 @@
+# Helpers of the stages in scripts/test.d: source it instead of lib.sh.
+# shellcheck shell=bash
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+. "$SHOAL_ROOT/scripts/engine.sh"
+
+SHOAL_TEST_REPORT=${SHOAL_TEST_REPORT:-/dev/null}
+
+# report ok|fail|skip NAME [REASON]
+report() {
+    printf '%s\t%s\t%s\n' "$1" "$2" "${3-}" >>"$SHOAL_TEST_REPORT"
+    say "$1 $2${3:+ ($3)}"
+}
+
+# run_ctest PRESET LABEL: the ctest tests of that label, each case of a cmocka program counted.
+run_ctest() {
+    local folder=$SHOAL_ROOT/build/$1 junit=$SHOAL_STATE/log/ctest-$2.xml status=0
+    rm -f "$junit"
+    ctest --test-dir "$folder" -L "$2" -j "${SHOAL_JOBS:-$(nproc)}" --output-on-failure \
+        --no-tests=error --test-output-size-passed 10000000 --test-output-size-failed 10000000 \
+        --output-junit "$junit" || status=$?
+    [[ -s $junit ]] || return 1
+    python3 "$SHOAL_ROOT/scripts/test-report" junit "$junit" >>"$SHOAL_TEST_REPORT"
+    if ((status)) && ! grep -q '^fail' "$SHOAL_TEST_REPORT"; then return "$status"; fi
+}
+
+# start_node: the node of the tests, built and brought up.
+start_node() {
+    "$SHOAL_ROOT/scripts/up" --quiet --template minimal --template base
+    choose_engine
+    node_paths
+}
+
+# run_on_node NAME PROGRAM [ARG]...: a test program there; 0 ok, 77 skipped (the last line of
+# output tells why), anything else failed.
+run_on_node() {
+    local name=$1 status=0 log
+    shift
+    log=$SHOAL_STATE/log/on-node.log
+    on_node env SHOAL_TEST_LONG="${SHOAL_TEST_LONG:-}" SHOAL_BIN="$NODE_BIN" SHOAL_DATA="$NODE_DATA" \
+        SHOAL_KERNEL="$NODE_DATA/kernel/vmlinux" SHOAL_INITRD="$NODE_DATA/kernel/initrd" \
+        SHOAL_TEMPLATES="$NODE_DATA/templates" "$@" >"$log" 2>&1 || status=$?
+    case $status in
+    0) report ok "$name" ;;
+    77) report skip "$name" "$(tail -n 1 "$log")" ;;
+    *)
+        tail -n 60 "$log" >&2
+        report fail "$name" "exit code $status: $(tail -n 1 "$log")"
+        ;;
+    esac
+}
