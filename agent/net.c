@@ -1,0 +1,102 @@
+#include "agent/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+#define DEVICE "eth0"
+
+static int open_socket(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int set_up(int fd, const char *device)
+{
+    struct ifreq req = {0};
+
+    (void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", device);
+    if (ioctl(fd, SIOCGIFFLAGS, &req) < 0) {
+        return -errno;
+    }
+    req.ifr_flags |= IFF_UP | IFF_RUNNING;
+    return ioctl(fd, SIOCSIFFLAGS, &req) < 0 ? -errno : 0;
+}
+
+int agent_net_loopback_up(void)
+{
+    SHL_CLEANUP_FD int fd = open_socket();
+
+    return fd < 0 ? fd : set_up(fd, "lo");
+}
+
+static void fill_address(struct sockaddr *dst, struct in_addr address)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = address};
+
+    memcpy(dst, &in, sizeof(in));
+}
+
+static int set_address(int fd, unsigned long request, struct in_addr address)
+{
+    struct ifreq req = {.ifr_name = DEVICE};
+
+    fill_address(&req.ifr_addr, address);
+    return ioctl(fd, request, &req) < 0 ? -errno : 0;
+}
+
+static int set_default_route(int fd, struct in_addr gateway)
+{
+    struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY, .rt_dev = (char *)DEVICE};
+    struct in_addr any = {0};
+
+    fill_address(&route.rt_dst, any);
+    fill_address(&route.rt_genmask, any);
+    fill_address(&route.rt_gateway, gateway);
+    if (ioctl(fd, SIOCADDRT, &route) < 0 && errno != EEXIST) {
+        return -errno;
+    }
+    return 0;
+}
+
+int agent_net_apply(const struct agent_net *net, struct shl_err *err)
+{
+    SHL_CLEANUP_FD int fd = -1;
+    struct in_addr ip, gateway = {0}, mask;
+    int rc;
+
+    if (!*net->ip) {
+        return 0;
+    }
+    if (inet_pton(AF_INET, net->ip, &ip) != 1 ||
+        (*net->gateway && inet_pton(AF_INET, net->gateway, &gateway) != 1) || net->prefix < 1 ||
+        net->prefix > 32) {
+        return shl_err_set(err, SHL_EINVALIDARG, "%s/%u via '%s' is not an IPv4 network", net->ip,
+                           net->prefix, net->gateway);
+    }
+    mask.s_addr = htonl((uint32_t)(0xffffffffull << (32 - net->prefix)));
+    fd = open_socket();
+    rc = fd < 0 ? fd : set_address(fd, SIOCSIFADDR, ip); /* drops the old routes too */
+    if (rc == 0) {
+        rc = set_address(fd, SIOCSIFNETMASK, mask);
+    }
+    if (rc == 0) {
+        rc = set_up(fd, DEVICE);
+    }
+    if (rc == 0 && *net->gateway) {
+        rc = set_default_route(fd, gateway);
+    }
+    return rc < 0 ? shl_err_sys(err, -rc, "the network of the guest could not be set up") : 0;
+}

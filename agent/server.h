@@ -1,0 +1,73 @@
+/* The agent as one object: a link, its streams, sessions and files, and the table of
+ * operations. main.c makes it PID 1 of a guest or serves a socket; tests and fuzzing
+ * use it without either. Loop thread only.
+ */
+#ifndef SHL_AGENT_SERVER_H
+#define SHL_AGENT_SERVER_H
+
+#include "agent/guest.h"
+#include "agent/link.h"
+#include "agent/session.h"
+
+struct agent_server {
+    struct agent_loop loop;
+    struct agent_mux mux;
+    struct agent_link link;
+    struct agent_pool disk;    /* file operations, one step at a time */
+    struct agent_pool spawner; /* its own: a hung file system must not stop commands */
+    struct agent_guest guest;
+    struct agent_limits limits;
+    struct agent_sessions sessions;
+    struct agent_watch child_watch;
+    int child_fd; /* signalfd of SIGCHLD, or -1 */
+    const struct shl_log *log;
+    bool want_shutdown; /* asked for by the node: the loop has stopped */
+};
+
+/* Sensible limits for this machine: an eighth of its memory for output. */
+void agent_limits_default(struct agent_limits *limits);
+
+/* guest and limits are set by the caller before; @log is borrowed, may be NULL.
+ * SIGCHLD must be blocked. 0 or -errno, then nothing is left behind. */
+SHL_MUST_CHECK int agent_server_init(struct agent_server *server, const struct shl_log *log);
+void agent_server_release(struct agent_server *server);
+
+/* Serve @fd (taken; non-blocking) until a shutdown is asked for or a socket ends. */
+SHL_MUST_CHECK int agent_server_run(struct agent_server *server, int fd, bool is_port);
+
+/* Handlers of operations; each answers @stream now or binds something that will. */
+void agent_op_exec_start(struct agent_server *server,
+                         struct agent_stream *stream,
+                         const msgpack_object *request);
+void agent_op_exec_result(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request);
+void agent_op_exec_list(struct agent_server *server,
+                        struct agent_stream *stream,
+                        const msgpack_object *request);
+void agent_op_exec_kill(struct agent_server *server,
+                        struct agent_stream *stream,
+                        const msgpack_object *request);
+void agent_op_file_read(struct agent_server *server,
+                        struct agent_stream *stream,
+                        const msgpack_object *request);
+void agent_op_file_write(struct agent_server *server,
+                         struct agent_stream *stream,
+                         const msgpack_object *request);
+void agent_op_file_list(struct agent_server *server,
+                        struct agent_stream *stream,
+                        const msgpack_object *request);
+void agent_op_file_mkdir(struct agent_server *server,
+                         struct agent_stream *stream,
+                         const msgpack_object *request);
+void agent_op_file_remove(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request);
+void agent_op_setup(struct agent_server *server,
+                    struct agent_stream *stream,
+                    const msgpack_object *request);
+void agent_op_stats(struct agent_server *server,
+                    struct agent_stream *stream,
+                    const msgpack_object *request);
+
+#endif /* SHL_AGENT_SERVER_H */
