@@ -44,8 +44,9 @@ SHL_MUST_CHECK int node_server_open(uv_loop_t *loop,
 /* The port that was bound. */
 uint16_t node_server_port(const struct node_server *server);
 
-/* Stop listening, drop connections, wait for streams of guests to end; @cb once, later,
- * when every handle is closed and memory is free. */
+/* Stop listening, drop connections; @cb once, later, when every handle is closed. Streams
+ * of guests that are still ending keep a little memory until they have ended, which
+ * closing the manager brings about. */
 void node_server_close(struct node_server *server, void (*cb)(void *arg), void *arg);
 
 #endif /* SHL_NODE_API_SERVER_H */

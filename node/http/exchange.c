@@ -206,28 +206,38 @@ void node_exchange_reply_heap(struct node_exchange *x,
     node_exchange_reply(x, &reply);
 }
 
-void node_exchange_fail(struct node_exchange *x, int code, const char *msg)
+/* The envelope: {"error": sentence, "code": name, ...}. */
+static int write_envelope(struct shl_buf *text, int code, const char *msg, const char *members)
+{
+    const char *name = node_http_error_code(code);
+    int rc = shl_buf_append_str(text, "{\"error\":");
+
+    if (rc == 0) {
+        rc = node_json_append_str(text, msg && *msg ? msg : shl_err_text(code));
+    }
+    if (rc == 0 && name) {
+        rc = shl_buf_printf(text, ",\"code\":\"%s\"", name);
+    }
+    if (rc == 0 && members) {
+        rc = shl_buf_append_str(text, members);
+    }
+    return rc < 0 ? rc : shl_buf_append_str(text, "}");
+}
+
+void node_exchange_fail_more(struct node_exchange *x,
+                             int code,
+                             const char *msg,
+                             const struct node_reply_header *header,
+                             const char *members)
 {
     struct node_reply reply = {.status = node_http_status(code),
                                .content_type = "application/json"};
-    const char *name = node_http_error_code(code);
     unsigned retry_after_s = node_http_retry_after_s(code);
     char seconds[16];
     struct shl_buf text;
-    int rc;
 
-    shl_buf_init(&text, 16 * 1024);
-    rc = shl_buf_append_str(&text, "{\"error\":");
-    if (rc == 0) {
-        rc = node_json_append_str(&text, msg && *msg ? msg : shl_err_text(code));
-    }
-    if (rc == 0 && name) {
-        rc = shl_buf_printf(&text, ",\"code\":\"%s\"", name);
-    }
-    if (rc == 0) {
-        rc = shl_buf_append_str(&text, "}");
-    }
-    if (rc < 0) {
+    shl_buf_init(&text, NODE_EXCHANGE_ENVELOPE_MAX);
+    if (write_envelope(&text, code, msg, members) < 0) {
         shl_buf_release(&text);
         node_exchange_reply_empty(x, reply.status); /* no memory even for the sentence */
         return;
@@ -236,10 +246,18 @@ void node_exchange_fail(struct node_exchange *x, int code, const char *msg)
         (void)snprintf(seconds, sizeof(seconds), "%u", retry_after_s);
         reply.headers[reply.header_count++] = (struct node_reply_header){"Retry-After", seconds};
     }
-    reply.heap = text.heap; /* nothing was consumed, so it starts at the front */
+    if (header) {
+        reply.headers[reply.header_count++] = *header;
+    }
+    assert(text.start == 0); /* nothing was consumed */
     reply.heap_len = shl_buf_len(&text);
-    assert(text.start == 0);
+    reply.heap = text.heap;
     node_exchange_reply(x, &reply);
+}
+
+void node_exchange_fail(struct node_exchange *x, int code, const char *msg)
+{
+    node_exchange_fail_more(x, code, msg, NULL, NULL);
 }
 
 void node_exchange_failf(struct node_exchange *x, int code, const char *fmt, ...)

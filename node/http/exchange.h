@@ -26,9 +26,10 @@
 
 #define NODE_REQUEST_ID_SIZE       65
 #define NODE_EXCHANGE_JSON_MAX     (1024u * 1024) /* body of an ordinary JSON request */
-#define NODE_EXCHANGE_HEADERS_MAX  6              /* extra headers of a reply */
-#define NODE_EXCHANGE_PAD_AFTER_MS 10000          /* then "200" and the first space go out */
-#define NODE_EXCHANGE_PAD_EVERY_MS 12000          /* clients give up after 30 s of silence */
+#define NODE_EXCHANGE_ENVELOPE_MAX (64 * 1024)
+#define NODE_EXCHANGE_HEADERS_MAX  6     /* extra headers of a reply */
+#define NODE_EXCHANGE_PAD_AFTER_MS 10000 /* then "200" and the first space go out */
+#define NODE_EXCHANGE_PAD_EVERY_MS 12000 /* clients give up after 30 s of silence */
 
 struct node_exchange;
 struct node_pad;
@@ -149,6 +150,13 @@ void node_exchange_reply_heap(struct node_exchange *x,
 /* {"error": @msg, "code": ...} with the status of @code and its Retry-After. NULL or ""
  * takes the general sentence of the code. */
 void node_exchange_fail(struct node_exchange *x, int code, const char *msg);
+/* The same with one more header (or NULL) and more members of the envelope (JSON text that
+ * begins with a comma, or NULL). */
+void node_exchange_fail_more(struct node_exchange *x,
+                             int code,
+                             const char *msg,
+                             const struct node_reply_header *header,
+                             const char *members);
 void node_exchange_failf(struct node_exchange *x, int code, const char *fmt, ...) SHL_PRINTF(3, 4);
 
 void node_exchange_wake(struct node_exchange *x);

@@ -1,0 +1,167 @@
+/* For load balancers, monitoring and operators. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/sysinfo.h>
+
+#include "base/io.h"
+#include "node/api/handlers.h"
+#include "node/api/server_private.h"
+
+#define METRICS_MAX (64u * 1024)
+
+void handle_health(struct node_call *call)
+{
+    node_call_reply_json(call, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+void handle_healthz(struct node_call *call)
+{
+    node_call_reply_json(call, 200, json_pack("{s:s}", "status", "alive"));
+}
+
+/* The API is opened last, so a node that answers is ready. */
+void handle_readyz(struct node_call *call)
+{
+    node_call_reply_json(call, 200, json_pack("{s:s}", "status", "ready"));
+}
+
+static int write_metrics(struct node_server *server, struct shl_buf *out)
+{
+    struct node_manager_counts counts;
+    struct node_http_stats http;
+    int rc;
+
+    node_manager_count(server->manager, &counts);
+    node_http_stats(server->http, &http);
+    rc = shl_buf_printf(out,
+                        "# HELP shoal_build_info Version of this node.\n"
+                        "# TYPE shoal_build_info gauge\n"
+                        "shoal_build_info{version=\"%s\"} 1\n"
+                        "# HELP shoal_uptime_seconds Since the API opened.\n"
+                        "# TYPE shoal_uptime_seconds gauge\n"
+                        "shoal_uptime_seconds %" PRId64 "\n"
+                        "# HELP shoal_sandboxes Sandboxes by state.\n"
+                        "# TYPE shoal_sandboxes gauge\n"
+                        "shoal_sandboxes{state=\"running\"} %" PRIu32 "\n"
+                        "shoal_sandboxes{state=\"creating\"} %" PRIu32 "\n"
+                        "shoal_sandboxes{state=\"error\"} %" PRIu32 "\n"
+                        "# HELP shoal_memory_bytes Memory of the machine, and promised to "
+                        "sandboxes.\n"
+                        "# TYPE shoal_memory_bytes gauge\n"
+                        "shoal_memory_bytes{kind=\"total\"} %" PRIu64 "\n"
+                        "shoal_memory_bytes{kind=\"committed\"} %" PRIu64 "\n",
+                        SHL_VERSION, (shl_realtime_ms() - server->started_at_ms) / 1000,
+                        counts.running, counts.creating, counts.errors,
+                        (uint64_t)counts.memory_total_mb << 20,
+                        (uint64_t)counts.memory_committed_mb << 20);
+    if (rc == 0) {
+        rc = shl_buf_printf(out, "# HELP shoal_http_requests_total Requests by class of status; "
+                                 "0xx: the client left first.\n"
+                                 "# TYPE shoal_http_requests_total counter\n");
+    }
+    for (unsigned i = 0; rc == 0 && i < SHL_ARRAY_SIZE(http.requests); i++) {
+        rc = shl_buf_printf(out, "shoal_http_requests_total{class=\"%uxx\"} %" PRIu64 "\n", i,
+                            http.requests[i]);
+    }
+    if (rc == 0) {
+        rc = shl_buf_printf(out,
+                            "# HELP shoal_http_refused_total Connections whose first request head "
+                            "was refused.\n"
+                            "# TYPE shoal_http_refused_total counter\n"
+                            "shoal_http_refused_total %" PRIu64 "\n"
+                            "# HELP shoal_http_connections Open connections.\n"
+                            "# TYPE shoal_http_connections gauge\n"
+                            "shoal_http_connections %" PRIu32 "\n"
+                            "# HELP shoal_output_bytes Command output held for replies.\n"
+                            "# TYPE shoal_output_bytes gauge\n"
+                            "shoal_output_bytes %" PRId64 "\n",
+                            http.refused, http.connections, server->output_bytes);
+    }
+    return rc;
+}
+
+void handle_metrics(struct node_call *call)
+{
+    struct shl_buf out;
+    int rc;
+
+    shl_buf_init(&out, METRICS_MAX);
+    rc = write_metrics(call->server, &out);
+    if (rc < 0) {
+        shl_buf_release(&out);
+        node_call_fail(call, rc, NULL);
+        return;
+    }
+    node_call_reply_buf(call, 200, "text/plain; version=0.0.4", &out);
+}
+
+/* Percentages of the machine, NAN-free: 0 when the kernel does not say. */
+static double cpu_percent(uint32_t cpus)
+{
+    double load = 0;
+
+    return getloadavg(&load, 1) == 1 && cpus > 0 ? 100.0 * load / cpus : 0;
+}
+
+static double memory_percent(void)
+{
+    struct sysinfo info;
+
+    return sysinfo(&info) == 0 && info.totalram > 0
+               ? 100.0 * (double)(info.totalram - info.freeram - info.bufferram) /
+                     (double)info.totalram
+               : 0;
+}
+
+void handle_workers(struct node_call *call)
+{
+    struct node_server *server = call->server;
+    struct node_manager_counts counts;
+    char origin[NODE_ORIGIN_SIZE];
+
+    node_manager_count(server->manager, &counts);
+    node_server_origin(call, origin);
+    node_call_reply_json(
+        call, 200,
+        json_pack("[{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:n, s:i, s:i, s:n, s:s, s:b, "
+                  "s:i}]",
+                  "worker_id", server->worker_id, "machine_id", server->worker_id, "region",
+                  server->region, "grpc_addr", "", "http_addr", origin, "capacity",
+                  (int)(counts.memory_total_mb / NODE_MEMORY_MIN_MB), "current",
+                  (int)(counts.running + counts.creating), "cpu_pct",
+                  cpu_percent(counts.cpus_total), "mem_pct", memory_percent(), "disk_pct",
+                  "total_memory_mb", (int)counts.memory_total_mb, "committed_memory_mb",
+                  (int)counts.memory_committed_mb, "golden_version", "worker_version", SHL_VERSION,
+                  "draining", 0, "sandboxes", (int)counts.running));
+}
+
+/* Admin only, so it shows all organisations' requests in flight; paths carry no query,
+ * hence no credentials. */
+void handle_debug_state(struct node_call *call)
+{
+    struct node_server *server = call->server;
+    struct node_manager_counts counts;
+    struct node_http_stats http;
+    json_t *calls = json_array();
+    struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &server->calls) {
+        struct node_call *other = shl_container_of(it, struct node_call, link);
+
+        (void)json_array_append_new(
+            calls, json_pack("{s:s, s:s, s:s}", "method", node_method_name(other->x->method),
+                             "path", other->x->url.path, "requestId", other->x->request_id));
+    }
+    node_manager_count(server->manager, &counts);
+    node_http_stats(server->http, &http);
+    node_call_reply_json(
+        call, 200,
+        json_pack("{s:s, s:s, s:I, s:{s:i, s:i, s:i}, s:{s:i, s:i}, s:{s:i, s:i, s:I, s:I}, s:o}",
+                  "version", SHL_VERSION, "workerID", server->worker_id, "uptimeMs",
+                  (json_int_t)(shl_realtime_ms() - server->started_at_ms), "sandboxes", "running",
+                  (int)counts.running, "creating", (int)counts.creating, "error",
+                  (int)counts.errors, "memoryMB", "total", (int)counts.memory_total_mb, "committed",
+                  (int)counts.memory_committed_mb, "http", "connections", (int)http.connections,
+                  "inFlight", (int)http.in_flight, "refused", (json_int_t)http.refused,
+                  "outputBytes", (json_int_t)server->output_bytes, "calls", calls));
+}

@@ -1,0 +1,110 @@
+#include "node/api/routes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "node/api/handlers.h"
+
+/* clang-format off */
+const struct node_route node_routes[] = {
+    {NODE_METHOD_GET,    "health",                          NODE_ROUTE_ROOT | NODE_ROUTE_OPEN, handle_health},
+    {NODE_METHOD_GET,    "healthz",                         NODE_ROUTE_ROOT | NODE_ROUTE_OPEN, handle_healthz},
+    {NODE_METHOD_GET,    "readyz",                          NODE_ROUTE_ROOT | NODE_ROUTE_OPEN, handle_readyz},
+    {NODE_METHOD_GET,    "metrics",                         NODE_ROUTE_ROOT | NODE_ROUTE_OPEN, handle_metrics},
+    {NODE_METHOD_GET,    "debug/state",                     NODE_ROUTE_ROOT | NODE_ROUTE_ADMIN, handle_debug_state},
+    {NODE_METHOD_GET,    "workers",                         NODE_ROUTE_API, handle_workers},
+
+    {NODE_METHOD_POST,   "sandboxes",                       NODE_ROUTE_API, handle_sandbox_create},
+    {NODE_METHOD_GET,    "sandboxes",                       NODE_ROUTE_API, handle_sandbox_list},
+    {NODE_METHOD_GET,    "sandboxes/:id",                   NODE_ROUTE_API | NODE_ROUTE_TOKEN, handle_sandbox_get},
+    {NODE_METHOD_DELETE, "sandboxes/:id",                   NODE_ROUTE_API, handle_sandbox_kill},
+    {NODE_METHOD_POST,   "sandboxes/:id/timeout",           NODE_ROUTE_API, handle_sandbox_timeout},
+
+    {NODE_METHOD_POST,   "sandboxes/:id/exec/run",          NODE_ROUTE_DATA, handle_exec_run},
+    {NODE_METHOD_POST,   "sandboxes/:id/exec/run-async",    NODE_ROUTE_DATA, handle_exec_run_async},
+    {NODE_METHOD_POST,   "sandboxes/:id/exec",              NODE_ROUTE_DATA, handle_exec_start},
+    {NODE_METHOD_GET,    "sandboxes/:id/exec",              NODE_ROUTE_DATA, handle_exec_list},
+    {NODE_METHOD_GET,    "sandboxes/:id/exec/:sid",         NODE_ROUTE_DATA, handle_exec_attach},
+    {NODE_METHOD_GET,    "sandboxes/:id/exec/:sid/result",  NODE_ROUTE_DATA, handle_exec_result},
+    {NODE_METHOD_POST,   "sandboxes/:id/exec/:sid/kill",    NODE_ROUTE_DATA, handle_exec_kill},
+
+    {NODE_METHOD_GET,    "sandboxes/:id/files",             NODE_ROUTE_DATA, handle_file_read},
+    {NODE_METHOD_PUT,    "sandboxes/:id/files",             NODE_ROUTE_DATA | NODE_ROUTE_STREAM, handle_file_write},
+    {NODE_METHOD_DELETE, "sandboxes/:id/files",             NODE_ROUTE_DATA, handle_file_remove},
+    {NODE_METHOD_GET,    "sandboxes/:id/files/list",        NODE_ROUTE_DATA, handle_file_list},
+    {NODE_METHOD_POST,   "sandboxes/:id/files/mkdir",       NODE_ROUTE_DATA, handle_file_mkdir},
+    {NODE_METHOD_OTHER,  NULL, 0, NULL},
+};
+/* clang-format on */
+
+/* Does @url, from segment @skip on, fit @pattern? Returns the number of static segments,
+ * -1 when it does not fit. */
+static int fit(const char *pattern,
+               const struct node_url *url,
+               size_t skip,
+               struct node_route_match *match)
+{
+    int fixed = 0;
+    size_t at = skip;
+
+    for (const char *p = pattern; p; at++) {
+        const char *end = strchrnul(p, '/');
+        size_t len = (size_t)(end - p);
+
+        if (at >= url->segment_count) {
+            return -1;
+        }
+        if (p[0] != ':') {
+            if (strlen(url->segments[at]) != len || memcmp(p, url->segments[at], len) != 0) {
+                return -1;
+            }
+            fixed++;
+        } else if (p[1] == 's') {
+            match->sid = url->segments[at];
+        } else {
+            match->id = url->segments[at];
+        }
+        p = *end == '\0' ? NULL : end + 1;
+    }
+    return at == url->segment_count ? fixed : -1;
+}
+
+static void add_method(struct node_route_match *match, enum node_method method)
+{
+    size_t len = strlen(match->allow);
+
+    (void)snprintf(match->allow + len, sizeof(match->allow) - len, "%s%s%s", len > 0 ? ", " : "",
+                   node_method_name(method), method == NODE_METHOD_GET ? ", HEAD" : "");
+}
+
+void node_route_find(const struct node_route *routes,
+                     enum node_method method,
+                     const struct node_url *url,
+                     struct node_route_match *ret)
+{
+    bool is_api = url->segment_count > 0 && strcmp(url->segments[0], "api") == 0;
+    unsigned mount = is_api ? NODE_ROUTE_API : NODE_ROUTE_ROOT;
+    int best = -1;
+
+    *ret = (struct node_route_match){.route = NULL};
+    if (method == NODE_METHOD_HEAD) {
+        method = NODE_METHOD_GET;
+    }
+    for (const struct node_route *route = routes; route->pattern; route++) {
+        struct node_route_match match = {.route = NULL};
+        int fixed = fit(route->pattern, url, is_api ? 1 : 0, &match);
+
+        if (fixed < 0 || fixed < best || (route->flags & mount) == 0) {
+            continue;
+        }
+        if (fixed > best) { /* more specific: forget what fitted loosely */
+            best = fixed;
+            *ret = match;
+            ret->is_path_known = true;
+        }
+        add_method(ret, route->method);
+        if (route->method == method) {
+            ret->route = route;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+/* Which handler serves which method and path.
+ *
+ * Pure. A pattern is a path of static segments and ":name" parameters. When several fit,
+ * the one with more static segments wins, whatever the method, so /exec/run is never the
+ * session "run".
+ */
+#ifndef SHL_NODE_API_ROUTES_H
+#define SHL_NODE_API_ROUTES_H
+
+#include <stdbool.h>
+
+#include "node/http/exchange.h"
+
+struct node_call;
+
+#define NODE_ROUTE_API    1u  /* under /api */
+#define NODE_ROUTE_ROOT   2u  /* under / */
+#define NODE_ROUTE_OPEN   4u  /* no credentials */
+#define NODE_ROUTE_TOKEN  8u  /* a sandbox token of :id will do */
+#define NODE_ROUTE_ADMIN  16u /* an admin key only */
+#define NODE_ROUTE_STREAM 32u /* the handler takes the body as it comes */
+
+/* The operations on the inside of a sandbox: clients use both prefixes, and tokens. */
+#define NODE_ROUTE_DATA (NODE_ROUTE_API | NODE_ROUTE_ROOT | NODE_ROUTE_TOKEN)
+
+struct node_route {
+    enum node_method method;
+    const char *pattern;
+    unsigned flags;
+    void (*handle)(struct node_call *call);
+};
+
+struct node_route_match {
+    const struct node_route *route; /* NULL: see is_path_known */
+    const char *id;                 /* value of :id, NULL without */
+    const char *sid;                /* value of :sid */
+    bool is_path_known;             /* other methods are served there */
+    char allow[64];                 /* those methods, for the Allow header */
+};
+
+/* @routes ends with a NULL pattern. HEAD finds GET. */
+void node_route_find(const struct node_route *routes,
+                     enum node_method method,
+                     const struct node_url *url,
+                     struct node_route_match *ret);
+
+/* All routes of the node. */
+extern const struct node_route node_routes[];
+
+#endif /* SHL_NODE_API_ROUTES_H */

@@ -1,0 +1,199 @@
+/* POST, GET and DELETE of sandboxes, and their idle time-out. */
+#include <stdio.h>
+#include <string.h>
+
+#include "node/api/handlers.h"
+#include "node/api/params.h"
+#include "node/api/sandbox_json.h"
+#include "node/api/server_private.h"
+#include "node/api/spec.h"
+
+#define LIST_LIMIT_MAX 500
+
+/* Create */
+
+static void on_created(void *arg, int code, const char *msg, struct node_sandbox *sandbox)
+{
+    struct node_call *call = arg;
+
+    if (code < 0) {
+        node_call_fail(call, code, msg);
+    } else if (node_call_is_open(call)) {
+        node_call_reply_json(call, 201, node_sandbox_json(call, sandbox));
+    }
+    node_call_unref(call);
+}
+
+static void refuse_create(struct node_call *call, const struct shl_err *err)
+{
+    struct node_manager_counts counts;
+    char members[96];
+
+    if (err->code != SHL_EQUOTA) {
+        node_call_fail_err(call, err);
+        return;
+    }
+    /* The quota is what is used up, by what it counts: the living sandboxes. */
+    node_manager_count(call->server->manager, &counts);
+    (void)snprintf(members, sizeof(members), ",\"active\":%u,\"limit\":%u",
+                   counts.running + counts.creating, counts.running + counts.creating);
+    node_exchange_fail_more(call->x, err->code, err->msg, NULL, members);
+}
+
+void handle_sandbox_create(struct node_call *call)
+{
+    struct node_sandbox_spec spec;
+    struct shl_err err = {0};
+    json_t *body = NULL;
+    int rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, &err);
+
+    if (rc == 0) {
+        rc = node_spec_parse(body, call->server->memory_default_mb, &spec, &err);
+        json_decref(body);
+    }
+    if (rc < 0) {
+        node_call_fail_err(call, &err);
+        return;
+    }
+    memcpy(spec.org, call->caller.org, sizeof(spec.org));
+    rc = node_manager_create(call->server->manager, &spec, on_created, node_call_ref(call), &err);
+    node_spec_release(&spec);
+    if (rc < 0) {
+        err.code = rc;
+        refuse_create(call, &err);
+        node_call_unref(call);
+    }
+}
+
+/* Get and list */
+
+void handle_sandbox_get(struct node_call *call)
+{
+    struct node_sandbox *sandbox = node_call_find_sandbox(call);
+
+    if (sandbox) {
+        node_call_reply_json(call, 200, node_sandbox_json(call, sandbox));
+    }
+}
+
+struct listing {
+    struct node_call *call;
+    const char *status; /* NULL: those that live */
+    int64_t limit;
+    json_t *array;
+    bool failed;
+};
+
+static bool list_one(void *arg, struct node_sandbox *sandbox)
+{
+    struct listing *listing = arg;
+    const char *status = node_sandbox_status(sandbox);
+
+    if (strcmp(status, listing->status ? listing->status : "running") != 0) {
+        return true;
+    }
+    if (json_array_append_new(listing->array, node_sandbox_json(listing->call, sandbox)) < 0) {
+        listing->failed = true;
+        return false;
+    }
+    return (int64_t)json_array_size(listing->array) < listing->limit;
+}
+
+static bool is_status(const char *text)
+{
+    return strcmp(text, "running") == 0 || strcmp(text, "hibernated") == 0 ||
+           strcmp(text, "stopped") == 0 || strcmp(text, "error") == 0;
+}
+
+void handle_sandbox_list(struct node_call *call)
+{
+    const char *limit = node_url_query(&call->x->url, "limit");
+    struct listing listing = {
+        .call = call, .status = node_url_query(&call->x->url, "status"), .limit = LIST_LIMIT_MAX};
+    struct shl_err err = {0};
+
+    if (limit &&
+        node_params_query_int("limit", limit, 1, LIST_LIMIT_MAX, &listing.limit, &err) < 0) {
+        node_call_fail_err(call, &err);
+        return;
+    }
+    if (listing.status && !is_status(listing.status)) {
+        node_call_fail(call, SHL_EINVALIDARG,
+                       "status must be running, hibernated, stopped or error");
+        return;
+    }
+    listing.array = json_array();
+    node_manager_each(call->server->manager, call->caller.org, list_one, &listing);
+    if (listing.failed) {
+        json_decref(listing.array);
+        listing.array = NULL;
+    }
+    node_call_reply_json(call, 200, listing.array);
+}
+
+/* Kill */
+
+static void on_killed(void *arg, int code, const char *msg)
+{
+    struct node_call *call = arg;
+
+    if (code < 0) {
+        node_call_fail(call, code, msg);
+    } else {
+        node_call_reply_empty(call, 204);
+    }
+    node_call_unref(call);
+}
+
+void handle_sandbox_kill(struct node_call *call)
+{
+    struct node_sandbox *sandbox = node_call_find_sandbox(call);
+
+    if (sandbox) {
+        node_manager_kill(call->server->manager, sandbox, on_killed, node_call_ref(call));
+    }
+}
+
+/* Time-out */
+
+static int parse_timeout(struct node_call *call, uint32_t *ret_timeout_s, struct shl_err *err)
+{
+    json_t *body = NULL;
+    int64_t timeout_s = 0;
+    int rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = node_params_int(body, "timeout", 0, NODE_TIMEOUT_MAX_S, &timeout_s, err);
+    json_decref(body);
+    if (rc == 0) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "timeout is required: seconds without activity, 0 for never");
+    }
+    *ret_timeout_s = (uint32_t)timeout_s;
+    return rc < 0 ? rc : 0;
+}
+
+void handle_sandbox_timeout(struct node_call *call)
+{
+    struct node_sandbox *sandbox = node_call_find_sandbox(call);
+    struct shl_err err = {0};
+    uint32_t timeout_s = 0;
+    int rc;
+
+    if (!sandbox) {
+        return;
+    }
+    rc = parse_timeout(call, &timeout_s, &err);
+    if (rc < 0) {
+        node_call_fail_err(call, &err);
+        return;
+    }
+    rc = node_sandbox_set_timeout(sandbox, timeout_s);
+    if (rc < 0) {
+        node_call_fail(call, rc, NULL);
+    } else {
+        node_call_reply_empty(call, 204);
+    }
+}

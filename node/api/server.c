@@ -1,0 +1,284 @@
+#include "node/api/server.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "base/io.h"
+#include "node/api/routes.h"
+#include "node/api/server_private.h"
+
+static void server_free(struct node_server *server)
+{
+    free(server->domain);
+    free(server->public_url);
+    free(server->region);
+    free(server->worker_id);
+    sodium_memzero(&server->token_key, sizeof(server->token_key));
+    free(server);
+}
+
+void node_server_ref(struct node_server *server)
+{
+    server->refs++;
+}
+
+void node_server_unref(struct node_server *server)
+{
+    if (--server->refs == 0) {
+        server_free(server);
+    }
+}
+
+/* What may stand in a Host header; everything else would end up in URLs we hand out. */
+static bool is_host_text(const char *text)
+{
+    size_t len = strnlen(text, 256);
+
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i]) && !strchr(".:-_[]", text[i])) {
+            return false;
+        }
+    }
+    return len > 0 && len < 256;
+}
+
+void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE])
+{
+    const char *host = node_exchange_header(call->x, "X-Forwarded-Host");
+    const char *proto = node_exchange_header(call->x, "X-Forwarded-Proto");
+
+    if (call->server->public_url) {
+        (void)snprintf(dst, NODE_ORIGIN_SIZE, "%s", call->server->public_url);
+        return;
+    }
+    if (!host || !is_host_text(host)) {
+        host = node_exchange_header(call->x, "Host");
+    }
+    (void)snprintf(dst, NODE_ORIGIN_SIZE, "%s://%s",
+                   proto && strcmp(proto, "https") == 0 ? "https" : "http",
+                   host && is_host_text(host) ? host : "localhost");
+}
+
+static void run_handler(void *arg)
+{
+    struct node_call *call = arg;
+
+    call->route->handle(call);
+}
+
+static void on_exchange_closed(void *arg, bool is_complete)
+{
+    struct node_call *call = arg;
+
+    (void)is_complete;
+    call->x = NULL;
+    call->id = NULL;
+    call->sid = NULL;
+    shl_list_remove(&call->link);
+    if (call->on_gone) {
+        call->on_gone(call->gone_arg);
+    }
+    node_call_unref(call);
+}
+
+static void reply_preflight(struct node_exchange *x)
+{
+    struct node_reply reply = {
+        .status = 204,
+        .headers = {{"Access-Control-Allow-Methods",
+                     "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"},
+                    {"Access-Control-Allow-Headers",
+                     "Content-Type, X-API-Key, Authorization, X-OSB-Async-Wake"},
+                    {"Access-Control-Max-Age", "86400"}},
+        .header_count = 3};
+
+    node_exchange_reply(x, &reply);
+}
+
+static void reply_no_route(struct node_exchange *x, const struct node_route_match *match)
+{
+    const struct node_reply_header allow = {"Allow", match->allow};
+
+    if (match->is_path_known) {
+        node_exchange_fail_more(x, SHL_EMETHOD, NULL, &allow, NULL);
+    } else {
+        node_exchange_failf(x, SHL_ENOTFOUND, "no such route: %s %s", node_method_name(x->method),
+                            x->url.path);
+    }
+}
+
+static int authenticate(struct node_server *server,
+                        struct node_exchange *x,
+                        const struct node_route_match *match,
+                        struct node_caller *caller,
+                        struct shl_err *err)
+{
+    unsigned flags = match->route->flags;
+    struct node_credentials credentials;
+    int rc;
+
+    if (flags & NODE_ROUTE_OPEN) {
+        *caller = (struct node_caller){.is_admin = false};
+        return 0;
+    }
+    node_credentials_of(x, &credentials);
+    rc = node_auth_check(&server->auth, &credentials, flags & NODE_ROUTE_TOKEN ? match->id : NULL,
+                         shl_realtime_ms(), caller, err);
+    if (rc == 0 && (flags & NODE_ROUTE_ADMIN) && !caller->is_admin) {
+        return shl_err_set(err, SHL_EFORBIDDEN, "this needs an API key with the admin flag");
+    }
+    return rc;
+}
+
+static void begin_call(struct node_server *server,
+                       struct node_exchange *x,
+                       const struct node_route_match *match,
+                       const struct node_caller *caller)
+{
+    struct node_call *call = calloc(1, sizeof(*call));
+
+    if (!call) {
+        node_exchange_fail(x, -ENOMEM, NULL);
+        return;
+    }
+    node_server_ref(server);
+    call->server = server;
+    call->x = x;
+    call->route = match->route;
+    call->caller = *caller;
+    call->refs = 1; /* dropped in on_exchange_closed */
+    call->id = match->id;
+    call->sid = match->sid;
+    shl_list_push_back(&server->calls, &call->link);
+    x->handle = run_handler;
+    x->on_close = on_exchange_closed;
+    x->arg = call;
+    if (match->route->flags & NODE_ROUTE_STREAM) {
+        x->body_mode = NODE_BODY_STREAMED;
+        x->body_max = NODE_SERVER_UPLOAD_MAX;
+    }
+}
+
+static void on_head(void *arg, struct node_exchange *x)
+{
+    struct node_server *server = arg;
+    struct node_route_match match;
+    struct node_caller caller;
+    struct shl_err err = {0};
+    int rc;
+
+    if (x->method == NODE_METHOD_OPTIONS) {
+        reply_preflight(x);
+        return;
+    }
+    node_route_find(node_routes, x->method, &x->url, &match);
+    if (!match.route) {
+        reply_no_route(x, &match);
+        return;
+    }
+    rc = authenticate(server, x, &match, &caller, &err);
+    if (rc < 0) {
+        node_exchange_fail(x, rc, err.msg);
+        return;
+    }
+    begin_call(server, x, &match, &caller);
+}
+
+static int copy_texts(struct node_server *server, const struct node_server_config *config)
+{
+    char host[64] = "node";
+
+    (void)gethostname(host, sizeof(host) - 1);
+    server->domain = strdup(config->domain ? config->domain : "localhost");
+    server->region = strdup(config->region ? config->region : "local");
+    server->worker_id = strdup(config->worker_id ? config->worker_id : host);
+    if (config->public_url && *config->public_url != '\0') {
+        size_t len = strlen(config->public_url);
+
+        while (len > 0 && config->public_url[len - 1] == '/') {
+            len--;
+        }
+        server->public_url = strndup(config->public_url, len);
+    }
+    return server->domain && server->region && server->worker_id ? 0 : -ENOMEM;
+}
+
+static int server_open(struct node_server *server,
+                       const struct node_server_config *config,
+                       struct shl_err *err)
+{
+    struct node_http_config http = {.listen = config->listen,
+                                    .connections_max = config->connections_max,
+                                    .app = {.on_head = on_head, .arg = server},
+                                    .log = config->log};
+    int rc;
+
+    if (sodium_init() < 0) {
+        return shl_err_set(err, -EIO, "libsodium did not start");
+    }
+    if (copy_texts(server, config) < 0) {
+        return shl_err_set(err, -ENOMEM, "no memory for the API server");
+    }
+    rc = node_token_key_load(server->store, &server->token_key, err);
+    return rc < 0 ? rc : node_http_open(server->loop, &http, &server->http, err);
+}
+
+int node_server_open(uv_loop_t *loop,
+                     struct node_store *store,
+                     struct node_manager *manager,
+                     const struct node_server_config *config,
+                     struct node_server **ret_server,
+                     struct shl_err *err)
+{
+    struct node_server *server = calloc(1, sizeof(*server));
+    int rc;
+
+    if (!server) {
+        return shl_err_set(err, -ENOMEM, "no memory for the API server");
+    }
+    server->loop = loop;
+    server->store = store;
+    server->manager = manager;
+    server->log = config->log;
+    server->refs = 1;
+    server->started_at_ms = shl_realtime_ms();
+    server->auth = (struct node_auth){.store = store, .token_key = &server->token_key};
+    server->memory_default_mb =
+        config->memory_default_mb > 0 ? config->memory_default_mb : NODE_SERVER_MEMORY_DEFAULT_MB;
+    shl_list_init(&server->calls);
+    rc = server_open(server, config, err);
+    if (rc < 0) {
+        server_free(server);
+        return rc;
+    }
+    *ret_server = server;
+    return 0;
+}
+
+uint16_t node_server_port(const struct node_server *server)
+{
+    return node_http_port(server->http);
+}
+
+static void on_http_closed(void *arg)
+{
+    struct node_server *server = arg;
+    void (*cb)(void *) = server->close_cb;
+    void *cb_arg = server->close_arg;
+
+    node_server_unref(server);
+    cb(cb_arg);
+}
+
+void node_server_close(struct node_server *server, void (*cb)(void *arg), void *arg)
+{
+    server->close_cb = cb;
+    server->close_arg = arg;
+    node_http_close(server->http, on_http_closed, server);
+}

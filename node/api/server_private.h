@@ -1,0 +1,47 @@
+/* Inside of the API server, for the files of node/api. */
+#ifndef SHL_NODE_API_SERVER_PRIVATE_H
+#define SHL_NODE_API_SERVER_PRIVATE_H
+
+#include "node/api/auth.h"
+#include "node/api/call.h"
+#include "node/api/server.h"
+#include "node/api/token.h"
+#include "node/http/server.h"
+
+/* Bytes of command output held for replies, over all requests. A request over it gets
+ * 503; one alone may take 2 * AGENT_KEEP_DEFAULT_BYTES. */
+#define NODE_SERVER_OUTPUT_MAX (512ll * 1024 * 1024)
+
+/* Body of a file upload. */
+#define NODE_SERVER_UPLOAD_MAX (2ull * 1024 * 1024 * 1024)
+
+struct node_server {
+    uv_loop_t *loop;
+    struct node_store *store;
+    struct node_manager *manager;
+    struct node_http *http;
+    const struct shl_log *log;
+    struct node_token_key token_key;
+    struct node_auth auth;
+    char *domain;
+    char *public_url; /* NULL: from the request */
+    char *region;
+    char *worker_id;
+    uint32_t memory_default_mb;
+    int64_t started_at_ms;
+    struct shl_list calls;
+    unsigned refs; /* owner and calls: a stream of a guest may end after the close */
+    int64_t output_bytes;
+    void (*close_cb)(void *arg);
+    void *close_arg;
+};
+
+void node_server_ref(struct node_server *server);
+void node_server_unref(struct node_server *server);
+
+/* "http://host:port" the client reached this node at: the configured one, or what the
+ * request says (X-Forwarded-Proto, X-Forwarded-Host, Host). */
+#define NODE_ORIGIN_SIZE 300
+void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]);
+
+#endif /* SHL_NODE_API_SERVER_PRIVATE_H */
