@@ -36,6 +36,8 @@ bootstrap() {
     rm -f "$folder"/etc/apt/apt.conf.d/*mmdebstrap
     printf 'Acquire::Languages "none";\n' >"$folder/etc/apt/apt.conf.d/20no-translations"
     rm -f "$folder"/var/cache/apt/archives/*.deb
+    rm -f "$folder"/etc/apt/sources.list.d/*
+    install -m 644 "$sources" "$folder/etc/apt/sources.list"
 }
 
 # in_tree ROOT COMMAND...
@@ -73,7 +75,8 @@ pack_ext4() {
 
 # module_path KERNEL NAME: path of a module below modules/VERSION, nothing when built in.
 module_path() {
-    local dep=$1/modules/$(<"$1/version")/modules.dep name=${2//[-_]/[-_]}
+    local dep name=${2//[-_]/[-_]}
+    dep=$1/modules/$(<"$1/version")/modules.dep
     sed -n -E "s#^([^:]*/$name\.ko(\.xz|\.zst)?):.*#\1#p" "$dep" | head -n 1
 }
 
