@@ -1,0 +1,43 @@
+/* What one VM is to be: the op start, decoded and checked. */
+#ifndef SHL_VMM_CONFIG_H
+#define SHL_VMM_CONFIG_H
+
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+#include "vmm-kvm/layout.h"
+#include "vmm-kvm/net.h"
+
+/* Descriptors are owned by the config (-1: absent) and stay open as long as the
+ * machine lives. */
+struct vmm_config {
+    unsigned vcpus;
+    uint64_t memory_bytes;
+    uint64_t disk_bytes;
+    uint64_t serial_max_bytes;
+    char cmdline[VMM_CMDLINE_MAX];
+    uint8_t mac[VMM_NET_MAC_BYTES];
+    int kernel_fd;
+    int initrd_fd;
+    int base_fd;
+    int overlay_fd;
+    int tap_fd;
+    int serial_fd;
+};
+
+void vmm_config_init(struct vmm_config *config);
+void vmm_config_release(struct vmm_config *config); /* closes the descriptors */
+
+/* The place of descriptor @name ("kernel", ...), NULL for an unknown name. */
+int *vmm_config_fd(struct vmm_config *config, const char *name);
+
+/* "aa:bb:cc:dd:ee:ff", a unicast address. 0 or SHL_EINVALIDARG. */
+SHL_MUST_CHECK int vmm_config_parse_mac(struct vmm_config *config,
+                                        const char *text,
+                                        struct shl_err *err);
+
+/* Limits of control.h and what must be there. 0 or SHL_EINVALIDARG with the reason. */
+SHL_MUST_CHECK int vmm_config_check(const struct vmm_config *config, struct shl_err *err);
+
+#endif /* SHL_VMM_CONFIG_H */

@@ -1,0 +1,48 @@
+/* The life of the process: sockets, one VM, its end, the exit file. Runs the loop on
+ * the calling thread. */
+#ifndef SHL_VMM_PROCESS_H
+#define SHL_VMM_PROCESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "vmm-kvm/jail.h"
+#include "vmm-kvm/machine.h"
+#include "vmm-kvm/server.h"
+
+struct vmm_process {
+    struct vmm_loop loop;
+    struct vmm_outcome outcome;
+    struct vmm_server server;
+    struct vmm_machine machine;
+    struct vmm_jail_config jail;
+    const char *dir; /* borrowed; the process works in it */
+
+    struct vmm_watch outcome_watch;
+    struct vmm_watch signal_watch;
+    struct vmm_watch grace_watch;
+    int control_fd; /* listeners */
+    int agent_fd;
+    int signal_fd;
+    int grace_fd; /* timer of a stop with grace */
+    int statm_fd;
+    int exit_fd; /* the exit file under its temporary name */
+
+    struct shl_err kvm_err; /* why KVM is not usable; told when a VM is to start */
+    int kvm_code;
+    bool start_tried;
+    bool running;
+};
+
+/* Everything up to the point where requests are taken: folder, sockets, KVM, jail. */
+SHL_MUST_CHECK int vmm_process_open(struct vmm_process *process, struct shl_err *err);
+
+/* Start the VM of process->machine.config now (op start and the run mode). */
+SHL_MUST_CHECK int vmm_process_start(struct vmm_process *process, struct shl_err *err);
+
+/* Serve until the VM has ended; writes the exit file. Returns the exit status. */
+int vmm_process_serve(struct vmm_process *process);
+
+void vmm_process_release(struct vmm_process *process);
+
+#endif /* SHL_VMM_PROCESS_H */
