@@ -56,6 +56,7 @@ run_step() {
     shift
     mkdir -p "$SHOAL_STATE/log"
     log=$SHOAL_STATE/log/$(printf '%s' "$title" | tr -cs 'A-Za-z0-9.' '-' | cut -c 1-60).log
+    rm -f "$log" # another user may have made it
     begin=$(now_ms)
     on_terminal || say "$title ..."
     (
@@ -92,6 +93,8 @@ become_root() {
     local keep=() name
     ((EUID)) || return 0
     command -v sudo >/dev/null || die "this needs root and sudo is not installed: run it as root"
+    # the folders stay the caller's, who has other files to put there
+    mkdir -p "$SHOAL_CACHE"/{kernel,lab,templates} "$SHOAL_STATE/log"
     for name in ${!SHOAL_*} ${!npm_config_*} HOME TERM PATH; do keep+=("$name=${!name}"); done
     exec sudo -- env "${keep[@]}" "$0" "$@"
 }
