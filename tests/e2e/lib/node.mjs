@@ -1,0 +1,90 @@
+// The machine the node runs on: only tests that kill processes there need it.
+//
+// SHOAL_LAB=1 says that the node of SHOAL_URL was brought up by scripts/up (in the lab,
+// or on this machine with KVM), so scripts/node and scripts/lab reach it. Without the
+// setting it is tried and checked by the API key. SHOAL_LAB=0 forbids it.
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { apiKey, noNode } from "./shoal.mjs";
+
+const run = promisify(execFile);
+const scripts = fileURLToPath(new URL("../../../scripts/", import.meta.url));
+
+async function script(name, ...args) {
+  const { stdout } = await run(`${scripts}${name}`, args, { maxBuffer: 64 << 20 });
+  return stdout;
+}
+
+let inLab = false;
+
+/** False when the machine can be reached, else why not. */
+async function findReason() {
+  if (noNode) return noNode;
+  if (process.env.SHOAL_LAB === "0") return "SHOAL_LAB=0";
+  try {
+    if ((await script("node", "key")).trim() !== apiKey) {
+      return "the node of SHOAL_URL is not the one scripts/up brought up here";
+    }
+    await script("node", "status");
+  } catch (error) {
+    return `scripts/node does not reach the node: ${String(error.stderr ?? error).trim().split("\n")[0]}`;
+  }
+  try {
+    await script("lab", "status");
+    inLab = process.env.SHOAL_ENGINE !== "kvm";
+  } catch {
+    inLab = false;
+  }
+  return inLab || process.getuid() === 0 ? false : "this needs root on the machine of the node";
+}
+
+export const noMachine = await findReason();
+
+/** A shell line as root on the node's machine; its output. */
+export async function onNode(line) {
+  const { stdout } = inLab
+    ? await run(`${scripts}lab`, ["exec", "sh", "-c", line], { maxBuffer: 64 << 20 })
+    : await run("sh", ["-c", line], { maxBuffer: 64 << 20 });
+  return stdout;
+}
+
+export const killDaemon = () => script("node", "kill");
+export const startDaemon = () => script("node", "start");
+
+/** The VMM process of a sandbox, 0 when there is none. */
+export async function vmmPid(id) {
+  const out = await onNode(
+    `for p in /proc/[0-9]*; do case "$(tr '\\0' ' ' <$p/cmdline 2>/dev/null)" in ` +
+      `*shoal-vmm*--dir*${id}*) echo \${p#/proc/};; esac; done`,
+  );
+  return Number(out.trim().split("\n")[0] || 0);
+}
+
+/** What the kernel and the file system hold for a VMM: taken from its open descriptors. */
+export async function holdings(pid) {
+  const out = await onNode(
+    `grep -h '^iff:' /proc/${pid}/fdinfo/* 2>/dev/null | awk '{print "tap " $2}' | sort -u; ` +
+      `cut -d: -f3 /proc/${pid}/cgroup | sort -u | sed 's/^/cgroup /'; ` +
+      `tr '\\0' '\\n' </proc/${pid}/cmdline | grep -A1 -x -e --dir | tail -n 1 | sed 's/^/dir /'`,
+  );
+  const found = { taps: [], cgroups: [], dirs: [] };
+  for (const line of out.trim().split("\n")) {
+    const [kind, value] = line.split(" ");
+    if (value && value !== "/") found[`${kind}s`]?.push(value);
+  }
+  return found;
+}
+
+/** Everything on the node's machine that still carries the id or belonged to its VMM. */
+export async function leftovers(id, held) {
+  const out = await onNode(
+    `find / -xdev \\( -path /proc -o -path /sys \\) -prune -o -name '*${id}*' -print 2>/dev/null; ` +
+      `find /run /var/lib/shoal /sys/fs/cgroup -name '*${id}*' 2>/dev/null; ` +
+      held.taps.map((tap) => `test -e /sys/class/net/${tap} && echo tap ${tap}; `).join("") +
+      held.dirs.map((dir) => `test -e ${dir} && echo dir ${dir}; `).join("") +
+      `for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | ` +
+      `grep -q 'shoal-vmm.*${id}' && echo process \${p#/proc/}; done; true`,
+  );
+  return [...new Set(out.split("\n").filter(Boolean))];
+}

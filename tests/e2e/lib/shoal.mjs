@@ -1,0 +1,188 @@
+// What the suites share: settings, the unmodified SDK, raw requests, sandboxes that are
+// always cleaned up.
+//
+// Settings (environment):
+//   SHOAL_URL       address of a node, with or without /api  (or OPENCOMPUTER_API_URL)
+//   SHOAL_API_KEY   its API key                              (or OPENCOMPUTER_API_KEY)
+//   SHOAL_TEMPLATE  template of most sandboxes (minimal, for speed); tests that need
+//                   python3 or node use base and say so in their names
+//   SHOAL_CLI       the program `shoal`, for cli.test.mjs
+//   SHOAL_TEST_LONG set: also what takes minutes
+//
+// The machine under test may be emulated, so no test asserts a time; timeouts only keep
+// a hanging test from hanging the run.
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { WebSocket } from "ws";
+
+// Node 20 has no global WebSocket without a flag, and the SDK uses the global one.
+globalThis.WebSocket ??= WebSocket;
+
+const { Sandbox } = await import("@opencomputer/sdk");
+export { Sandbox, sleep };
+
+export const apiUrl = (process.env.SHOAL_URL ?? process.env.OPENCOMPUTER_API_URL ?? "").replace(
+  /\/+$/,
+  "",
+);
+export const apiKey = process.env.SHOAL_API_KEY ?? process.env.OPENCOMPUTER_API_KEY ?? "";
+export const template = process.env.SHOAL_TEMPLATE ?? "minimal";
+export const long = Boolean(process.env.SHOAL_TEST_LONG);
+
+export const origin = apiUrl.replace(/\/api$/, "");
+export const api = `${origin}/api`;
+
+/** Reason to skip everything, or false. */
+export const noNode = apiUrl && apiKey ? false : "SHOAL_URL and SHOAL_API_KEY are not set";
+
+/** Options of every suite: generous, because a cold boot may take ten seconds. */
+export const suite = { skip: noNode, timeout: 900_000 };
+
+const MINUTE = 60_000;
+
+/** Poll until `probe` returns something truthy; its last value, or a failure after `ms`. */
+export async function eventually(what, probe, ms = 2 * MINUTE, stepMs = 250) {
+  const end = Date.now() + ms;
+  let last;
+  for (;;) {
+    last = await probe();
+    if (last) return last;
+    if (Date.now() > end) assert.fail(`${what}: did not happen within ${ms / 1000} s`);
+    await sleep(stepMs);
+  }
+}
+
+// ---- one suite at a time ------------------------------------------------------------
+
+// Suites share one small node, and one of them kills its daemon. node --test may run
+// files in parallel, so each takes its turn.
+const lock = join(tmpdir(), `shoal-e2e-${Buffer.from(origin).toString("hex").slice(0, 60)}`);
+
+function lockOwnerIsAlive() {
+  try {
+    process.kill(Number(readFileSync(join(lock, "pid"), "utf8")), 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** Wait for the other suites; call it at the top of each file. */
+export async function takeTurn() {
+  if (noNode) return;
+  for (let tries = 0; ; tries++) {
+    try {
+      mkdirSync(lock);
+      writeFileSync(join(lock, "pid"), String(process.pid));
+      break;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+      // A folder without a pid may be half a second old or left behind.
+      if (tries % 10 === 9 && !lockOwnerIsAlive()) rmSync(lock, { recursive: true, force: true });
+      await sleep(200);
+    }
+  }
+  process.on("exit", () => rmSync(lock, { recursive: true, force: true }));
+}
+
+// ---- raw requests -------------------------------------------------------------------
+
+/**
+ * One request as it is, for what the SDK would not send. `path` is below /api unless it
+ * is a whole address. Options: body (string or bytes, or an object for JSON), headers,
+ * key (false sends none).
+ */
+export async function call(method, path, { body, headers = {}, key = apiKey, signal } = {}) {
+  const isObject =
+    body !== undefined && typeof body === "object" && !(body instanceof Uint8Array);
+  const response = await fetch(path.startsWith("http") ? path : `${api}${path}`, {
+    method,
+    headers: {
+      ...(key === false ? {} : { "X-API-Key": key }),
+      ...(body !== undefined && isObject ? { "Content-Type": "application/json" } : {}),
+      ...headers,
+    },
+    body: isObject ? JSON.stringify(body) : body,
+    signal: signal ?? AbortSignal.timeout(5 * MINUTE),
+  });
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const text = new TextDecoder().decode(bytes);
+  let json;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    json = undefined;
+  }
+  return { status: response.status, headers: response.headers, bytes, text, json };
+}
+
+/** The envelope of every refusal: the status, JSON, an `error` text. */
+export function assertRefused(reply, status, text) {
+  const seen = `${reply.status} ${reply.text.slice(0, 300)}`;
+  const wanted = Array.isArray(status) ? status : [status];
+  assert.ok(wanted.includes(reply.status), `want ${wanted.join(" or ")}, got ${seen}`);
+  assert.match(reply.headers.get("content-type") ?? "", /^application\/json/, seen);
+  assert.equal(typeof reply.json?.error, "string", `no error text: ${seen}`);
+  assert.ok(reply.json.error.length > 0, `empty error text: ${seen}`);
+  if (text) assert.match(reply.json.error, text);
+}
+
+// ---- sandboxes ----------------------------------------------------------------------
+
+const boxes = new Set();
+
+/** Sandbox.create of the SDK; ended by `cleanUp` whatever happens. */
+export async function createBox(options = {}) {
+  const box = await Sandbox.create({ apiUrl, apiKey, template, timeout: 600, ...options });
+  boxes.add(box.sandboxId);
+  return box;
+}
+
+/** A sandbox made by a raw request that is to be cleaned up too. */
+export function adopt(id) {
+  boxes.add(id);
+  return id;
+}
+
+/** Give to `after` of each file. */
+export async function cleanUp() {
+  for (const id of boxes) {
+    const reply = await call("DELETE", `/sandboxes/${id}`).catch((error) => ({ status: error }));
+    if (reply.status !== 204) console.error(`clean-up: DELETE of ${id} gave ${reply.status}`);
+  }
+  boxes.clear();
+}
+
+/** Run a shell line; fails with both outputs when it does not exit with 0. */
+export async function sh(box, line, options = {}) {
+  const result = await box.exec.run(line, { timeout: 120, ...options });
+  assert.equal(
+    result.exitCode,
+    0,
+    `${line}\nexit code ${result.exitCode}\n${result.stdout.slice(-2000)}${result.stderr.slice(-2000)}`,
+  );
+  return result.stdout;
+}
+
+export async function getBox(id) {
+  const reply = await call("GET", `/sandboxes/${id}`);
+  assert.equal(reply.status, 200, reply.text);
+  return reply.json;
+}
+
+/** Wait until a sandbox has this status; its object. */
+export function waitStatus(id, status, ms = 3 * MINUTE) {
+  let seen;
+  return eventually(
+    `${id} becomes ${status}`,
+    async () => {
+      seen = await getBox(id);
+      return seen.status === status ? seen : null;
+    },
+    ms,
+    500,
+  );
+}
