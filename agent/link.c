@@ -72,13 +72,13 @@ static bool peer_is_gone(int errnum)
     return errnum == EPIPE || errnum == ECONNRESET || errnum == ENODEV || errnum == EIO;
 }
 
-/* Not an error for a port: the node restarts, the VMM was restored. Its parser keeps
- * its place, so that what a cut frame still gets completes and drops that frame. */
+/* The other side is away. A port stays as it is: the kernel tells of a host that left
+ * late, possibly after the HELLO of the next one was read and answered, so only that
+ * HELLO may end streams. It is also right for a host that comes back from a restore. */
 static void on_hangup(struct agent_link *link)
 {
-    agent_mux_drop_all(link->mux);
-    link->connected = false;
     if (!link->is_port) {
+        agent_mux_drop_all(link->mux);
         agent_link_close(link);
         link->on_end(link->arg);
     }

@@ -1,8 +1,9 @@
 /* The link: one descriptor (virtio port or socket), frames in and out, HELLO.
  *
  * The host side of the port comes and goes. While it is away the port reads as ended
- * and hung up; the link then drops all streams and waits for the edge that the kernel
- * signals when the host opens its side again. A socket that ends is final: on_end.
+ * and hung up; the link then waits for the edge that the kernel signals when the host
+ * opens its side again, and the HELLO that follows ends the streams of before. A
+ * socket that ends is final: on_end.
  * Loop thread only.
  */
 #ifndef SHL_AGENT_LINK_H
