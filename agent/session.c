@@ -210,7 +210,10 @@ void agent_sessions_release(struct agent_sessions *sessions)
     struct shl_list *first;
 
     while ((first = shl_list_first(&sessions->all)) != NULL) {
-        agent_session_free(shl_container_of(first, struct agent_session, node));
+        struct agent_session *session = shl_container_of(first, struct agent_session, node);
+
+        (void)!agent_session_kill(session, SIGKILL);
+        agent_session_free(session);
     }
     while ((first = shl_list_first(&sessions->leftovers)) != NULL) {
         free_leftover(shl_container_of(first, struct leftover, node));

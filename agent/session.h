@@ -111,7 +111,7 @@ void agent_sessions_init(struct agent_sessions *sessions,
                          struct agent_loop *loop,
                          struct agent_pool *pool,
                          const struct agent_limits *limits);
-/* Kills nothing. The pool must have been released. */
+/* Kills what still runs. The pool must have been released. */
 void agent_sessions_release(struct agent_sessions *sessions);
 
 /* Begin to start a program. What is taken out of @spec is NULL in it afterwards, so the
