@@ -71,11 +71,18 @@ static void suspend(struct request *r)
     MHD_suspend_connection(r->mhd);
 }
 
+static void on_timer(uv_timer_t *timer);
+
+/* The library takes a resumed connection up in its next turn, which it does not ask for
+ * by itself when nobody polls for it. */
 static void resume(struct request *r)
 {
     if (r->is_suspended) {
         r->is_suspended = false;
         MHD_resume_connection(r->mhd);
+        if (!r->http->is_closing) {
+            (void)uv_timer_start(&r->http->timer, on_timer, 0, 0);
+        }
     }
 }
 
@@ -416,8 +423,6 @@ static void on_sweep(uv_timer_t *timer)
         (void)uv_timer_stop(timer);
     }
 }
-
-static void on_timer(uv_timer_t *timer);
 
 /* Let the library do what can be done now and learn when it wants to be called next. */
 static void drive(struct node_http *http)
