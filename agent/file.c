@@ -45,12 +45,11 @@ static void free_op(struct file_op *op)
     free(op);
 }
 
+/* @msg may be the operation's own. */
 static void finish_op(struct file_op *op, int code, const char *msg)
 {
-    struct agent_stream *stream = op->stream;
-
+    agent_stream_finish(op->stream, code, msg);
     free_op(op);
-    agent_stream_finish(stream, code, msg);
 }
 
 static void run_step(struct agent_work *work)
@@ -122,9 +121,7 @@ static struct file_op *new_op(struct agent_server *server,
     shl_buf_init(&op->incoming, AGENT_WINDOW_BYTES);
     shl_buf_init(&op->buf, AGENT_WINDOW_BYTES);
     if (agent_guest_path(guest, request, "path", true, &op->path, &op->err) < 0) {
-        struct shl_err err = op->err;
-
-        finish_op(op, err.code, err.msg);
+        finish_op(op, op->err.code, op->err.msg);
         return NULL;
     }
     agent_stream_bind(stream, ops, op);
