@@ -8,6 +8,10 @@
 
 #include "base/err.h"
 
+/* Callers built against an older header hand in a shorter struct: fields behind this
+ * many bytes may be touched only when the struct says it has them. */
+#define FIRST_VERSION_BYTES sizeof(struct shoal_error)
+
 /* The public numbers are those of the tree. */
 _Static_assert((int)SHOAL_EPROTO == (int)SHL_EPROTO, "public code differs");
 _Static_assert((int)SHOAL_ELIMIT == (int)SHL_ELIMIT, "public code differs");
@@ -27,6 +31,7 @@ int client_error_set(struct shoal_error *err, int code, const char *fmt, ...)
 
     assert(code < 0);
     if (err) {
+        assert(err->size >= FIRST_VERSION_BYTES);
         err->code = code;
         va_start(args, fmt);
         (void)vsnprintf(err->message, sizeof(err->message), fmt, args);
@@ -58,6 +63,7 @@ int client_error_wrap(struct shoal_error *err, const char *fmt, ...)
 void client_error_clear(struct shoal_error *err)
 {
     if (err) {
+        assert(err->size >= FIRST_VERSION_BYTES); /* SHOAL_ERROR_INIT was forgotten */
         err->code = 0;
         err->http_status = 0;
         err->request_id[0] = '\0';
