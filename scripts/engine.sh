@@ -59,9 +59,8 @@ node_host() {
 stage_programs() {
     local build=$SHOAL_ROOT/build/${1:-release} bin=$SHOAL_STATE/bin program agent hash
     mkdir -p "$bin"
-    for program in node/shoald vmm-kvm/shoal-vmm client/shoal; do
-        [[ -x $build/$program ]] || die "$build/$program is not there: run scripts/build ${1:-release}"
-        stage_file "$build/$program" "$bin/${program##*/}"
+    for program in node/shoald vmm-kvm/shoal-vmm client/shoal tests/agent/agentctl; do
+        if [[ -x $build/$program ]]; then stage_file "$build/$program" "$bin/${program##*/}"; fi
     done
     stage_file "$SHOAL_ROOT/scripts/node-host" "$bin/node-host"
     agent=$build/agent/shoal-agent

@@ -116,6 +116,16 @@ use_own_node() {
     if [[ -x $own/node ]]; then PATH=$own:$PATH; fi
 }
 
+# close_inherited: closes everything above stderr. For what outlives the script: it would keep
+# the pipes and locks of whoever called it open.
+close_inherited() {
+    local fd
+    for fd in /proc/"$BASHPID"/fd/*; do
+        fd=${fd##*/}
+        if ((fd > 2)); then eval "exec $fd>&-"; fi
+    done
+}
+
 # ---- files ------------------------------------------------------------------------------
 
 # hash_tree PATH...: one hash over names, modes and contents of files and folders.

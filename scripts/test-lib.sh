@@ -24,9 +24,16 @@ run_ctest() {
     if ((status)) && ! grep -q '^fail' "$SHOAL_TEST_REPORT"; then return "$status"; fi
 }
 
-# start_node: the node of the tests, built and brought up.
+# start_node TEMPLATE... [--no-node]: the node of the tests, built and brought up.
 start_node() {
-    "$SHOAL_ROOT/scripts/up" --quiet --template minimal --template base
+    local name options=()
+    for name; do
+        case $name in
+        --*) options+=("$name") ;;
+        *) options+=(--template "$name") ;;
+        esac
+    done
+    "$SHOAL_ROOT/scripts/up" --quiet "${options[@]}"
     choose_engine
     node_paths
 }
@@ -38,7 +45,7 @@ run_on_node() {
     shift
     log=$SHOAL_STATE/log/on-node.log
     on_node env SHOAL_TEST_LONG="${SHOAL_TEST_LONG:-}" SHOAL_BIN="$NODE_BIN" SHOAL_DATA="$NODE_DATA" \
-        SHOAL_KERNEL="$NODE_DATA/kernel/vmlinux" SHOAL_INITRD="$NODE_DATA/kernel/initrd" \
+        SHOAL_AGENTCTL="$NODE_BIN/agentctl" SHOAL_KERNEL="$NODE_DATA/kernel/vmlinux" SHOAL_INITRD="$NODE_DATA/kernel/initrd" \
         SHOAL_TEMPLATES="$NODE_DATA/templates" "$@" >"$log" 2>&1 || status=$?
     case $status in
     0) report ok "$name" ;;
