@@ -42,6 +42,7 @@ void agent_sessions_init(struct agent_sessions *sessions,
     sessions->count = 0;
     sessions->spawning_count = 0;
     sessions->kill = kill;
+    sessions->spawn = agent_spawn_run;
     shl_list_init(&sessions->all);
     shl_list_init(&sessions->done);
     shl_list_init(&sessions->early_exits);

@@ -39,7 +39,9 @@ struct agent_sessions {
     struct shl_list early_exits; /* reaped while a spawn is under way */
     struct shl_list leftovers;   /* pipes of finished sessions */
     struct agent_timer sweep;
-    int (*kill)(pid_t pid, int signal); /* kill(2); tests put their own */
+    /* kill(2) and agent_spawn_run; tests put their own. */
+    int (*kill)(pid_t pid, int signal);
+    int (*spawn)(struct agent_spawn *spawn);
     uint8_t scratch[65536];
 };
 

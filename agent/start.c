@@ -82,7 +82,7 @@ static void run_spawn(struct agent_work *work)
 {
     struct agent_start *start = shl_container_of(work, struct agent_start, work);
 
-    start->result = agent_spawn_run(&start->spawn);
+    start->result = start->session->sessions->spawn(&start->spawn);
 }
 
 static void on_spawned(struct agent_work *work)
