@@ -215,6 +215,7 @@ static int server_open(struct node_server *server,
 {
     struct node_http_config http = {.listen = config->listen,
                                     .connections_max = config->connections_max,
+                                    .pad_after_ms = config->pad_after_ms,
                                     .app = {.on_head = on_head, .arg = server},
                                     .log = config->log};
     int rc;

@@ -29,6 +29,7 @@ struct node_server_config {
     const char *worker_id;      /* name of this node, default the host name */
     uint32_t memory_default_mb; /* of a create that names none */
     uint32_t connections_max;   /* default NODE_HTTP_CONNECTIONS_MAX */
+    uint32_t pad_after_ms;      /* a run that takes longer answers with spaces meanwhile */
     const struct shl_log *log;  /* borrowed, may be NULL */
 };
 
