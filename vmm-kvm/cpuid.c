@@ -30,7 +30,7 @@ static struct kvm_cpuid_entry2 *find(struct vmm_cpuid *cpuid, uint32_t function,
 {
     unsigned i;
 
-    for (i = 0; i < cpuid->head.nent; i++) {
+    for (i = 0; i < cpuid->nent; i++) {
         if (cpuid->entries[i].function == function && cpuid->entries[i].index == index) {
             return &cpuid->entries[i];
         }
@@ -43,10 +43,10 @@ static int put_subleaf(struct vmm_cpuid *cpuid, const struct kvm_cpuid_entry2 *e
     struct kvm_cpuid_entry2 *at = find(cpuid, entry->function, entry->index);
 
     if (!at) {
-        if (cpuid->head.nent >= VMM_CPUID_ENTRIES_MAX) {
+        if (cpuid->nent >= VMM_CPUID_ENTRIES_MAX) {
             return SHL_ELIMIT;
         }
-        at = &cpuid->entries[cpuid->head.nent++];
+        at = &cpuid->entries[cpuid->nent++];
     }
     *at = *entry;
     return 0;
@@ -169,13 +169,13 @@ int vmm_cpuid_shape(struct vmm_cpuid *cpuid, unsigned index, unsigned vcpus)
     unsigned i, kept = 0;
 
     /* 0x1f would contradict 0xb: the guest prefers it when it is there. */
-    for (i = 0; i < cpuid->head.nent; i++) {
+    for (i = 0; i < cpuid->nent; i++) {
         if (cpuid->entries[i].function != 0x1f) {
             cpuid->entries[kept++] = cpuid->entries[i];
         }
     }
-    cpuid->head.nent = kept;
-    for (i = 0; i < cpuid->head.nent; i++) {
+    cpuid->nent = kept;
+    for (i = 0; i < cpuid->nent; i++) {
         shape_entry(&cpuid->entries[i], index, vcpus);
     }
     return shape_topology(cpuid, index, vcpus);

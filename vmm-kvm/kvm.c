@@ -103,7 +103,7 @@ int vmm_kvm_open(struct vmm_kvm *kvm, struct shl_err *err)
     }
     r = check_capabilities(kvm, err);
     if (r == 0) {
-        kvm->supported.head.nent = VMM_CPUID_ENTRIES_MAX;
+        kvm->supported.nent = VMM_CPUID_ENTRIES_MAX;
         kvm->run_bytes = vmm_ioctl(kvm->fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
         r = kvm->run_bytes < 0 ? kvm->run_bytes
                                : vmm_ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, &kvm->supported);

@@ -5,6 +5,7 @@
 #define SHL_VMM_KVM_H
 
 #include <linux/kvm.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -14,10 +15,14 @@ struct vmm_mem;
 
 #define VMM_CPUID_ENTRIES_MAX 128u
 
+/* struct kvm_cpuid2 with room. */
 struct vmm_cpuid {
-    struct kvm_cpuid2 head;
+    uint32_t nent;
+    uint32_t padding;
     struct kvm_cpuid_entry2 entries[VMM_CPUID_ENTRIES_MAX];
 };
+_Static_assert(offsetof(struct vmm_cpuid, entries) == offsetof(struct kvm_cpuid2, entries),
+               "KVM reads and writes this structure");
 
 struct vmm_kvm {
     int fd;    /* /dev/kvm */

@@ -76,11 +76,12 @@ static int set_regs(struct vmm_vcpu *vcpu, uint64_t entry)
 
 static int set_msrs(struct vmm_vcpu *vcpu)
 {
-    struct {
-        struct kvm_msrs head;
+    struct { /* struct kvm_msrs with room */
+        uint32_t nmsrs;
+        uint32_t padding;
         struct kvm_msr_entry entries[2];
     } msrs = {
-        .head = {.nmsrs = 2},
+        .nmsrs = 2,
         .entries = {{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WB},
                     {.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING}},
     };

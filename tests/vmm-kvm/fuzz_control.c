@@ -1,0 +1,45 @@
+/* A stream of control bytes: framing, requests, start with descriptors. */
+#include <assert.h>
+
+#include "vmm-kvm/request.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void decode(struct shl_bytes body)
+{
+    struct vmm_request request;
+    struct vmm_config config;
+    struct shl_mp_doc doc;
+    struct shl_err err = {0};
+    int fds[4] = {1000001, 1000002, 1000003, 1000004}; /* never opened, never closed */
+    unsigned i;
+
+    if (shl_mp_parse(&doc, body) < 0) {
+        return;
+    }
+    if (vmm_request_decode(doc.root, &request, &err) == 0 && request.op == VMM_OP_START) {
+        for (i = 0; i <= 4; i++) {
+            vmm_config_init(&config);
+            if (vmm_request_decode_start(doc.root, fds, i, &config, &err) == 0) {
+                assert(config.kernel_fd >= 1000001);
+                assert(config.vcpus >= 1);
+                assert(config.memory_bytes >= VMM_MEMORY_MIN_BYTES);
+            } else {
+                assert(err.msg[0] != '\0');
+            }
+        }
+    }
+    shl_mp_release(&doc);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct shl_bytes rest = {data, size}, body;
+
+    while (vmm_frame_next(rest, &body) > 0) {
+        decode(body);
+        rest.base += VMM_FRAME_HEADER_BYTES + body.len;
+        rest.len -= VMM_FRAME_HEADER_BYTES + body.len;
+    }
+    return 0;
+}
