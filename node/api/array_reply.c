@@ -110,6 +110,7 @@ static void array_release(void *arg)
 {
     struct array *array = arg;
 
+    array->call->on_gone = NULL; /* it would cancel once more */
     if (array->stream) {
         node_agent_cancel(array->stream);
     }

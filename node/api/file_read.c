@@ -70,6 +70,7 @@ static void reading_release(void *arg)
 {
     struct reading *r = arg;
 
+    r->call->on_gone = NULL; /* it would cancel once more */
     if (r->stream) {
         node_agent_cancel(r->stream);
     }
