@@ -1,0 +1,202 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "node/sandbox/sandbox.h"
+#include "node/sandbox/text.h"
+
+#define CONSOLE_TAIL_BYTES 4096
+
+void files_run_path(const struct sandbox *sandbox, char path[SANDBOX_PATH_MAX], const char *name)
+{
+    (void)snprintf(path, SANDBOX_PATH_MAX, "%s/%s%s%s", sandbox->pub.manager->run_dir,
+                   sandbox->pub.id, name[0] ? "/" : "", name);
+}
+
+void files_data_path(const struct sandbox *sandbox, char path[SANDBOX_PATH_MAX])
+{
+    (void)snprintf(path, SANDBOX_PATH_MAX, "%s/sandboxes/%s", sandbox->pub.manager->data_dir,
+                   sandbox->pub.id);
+}
+
+static bool name_is_plain(const char *name)
+{
+    return name[0] && name[0] != '.' &&
+           name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "._-")] == '\0';
+}
+
+static void template_path(const struct node_manager *manager,
+                          const char *name,
+                          char path[SANDBOX_PATH_MAX])
+{
+    (void)snprintf(path, SANDBOX_PATH_MAX, "%s/templates/%s/disk.raw", manager->data_dir, name);
+}
+
+int files_template(const struct node_manager *manager,
+                   const char *name,
+                   uint64_t *ret_bytes,
+                   struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    struct stat st;
+
+    /* a name with a slash would leave the folder */
+    template_path(manager, name_is_plain(name) ? name : "..", path);
+    if (!name_is_plain(name) || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
+        return shl_err_set(err, SHL_ENOTFOUND, "template not found: %s", name);
+    }
+    *ret_bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+/* ---- preparing ------------------------------------------------------------------- */
+
+static int open_file(struct sandbox *sandbox,
+                     enum sandbox_fd which,
+                     const char *path,
+                     int flags,
+                     struct shl_err *err)
+{
+    int fd = open(path, flags | O_CLOEXEC, 0600);
+
+    if (fd < 0) {
+        return shl_err_sys(err, errno, "cannot open %s", path);
+    }
+    sandbox->fds[which] = fd;
+    return 0;
+}
+
+static int make_folder(const char *path, struct shl_err *err)
+{
+    int rc = shl_mkdir_all(path, 0700);
+
+    return rc < 0 ? shl_err_sys(err, -rc, "cannot create the folder %s", path) : 0;
+}
+
+static int open_image(struct sandbox *sandbox, struct shl_err *err)
+{
+    const struct node_manager *manager = sandbox->pub.manager;
+    char path[SANDBOX_PATH_MAX];
+    int rc;
+
+    (void)snprintf(path, sizeof(path), "%s/kernel/vmlinux", manager->data_dir);
+    rc = open_file(sandbox, SANDBOX_FD_KERNEL, path, O_RDONLY, err);
+    if (rc == 0) {
+        (void)snprintf(path, sizeof(path), "%s/kernel/initrd", manager->data_dir);
+        rc = open_file(sandbox, SANDBOX_FD_INITRD, path, O_RDONLY, err);
+    }
+    if (rc == 0) {
+        template_path(manager, sandbox->pub.spec.template_name, path);
+        rc = open_file(sandbox, SANDBOX_FD_BASE, path, O_RDONLY, err);
+    }
+    return rc;
+}
+
+int files_prepare(struct sandbox *sandbox, struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    size_t len;
+    int rc;
+
+    files_data_path(sandbox, path);
+    rc = make_folder(path, err);
+    if (rc == 0) {
+        len = strlen(path);
+        (void)snprintf(path + len, sizeof(path) - len, "/overlay");
+        rc = open_file(sandbox, SANDBOX_FD_OVERLAY, path, O_RDWR | O_CREAT | O_EXCL, err);
+    }
+    if (rc == 0) {
+        files_run_path(sandbox, path, "");
+        rc = make_folder(path, err);
+    }
+    if (rc == 0) {
+        files_run_path(sandbox, path, "serial.log");
+        rc = open_file(sandbox, SANDBOX_FD_SERIAL, path, O_RDWR | O_CREAT | O_TRUNC, err);
+    }
+    if (rc == 0) {
+        files_run_path(sandbox, path, "vmm.log");
+        rc = open_file(sandbox, SANDBOX_FD_LOG, path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, err);
+    }
+    return rc < 0 ? rc : open_image(sandbox, err);
+}
+
+/* ---- removing -------------------------------------------------------------------- */
+
+int files_remove(const struct node_manager *manager, const char *id, struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    int rc, rc2;
+
+    (void)snprintf(path, sizeof(path), "%s/sandboxes/%s", manager->data_dir, id);
+    rc = shl_remove_tree(path);
+    if (rc < 0) {
+        (void)shl_err_sys(err, -rc, "cannot remove %s", path);
+    }
+    (void)snprintf(path, sizeof(path), "%s/%s", manager->run_dir, id);
+    rc2 = shl_remove_tree(path);
+    if (rc == 0 && rc2 < 0) {
+        rc = shl_err_sys(err, -rc2, "cannot remove %s", path);
+    }
+    return rc;
+}
+
+/* ---- looking --------------------------------------------------------------------- */
+
+int files_check(const struct node_manager *manager, struct shl_err *err)
+{
+    static const char *const names[] = {"vmlinux", "initrd"};
+    char path[SANDBOX_PATH_MAX];
+    size_t i;
+
+    for (i = 0; i < SHL_ARRAY_SIZE(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s/kernel/%s", manager->data_dir, names[i]);
+        if (access(path, R_OK) < 0) {
+            return shl_err_sys(err, errno,
+                               "cannot read the guest kernel %s (scripts/up puts it there)", path);
+        }
+    }
+    if (access(manager->vmm_path, X_OK) < 0) {
+        return shl_err_sys(err, errno, "cannot run the VMM %s (name it with --vmm)",
+                           manager->vmm_path);
+    }
+    return 0;
+}
+
+void files_console_line(const struct sandbox *sandbox, char *dst, size_t size)
+{
+    char path[SANDBOX_PATH_MAX];
+    uint8_t tail[CONSOLE_TAIL_BYTES];
+    SHL_CLEANUP_FD int fd = -1;
+    struct stat st;
+    ssize_t len = 0;
+
+    dst[0] = '\0';
+    files_run_path(sandbox, path, "serial.log");
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return;
+    }
+    len = pread(fd, tail, sizeof(tail),
+                st.st_size > (off_t)sizeof(tail) ? st.st_size - (off_t)sizeof(tail) : 0);
+    if (len > 0) {
+        node_text_last_line(dst, size, shl_bytes_of(tail, (size_t)len));
+    }
+}
+
+void files_bound_log(const struct sandbox *sandbox)
+{
+    char path[SANDBOX_PATH_MAX];
+    struct stat st;
+
+    files_run_path(sandbox, path, "vmm.log");
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > SANDBOX_VMM_LOG_MAX) {
+        /* opened with O_APPEND by the VMM, so it goes on at the new end */
+        (void)!truncate(path, 0);
+    }
+}

@@ -1,0 +1,76 @@
+/* The idle timer: runs while the sandbox runs and nobody holds it; each touch starts it
+ * anew. When it fires the sandbox is stopped (for now: later it hibernates). A restarted
+ * daemon starts it from the beginning. */
+#include <assert.h>
+
+#include "base/io.h"
+#include "node/sandbox/sandbox.h"
+
+static void on_idle(uv_timer_t *timer)
+{
+    sandbox_end(timer->data, NODE_SANDBOX_STOPPED, SHL_EGONE, "timeout");
+}
+
+void idle_start(struct sandbox *sandbox)
+{
+    uint64_t timeout_ms = (uint64_t)sandbox->pub.spec.timeout_s * 1000;
+
+    if (sandbox->ending || sandbox->pub.state != NODE_SANDBOX_RUNNING) {
+        return;
+    }
+    if (timeout_ms == 0 || sandbox->holds > 0) {
+        idle_stop(sandbox);
+        return;
+    }
+    sandbox->pub.end_at_ms = shl_realtime_ms() + (int64_t)timeout_ms;
+    (void)uv_timer_start(&sandbox->idle, on_idle, timeout_ms, 0);
+}
+
+void idle_stop(struct sandbox *sandbox)
+{
+    sandbox->pub.end_at_ms = 0;
+    if (sandbox->alive) {
+        (void)uv_timer_stop(&sandbox->idle);
+    }
+}
+
+int node_sandbox_set_timeout(struct node_sandbox *pub, uint32_t timeout_s)
+{
+    struct sandbox *sandbox = sandbox_of(pub);
+    uint32_t before = pub->spec.timeout_s;
+    int rc;
+
+    if (sandbox->ending || !sandbox->alive) {
+        return SHL_EGONE;
+    }
+    pub->spec.timeout_s = timeout_s;
+    rc = sandbox_save(sandbox, NULL);
+    if (rc < 0) {
+        pub->spec.timeout_s = before;
+        return rc;
+    }
+    idle_start(sandbox);
+    return 0;
+}
+
+void node_sandbox_touch(struct node_sandbox *pub)
+{
+    idle_start(sandbox_of(pub));
+}
+
+void node_sandbox_hold(struct node_sandbox *pub)
+{
+    struct sandbox *sandbox = sandbox_of(pub);
+
+    sandbox->holds++;
+    idle_stop(sandbox);
+}
+
+void node_sandbox_release(struct node_sandbox *pub)
+{
+    struct sandbox *sandbox = sandbox_of(pub);
+
+    assert(sandbox->holds > 0);
+    sandbox->holds--;
+    idle_start(sandbox);
+}

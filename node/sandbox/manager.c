@@ -1,0 +1,422 @@
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/id.h"
+#include "base/io.h"
+#include "node/sandbox/machine.h"
+#include "node/sandbox/sandbox.h"
+
+/* ---- the table ------------------------------------------------------------------- */
+
+static unsigned hash_of(const char *id)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *id; id++) {
+        hash = (hash ^ (uint8_t)*id) * 16777619u;
+    }
+    return hash % SANDBOX_HASH_SIZE;
+}
+
+struct sandbox *sandbox_new(struct node_manager *manager)
+{
+    struct sandbox *sandbox = calloc(1, sizeof(*sandbox));
+    int i;
+
+    if (!sandbox) {
+        return NULL;
+    }
+    sandbox->pub.manager = manager;
+    sandbox->pub.runtime = sandbox;
+    shl_list_init(&sandbox->pub.link);
+    shl_list_init(&sandbox->queue_node);
+    shl_list_init(&sandbox->waiters);
+    for (i = 0; i < SANDBOX_FD_COUNT; i++) {
+        sandbox->fds[i] = -1;
+    }
+    return sandbox;
+}
+
+void sandbox_free(struct sandbox *sandbox)
+{
+    assert(!sandbox->alive);
+    sandbox_spec_release(&sandbox->pub.spec);
+    free(sandbox);
+}
+
+void manager_insert(struct node_manager *manager, struct sandbox *sandbox)
+{
+    unsigned at = hash_of(sandbox->pub.id);
+
+    shl_list_push_front(&manager->sandboxes, &sandbox->pub.link);
+    sandbox->hash_next = manager->hash[at];
+    manager->hash[at] = sandbox;
+}
+
+static void manager_forget(struct node_manager *manager, struct sandbox *sandbox)
+{
+    struct sandbox **at = &manager->hash[hash_of(sandbox->pub.id)];
+
+    while (*at != sandbox) {
+        at = &(*at)->hash_next;
+    }
+    *at = sandbox->hash_next;
+    shl_list_remove(&sandbox->pub.link);
+    sandbox_free(sandbox);
+}
+
+struct sandbox *manager_lookup(struct node_manager *manager, const char *id)
+{
+    struct sandbox *sandbox = manager->hash[hash_of(id)];
+
+    while (sandbox && strcmp(sandbox->pub.id, id) != 0) {
+        sandbox = sandbox->hash_next;
+    }
+    return sandbox;
+}
+
+struct node_sandbox *node_manager_find(struct node_manager *manager,
+                                       const char *org,
+                                       const char *id)
+{
+    struct sandbox *sandbox = manager_lookup(manager, id);
+
+    return sandbox && strcmp(sandbox->pub.spec.org, org) == 0 ? &sandbox->pub : NULL;
+}
+
+void node_manager_each(struct node_manager *manager,
+                       const char *org,
+                       bool (*each)(void *arg, struct node_sandbox *sandbox),
+                       void *arg)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
+        struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
+
+        if (strcmp(sandbox->spec.org, org) == 0 && !each(arg, sandbox)) {
+            return;
+        }
+    }
+}
+
+void node_sandbox_ref(struct node_sandbox *pub)
+{
+    sandbox_of(pub)->refs++;
+}
+
+void node_sandbox_unref(struct node_sandbox *pub)
+{
+    assert(sandbox_of(pub)->refs > 0);
+    sandbox_of(pub)->refs--;
+}
+
+void node_manager_count(struct node_manager *manager, struct node_manager_counts *ret)
+{
+    struct shl_list *it;
+
+    *ret = (struct node_manager_counts){
+        .memory_total_mb = manager->memory_total_mb,
+        .memory_committed_mb = manager->memory_committed_mb,
+        .cpus_total = manager->cpus,
+    };
+    SHL_LIST_FOREACH(it, &manager->sandboxes) {
+        const struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
+
+        ret->running += sandbox->state == NODE_SANDBOX_RUNNING;
+        ret->creating += sandbox->state == NODE_SANDBOX_CREATING;
+        ret->errors += sandbox->state == NODE_SANDBOX_ERROR;
+    }
+}
+
+/* ---- kill ------------------------------------------------------------------------ */
+
+static void answer_deferred(struct node_manager *manager)
+{
+    struct shl_list *node;
+
+    while ((node = shl_list_first(&manager->deferred))) {
+        struct sandbox_waiter *waiter = shl_container_of(node, struct sandbox_waiter, node);
+
+        shl_list_remove(node);
+        waiter->cb(waiter->arg, 0, "");
+        free(waiter);
+    }
+}
+
+static void on_defer(uv_timer_t *timer)
+{
+    answer_deferred(timer->data);
+}
+
+void node_manager_kill(struct node_manager *manager,
+                       struct node_sandbox *pub,
+                       node_kill_cb cb,
+                       void *arg)
+{
+    struct sandbox *sandbox = sandbox_of(pub);
+    struct sandbox_waiter *waiter = calloc(1, sizeof(*waiter));
+
+    if (!waiter) {
+        cb(arg, -ENOMEM, "there is not enough memory to kill a sandbox");
+        return;
+    }
+    waiter->cb = cb;
+    waiter->arg = arg;
+    if (!sandbox->alive) {
+        shl_list_push_back(&manager->deferred, &waiter->node);
+        (void)uv_timer_start(&manager->defer, on_defer, 0, 0);
+        return;
+    }
+    shl_list_push_back(&sandbox->waiters, &waiter->node);
+    sandbox_end(sandbox, NODE_SANDBOX_STOPPED, SHL_EGONE, "killed");
+}
+
+/* ---- housekeeping ---------------------------------------------------------------- */
+
+static bool drop_record(struct node_manager *manager, struct sandbox *sandbox)
+{
+    struct shl_err err = {0};
+
+    if (node_store_delete(manager->store, SANDBOX_KIND, sandbox->pub.id, &err) < 0) {
+        SHL_LOG(&manager->log, SHL_LOG_ERROR, "record_not_dropped",
+                SHL_S("sandbox", sandbox->pub.id), SHL_S("reason", err.msg));
+        return false;
+    }
+    manager->ended--;
+    manager_forget(manager, sandbox);
+    return true;
+}
+
+/* From the oldest on: ended long ago, or more ended ones than are kept. */
+static void on_housekeeping(uv_timer_t *timer)
+{
+    struct node_manager *manager = timer->data;
+    int64_t now_ms = shl_realtime_ms();
+    struct shl_list *it, *before;
+
+    for (it = manager->sandboxes.prev; it != &manager->sandboxes; it = before) {
+        struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
+
+        before = it->prev;
+        if (sandbox->alive) {
+            files_bound_log(sandbox);
+        } else if (sandbox->refs == 0 &&
+                   (manager->ended > SANDBOX_ENDED_MAX ||
+                    now_ms - sandbox->pub.ended_at_ms >= manager->ended_keep_ms) &&
+                   !drop_record(manager, sandbox)) {
+            return;
+        }
+    }
+}
+
+/* ---- opening --------------------------------------------------------------------- */
+
+static void manager_free(struct node_manager *manager)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
+        sandbox_free(shl_container_of(it, struct sandbox, pub.link));
+    }
+    node_net_close(manager->net);
+    free(manager->data_dir);
+    free(manager->run_dir);
+    free(manager->vmm_path);
+    free(manager);
+}
+
+/* Absolute, so that a VMM with another working directory finds it, and without a slash
+ * at the end, so that it can be compared. */
+static char *copy_path(const char *path)
+{
+    char *copy = realpath(path, NULL);
+
+    return copy ? copy : strdup(path);
+}
+
+static int make_folders(const struct node_manager_config *config, struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    int rc;
+
+    (void)snprintf(path, sizeof(path), "%s/sandboxes", config->data_dir);
+    rc = shl_mkdir_all(path, 0700);
+    if (rc < 0) {
+        return shl_err_sys(err, -rc, "cannot create the data folder %s", path);
+    }
+    rc = shl_mkdir_all(config->run_dir, 0700);
+    return rc < 0 ? shl_err_sys(err, -rc, "cannot create the run folder %s", config->run_dir) : 0;
+}
+
+static int check_paths(const struct node_manager *manager, struct shl_err *err)
+{
+    size_t socket_max = sizeof(((struct sockaddr_un *)0)->sun_path);
+    size_t longest = strlen("/sb-12345678/" VMM_CONTROL_SOCKET) + 1;
+
+    if (strlen(manager->run_dir) + longest > socket_max) {
+        return shl_err_set(err, -ENAMETOOLONG,
+                           "the run folder %s is too long for Unix sockets: at most %zu bytes",
+                           manager->run_dir, socket_max - longest);
+    }
+    if (strlen(manager->data_dir) > SANDBOX_PATH_MAX - NODE_TEMPLATE_MAX - 64) {
+        return shl_err_set(err, -ENAMETOOLONG, "the path of the data folder is too long");
+    }
+    return 0;
+}
+
+static int copy_config(struct node_manager *manager,
+                       const struct node_manager_config *config,
+                       struct shl_err *err)
+{
+    bool slow = machine_is_emulated();
+    uint32_t reserve_mb;
+
+    manager->log = config->log ? *config->log : (struct shl_log){.fd = -1};
+    manager->log.subsystem = "sandbox";
+    manager->data_dir = copy_path(config->data_dir);
+    manager->run_dir = copy_path(config->run_dir);
+    manager->vmm_path = copy_path(config->vmm_path);
+    if (!manager->data_dir || !manager->run_dir || !manager->vmm_path) {
+        return shl_err_sys(err, ENOMEM, "cannot start the sandbox manager");
+    }
+    manager->cpus = machine_cpus();
+    manager->memory_total_mb = machine_memory_mb();
+    reserve_mb = SHL_MAX(manager->memory_total_mb / SANDBOX_RESERVE_SHARE, SANDBOX_RESERVE_MIN_MB);
+    reserve_mb = SHL_MIN(reserve_mb, manager->memory_total_mb);
+    manager->memory_usable_mb =
+        config->memory_usable_mb ? config->memory_usable_mb : manager->memory_total_mb - reserve_mb;
+    manager->sandboxes_max = config->sandboxes_max;
+    manager->boots_max = config->boots_max ? config->boots_max : manager->cpus;
+    manager->boot_ms = config->boot_ms ? config->boot_ms
+                       : slow          ? SANDBOX_BOOT_EMULATED_MS
+                                       : SANDBOX_BOOT_MS;
+    manager->silent_ms = config->silent_ms ? config->silent_ms
+                         : slow            ? SANDBOX_SILENT_EMULATED_MS
+                                           : SANDBOX_SILENT_MS;
+    manager->stop_ms = config->stop_ms ? config->stop_ms : SANDBOX_STOP_MS;
+    manager->ended_keep_ms = config->ended_keep_ms ? config->ended_keep_ms : NODE_ENDED_KEEP_MS;
+    machine_boot_id(manager->machine_boot_id, sizeof(manager->machine_boot_id));
+    return check_paths(manager, err);
+}
+
+static void open_cgroups(struct node_manager *manager, const char *root)
+{
+    struct shl_err err = {0};
+
+    if (node_cgroups_init(&manager->cgroups, root, &err) < 0) {
+        SHL_LOG(&manager->log, SHL_LOG_WARN, "no_cgroups", SHL_S("reason", err.msg),
+                SHL_S("effect", "CPU and memory of VMMs are not limited"));
+    }
+}
+
+static void start_timers(struct node_manager *manager, uint32_t housekeeping_ms)
+{
+    uint32_t every_ms = housekeeping_ms ? housekeeping_ms : SANDBOX_HOUSEKEEPING_MS;
+
+    (void)uv_timer_init(manager->loop, &manager->housekeeping);
+    (void)uv_timer_init(manager->loop, &manager->defer);
+    manager->housekeeping.data = manager;
+    manager->defer.data = manager;
+    manager->handles = 2;
+    (void)uv_timer_start(&manager->housekeeping, on_housekeeping, every_ms, every_ms);
+}
+
+static int prepare(struct node_manager *manager,
+                   const struct node_manager_config *config,
+                   struct shl_err *err)
+{
+    int rc = make_folders(config, err);
+
+    if (rc == 0) {
+        rc = copy_config(manager, config, err);
+    }
+    if (rc == 0) {
+        rc = machine_check_kvm(config->kvm_path ? config->kvm_path : "/dev/kvm", err);
+    }
+    if (rc == 0) {
+        rc = files_check(manager, err);
+    }
+    if (rc == 0) {
+        open_cgroups(manager, config->cgroup_root);
+        rc = adopt_load(manager, config, err);
+    }
+    return rc;
+}
+
+int node_manager_open(uv_loop_t *loop,
+                      struct node_store *store,
+                      const struct node_manager_config *config,
+                      struct node_manager **ret_manager,
+                      struct shl_err *err)
+{
+    struct node_manager *manager = calloc(1, sizeof(*manager));
+    int rc;
+
+    if (!manager) {
+        return shl_err_sys(err, ENOMEM, "cannot start the sandbox manager");
+    }
+    manager->loop = loop;
+    manager->store = store;
+    shl_list_init(&manager->sandboxes);
+    shl_list_init(&manager->boot_queue);
+    shl_list_init(&manager->deferred);
+    rc = prepare(manager, config, err);
+    if (rc < 0) {
+        manager_free(manager);
+        return rc;
+    }
+    start_timers(manager, config->housekeeping_ms);
+    adopt_resume(manager);
+    *ret_manager = manager;
+    return 0;
+}
+
+/* ---- closing --------------------------------------------------------------------- */
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct node_manager *manager = handle->data;
+    void (*cb)(void *arg) = manager->close_cb;
+    void *arg = manager->close_arg;
+
+    if (--manager->handles > 0) {
+        return;
+    }
+    manager_free(manager);
+    if (cb) {
+        cb(arg);
+    }
+}
+
+void manager_on_finished(struct node_manager *manager)
+{
+    if (!manager->closing || manager->living > 0) {
+        return;
+    }
+    answer_deferred(manager);
+    uv_close((uv_handle_t *)&manager->housekeeping, on_timer_closed);
+    uv_close((uv_handle_t *)&manager->defer, on_timer_closed);
+}
+
+void node_manager_close(struct node_manager *manager, void (*cb)(void *arg), void *arg)
+{
+    struct shl_list *it, *next;
+
+    assert(!manager->closing);
+    manager->closing = true;
+    manager->close_cb = cb;
+    manager->close_arg = arg;
+    SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
+        struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
+
+        if (sandbox->alive) {
+            sandbox_let_go(sandbox);
+        }
+    }
+    manager_on_finished(manager);
+}

@@ -1,0 +1,193 @@
+#include <errno.h>
+#include <string.h>
+
+#include "base/mp.h"
+#include "node/sandbox/sandbox.h"
+
+#define RECORD_VERSION 1
+
+static void encode_kv(struct shl_mp_writer *w, const char *key, const struct node_kv_list *list)
+{
+    size_t i;
+
+    shl_mp_kv_map(w, key);
+    for (i = 0; i < list->count; i++) {
+        shl_mp_kv_str(w, list->items[i].key, list->items[i].value);
+    }
+    shl_mp_end(w);
+}
+
+int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
+{
+    const struct node_sandbox *pub = &sandbox->pub;
+    struct shl_mp_writer w;
+
+    shl_mp_writer_init(&w, buf);
+    shl_mp_map(&w);
+    shl_mp_kv_uint(&w, "v", RECORD_VERSION);
+    shl_mp_kv_str(&w, "state", sandbox_state_name(pub->state));
+    shl_mp_kv_str(&w, "reason", pub->reason);
+    shl_mp_kv_str(&w, "org", pub->spec.org);
+    shl_mp_kv_str(&w, "template", pub->spec.template_name);
+    shl_mp_kv_uint(&w, "cpus", pub->spec.cpus);
+    shl_mp_kv_uint(&w, "memory_mb", pub->spec.memory_mb);
+    shl_mp_kv_uint(&w, "disk_mb", pub->spec.disk_mb);
+    shl_mp_kv_uint(&w, "timeout_s", pub->spec.timeout_s);
+    encode_kv(&w, "envs", &pub->spec.envs);
+    encode_kv(&w, "metadata", &pub->spec.metadata);
+    shl_mp_kv_int(&w, "created_at_ms", pub->created_at_ms);
+    shl_mp_kv_int(&w, "ended_at_ms", pub->ended_at_ms);
+    if (sandbox->has_slot) {
+        shl_mp_kv_uint(&w, "slot", sandbox->slot);
+    }
+    shl_mp_kv_uint(&w, "vmm_pid", (uint64_t)sandbox->vmm_id.pid);
+    shl_mp_kv_uint(&w, "vmm_start_ticks", sandbox->vmm_id.start_ticks);
+    shl_mp_kv_str(&w, "machine_boot_id", sandbox->machine_boot_id);
+    shl_mp_end(&w);
+    return shl_mp_done(&w);
+}
+
+static int decode_kv(const msgpack_object *map, const char *key, struct node_kv_list *list)
+{
+    const msgpack_object *found = shl_mp_find(map, key);
+    uint32_t i;
+    int rc = 0;
+
+    if (!found || found->type != MSGPACK_OBJECT_MAP) {
+        return SHL_EPROTO;
+    }
+    for (i = 0; i < found->via.map.size && rc == 0; i++) {
+        char *name = NULL;
+        char *value = NULL;
+
+        rc = shl_mp_obj_dup(&found->via.map.ptr[i].key, &name);
+        if (rc == 0) {
+            rc = shl_mp_obj_dup(&found->via.map.ptr[i].val, &value);
+        }
+        if (rc == 0) {
+            rc = node_kv_set(list, name, value);
+        }
+        free(name);
+        free(value);
+    }
+    return rc;
+}
+
+static int decode_uint(const msgpack_object *map, const char *key, uint32_t *ret)
+{
+    uint64_t value;
+    int rc = shl_mp_get_uint(map, key, UINT32_MAX, &value);
+
+    if (rc == 0) {
+        *ret = (uint32_t)value;
+    }
+    return rc;
+}
+
+static int decode_state(const msgpack_object *map, enum node_sandbox_state *ret)
+{
+    char name[16];
+    int i;
+    int rc = shl_mp_get_cpy(map, "state", name, sizeof(name));
+
+    for (i = NODE_SANDBOX_CREATING; rc == 0 && i <= NODE_SANDBOX_ERROR; i++) {
+        if (strcmp(name, sandbox_state_name((enum node_sandbox_state)i)) == 0) {
+            *ret = (enum node_sandbox_state)i;
+            return 0;
+        }
+    }
+    return rc < 0 ? rc : SHL_EPROTO;
+}
+
+static int decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec)
+{
+    int rc = shl_mp_get_cpy(map, "org", spec->org, sizeof(spec->org));
+
+    if (rc == 0) {
+        rc = shl_mp_get_cpy(map, "template", spec->template_name, sizeof(spec->template_name));
+    }
+    if (rc == 0) {
+        rc = decode_uint(map, "cpus", &spec->cpus);
+    }
+    if (rc == 0) {
+        rc = decode_uint(map, "memory_mb", &spec->memory_mb);
+    }
+    if (rc == 0) {
+        rc = decode_uint(map, "disk_mb", &spec->disk_mb);
+    }
+    if (rc == 0) {
+        rc = decode_uint(map, "timeout_s", &spec->timeout_s);
+    }
+    if (rc == 0) {
+        rc = decode_kv(map, "envs", &spec->envs);
+    }
+    if (rc == 0) {
+        rc = decode_kv(map, "metadata", &spec->metadata);
+    }
+    return rc;
+}
+
+static int decode_rest(const msgpack_object *map, struct sandbox *sandbox)
+{
+    uint64_t pid = 0;
+    int rc = decode_state(map, &sandbox->pub.state);
+
+    if (rc == 0) {
+        rc = shl_mp_get_cpy(map, "reason", sandbox->pub.reason, sizeof(sandbox->pub.reason));
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_int(map, "created_at_ms", &sandbox->pub.created_at_ms);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_int(map, "ended_at_ms", &sandbox->pub.ended_at_ms);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_uint(map, "vmm_pid", INT32_MAX, &pid);
+        sandbox->vmm_id.pid = (pid_t)pid;
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_uint(map, "vmm_start_ticks", UINT64_MAX, &sandbox->vmm_id.start_ticks);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_cpy(map, "machine_boot_id", sandbox->machine_boot_id,
+                            sizeof(sandbox->machine_boot_id));
+    }
+    if (rc == 0 && shl_mp_find(map, "slot")) {
+        rc = decode_uint(map, "slot", &sandbox->slot);
+        sandbox->has_slot = rc == 0;
+    }
+    return rc;
+}
+
+int record_decode(struct sandbox *sandbox,
+                  const char *id,
+                  struct shl_bytes value,
+                  struct shl_err *err)
+{
+    struct shl_mp_doc doc;
+    uint64_t version = 0;
+    int rc;
+
+    if (strlen(id) >= sizeof(sandbox->pub.id) || shl_mp_parse(&doc, value) < 0) {
+        return shl_err_set(err, SHL_ECORRUPT, "the record of sandbox %.32s is damaged", id);
+    }
+    (void)memcpy(sandbox->pub.id, id, strlen(id) + 1);
+    rc = shl_mp_get_uint(doc.root, "v", UINT32_MAX, &version);
+    if (rc == 0 && version != RECORD_VERSION) {
+        rc = shl_err_set(err, SHL_EVERSION,
+                         "the record of sandbox %s was written by another version of shoald", id);
+    } else {
+        if (rc == 0) {
+            rc = decode_spec(doc.root, &sandbox->pub.spec);
+        }
+        if (rc == 0) {
+            rc = decode_rest(doc.root, sandbox);
+        }
+        if (rc < 0) {
+            rc = shl_err_set(err, rc == -ENOMEM ? rc : SHL_ECORRUPT,
+                             "the record of sandbox %s is damaged", id);
+        }
+    }
+    shl_mp_release(&doc);
+    return rc;
+}
