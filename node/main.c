@@ -1,0 +1,284 @@
+/* shoald: opens what a node consists of in order and closes it in reverse.
+ *
+ * Happy path:
+ *   1. parse options; lock the data folder, so that two daemons never share it
+ *   2. open the record store, make the first API key (printed once)
+ *   3. open the manager: adopts sandboxes that still run
+ *   4. open the server: from here on requests come
+ *   5. SIGTERM or SIGINT: server, then manager close; the loop runs dry; store closes
+ * A failure in 1 to 4 prints one sentence, undoes what was opened and exits with 1.
+ * Sandboxes are never ended here: they outlive the daemon.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <uv.h>
+
+#include "base/io.h"
+#include "node/api/keys.h"
+#include "node/api/server.h"
+#include "node/options.h"
+#include "node/sandbox/manager_open.h"
+#include "node/store/store.h"
+
+struct node {
+    struct node_options options;
+    char vmm_path[PATH_MAX];
+    struct shl_log log;
+    int lock_fd;
+    uv_loop_t loop;
+    uv_signal_t signals[2];
+    struct node_store *store;
+    struct node_manager *manager;
+    struct node_server *server;
+    bool closing;
+};
+
+static int lock_data(struct node *node, struct shl_err *err)
+{
+    char path[PATH_MAX];
+    int rc = shl_mkdir_all(node->options.data_dir, 0700);
+
+    if (rc < 0) {
+        return shl_err_sys(err, -rc, "cannot make the data folder %s", node->options.data_dir);
+    }
+    if (snprintf(path, sizeof(path), "%s/lock", node->options.data_dir) >= (int)sizeof(path)) {
+        return shl_err_set(err, -ENAMETOOLONG, "--data is too long");
+    }
+    node->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (node->lock_fd < 0) {
+        return shl_err_sys(err, errno, "cannot open %s", path);
+    }
+    if (flock(node->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        return shl_err_set(err, SHL_ECONFLICT,
+                           "another shoald uses the data folder %s: stop it, or give this one its "
+                           "own --data and --run",
+                           node->options.data_dir);
+    }
+    return 0;
+}
+
+/* shoal-vmm is installed beside shoald unless told otherwise. */
+static int find_vmm(struct node *node, struct shl_err *err)
+{
+    char self[PATH_MAX];
+    size_t size = sizeof(self);
+    char *slash;
+
+    if (node->options.vmm_path) {
+        if (!realpath(node->options.vmm_path, node->vmm_path)) {
+            return shl_err_sys(err, errno, "--vmm %s", node->options.vmm_path);
+        }
+    } else {
+        if (uv_exepath(self, &size) < 0 || !(slash = strrchr(self, '/'))) {
+            return shl_err_set(err, -ENOENT, "cannot find this program's folder: give --vmm");
+        }
+        *slash = '\0';
+        if (snprintf(node->vmm_path, sizeof(node->vmm_path), "%s/shoal-vmm", self) >=
+            (int)sizeof(node->vmm_path)) {
+            return shl_err_set(err, -ENAMETOOLONG, "this program's folder has too long a name");
+        }
+    }
+    if (access(node->vmm_path, X_OK) < 0) {
+        return shl_err_sys(err, errno, "cannot run %s: give its place with --vmm", node->vmm_path);
+    }
+    return 0;
+}
+
+static int open_store(struct node *node, struct shl_err *err)
+{
+    char path[PATH_MAX], key[NODE_KEY_SIZE];
+    int rc;
+
+    if (snprintf(path, sizeof(path), "%s/db", node->options.data_dir) >= (int)sizeof(path)) {
+        return shl_err_set(err, -ENAMETOOLONG, "--data is too long");
+    }
+    rc = node_store_open(path, &node->store, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = node_keys_ensure_first(node->store, key, err);
+    if (rc == 1) {
+        /* The one moment its plaintext exists outside the user's hands. */
+        (void)printf("api key: %s\n", key);
+        (void)fflush(stdout);
+    }
+    explicit_bzero(key, sizeof(key));
+    return rc < 0 ? rc : 0;
+}
+
+static int open_manager(struct node *node, struct shl_err *err)
+{
+    const struct node_manager_config config = {
+        .data_dir = node->options.data_dir,
+        .run_dir = node->options.run_dir,
+        .vmm_path = node->vmm_path,
+        .pool_cidr = node->options.pool_cidr,
+        .sandboxes_max = node->options.sandboxes_max,
+        .dns = node->options.dns,
+        .log = &node->log,
+    };
+
+    return node_manager_open(&node->loop, node->store, &config, &node->manager, err);
+}
+
+static int open_server(struct node *node, struct shl_err *err)
+{
+    const struct node_server_config config = {
+        .listen = node->options.listen,
+        .domain = node->options.domain,
+        .public_url = node->options.public_url,
+        .region = node->options.region,
+        .worker_id = node->options.worker_id,
+        .memory_default_mb = node->options.memory_default_mb,
+        .log = &node->log,
+    };
+
+    return node_server_open(&node->loop, node->store, node->manager, &config, &node->server, err);
+}
+
+static void on_manager_closed(void *arg)
+{
+    struct node *node = arg;
+
+    node->manager = NULL;
+}
+
+static void on_server_closed(void *arg)
+{
+    struct node *node = arg;
+
+    node->server = NULL;
+    node_manager_close(node->manager, on_manager_closed, node);
+}
+
+static void close_signals(struct node *node)
+{
+    size_t i;
+
+    for (i = 0; i < SHL_ARRAY_SIZE(node->signals); i++) {
+        uv_close((uv_handle_t *)&node->signals[i], NULL);
+    }
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct node *node = handle->data;
+
+    if (node->closing) {
+        return;
+    }
+    node->closing = true;
+    SHL_LOG(&node->log, SHL_LOG_INFO, "node.stopping", SHL_S("signal", strsignal(number)));
+    close_signals(node);
+    node_server_close(node->server, on_server_closed, node);
+}
+
+static int watch_signals(struct node *node)
+{
+    static const int numbers[] = {SIGTERM, SIGINT};
+    size_t i;
+
+    for (i = 0; i < SHL_ARRAY_SIZE(numbers); i++) {
+        int rc = uv_signal_init(&node->loop, &node->signals[i]);
+
+        if (rc < 0) {
+            return rc;
+        }
+        node->signals[i].data = node;
+        rc = uv_signal_start(&node->signals[i], on_signal, numbers[i]);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* Opens everything; on failure the caller closes whatever is not NULL. */
+static int start(struct node *node, struct shl_err *err)
+{
+    int rc = lock_data(node, err);
+
+    if (rc == 0) {
+        rc = find_vmm(node, err);
+    }
+    if (rc == 0) {
+        rc = open_store(node, err);
+    }
+    if (rc == 0) {
+        rc = open_manager(node, err);
+    }
+    if (rc == 0) {
+        rc = open_server(node, err);
+    }
+    if (rc == 0) {
+        rc = watch_signals(node);
+    }
+    return rc;
+}
+
+static int run(struct node *node)
+{
+    struct shl_err err = {0};
+    int rc = uv_loop_init(&node->loop);
+
+    if (rc < 0) {
+        (void)fprintf(stderr, "shoald: cannot make an event loop: %s\n", uv_strerror(rc));
+        return 1;
+    }
+    rc = start(node, &err);
+    if (rc == 0) {
+        SHL_LOG(&node->log, SHL_LOG_INFO, "node.ready", SHL_S("version", SHL_VERSION),
+                SHL_S("listen", node->options.listen),
+                SHL_I("port", node_server_port(node->server)),
+                SHL_S("data", node->options.data_dir), SHL_I("pid", getpid()));
+    } else {
+        SHL_LOG(&node->log, SHL_LOG_ERROR, "node.start_failed", SHL_S("error", err.msg));
+        (void)fprintf(stderr, "shoald: %s\n", err.msg[0] ? err.msg : shl_err_text(rc));
+        if (node->manager) {
+            node_manager_close(node->manager, on_manager_closed, node);
+        }
+    }
+    (void)uv_run(&node->loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&node->loop);
+    if (node->store) {
+        node_store_close(node->store);
+    }
+    if (node->lock_fd >= 0) {
+        (void)close(node->lock_fd);
+    }
+    return rc == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static struct node node = {.lock_fd = -1};
+    struct shl_err err = {0};
+
+    if (node_options_parse(argc, argv, &node.options, &err) < 0) {
+        (void)fprintf(stderr, "shoald: %s\n", err.msg);
+        return 2;
+    }
+    if (node.options.action == NODE_OPTIONS_HELP) {
+        (void)fputs(node_options_help(), stdout);
+        return 0;
+    }
+    if (node.options.action == NODE_OPTIONS_VERSION) {
+        (void)puts("shoald " SHL_VERSION);
+        return 0;
+    }
+    node.log =
+        (struct shl_log){.fd = STDERR_FILENO, .level = node.options.log_level, .subsystem = "node"};
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)umask(077);
+    return run(&node);
+}

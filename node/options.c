@@ -1,0 +1,182 @@
+#include "node/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+
+#include "node/sandbox/manager.h"
+
+enum {
+    OPT_DATA = 1,
+    OPT_RUN,
+    OPT_LISTEN,
+    OPT_DOMAIN,
+    OPT_PUBLIC_URL,
+    OPT_REGION,
+    OPT_WORKER_ID,
+    OPT_VMM,
+    OPT_POOL,
+    OPT_DNS,
+    OPT_SANDBOXES_MAX,
+    OPT_MEMORY_DEFAULT,
+    OPT_LOG_LEVEL,
+    OPT_VERSION,
+    OPT_HELP,
+};
+
+static const struct option long_options[] = {
+    {"data", required_argument, NULL, OPT_DATA},
+    {"run", required_argument, NULL, OPT_RUN},
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"domain", required_argument, NULL, OPT_DOMAIN},
+    {"public-url", required_argument, NULL, OPT_PUBLIC_URL},
+    {"region", required_argument, NULL, OPT_REGION},
+    {"worker-id", required_argument, NULL, OPT_WORKER_ID},
+    {"vmm", required_argument, NULL, OPT_VMM},
+    {"pool", required_argument, NULL, OPT_POOL},
+    {"dns", required_argument, NULL, OPT_DNS},
+    {"sandboxes-max", required_argument, NULL, OPT_SANDBOXES_MAX},
+    {"memory-default-mb", required_argument, NULL, OPT_MEMORY_DEFAULT},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static const char help_text[] =
+    "usage: shoald [option]...\n"
+    "\n"
+    "The node daemon: serves the public API and runs sandboxes. Needs root, KVM and nftables.\n"
+    "Sandboxes outlive it; started again on the same folders it takes them over.\n"
+    "\n"
+    "  --data DIR              templates, kernel, disks, records (/var/lib/shoal)\n"
+    "  --run DIR               sockets and logs of living sandboxes (/run/shoal)\n"
+    "  --listen ADDR:PORT      where the API listens (127.0.0.1:8080)\n"
+    "  --domain HOST[:PORT]    base of preview host names (localhost:8080)\n"
+    "  --public-url URL        how clients reach this API; otherwise the Host they used\n"
+    "  --region NAME           shown by the API (local)\n"
+    "  --worker-id NAME        name of this node (the host name)\n"
+    "  --vmm PATH              program shoal-vmm (beside shoald)\n"
+    "  --pool CIDR             addresses of guests (10.201.0.0/16)\n"
+    "  --dns ADDR              name server of guests (the first one of this machine)\n"
+    "  --sandboxes-max N       living sandboxes at a time (200)\n"
+    "  --memory-default-mb N   of a sandbox that asks for none (4096)\n"
+    "  --log-level LEVEL       error, warn, info, debug (info); JSON lines on stderr\n"
+    "  --version, --help\n"
+    "\n"
+    "The first start prints the first API key, once:  api key: osb_...\n";
+
+const char *node_options_help(void)
+{
+    return help_text;
+}
+
+static int parse_number(const char *flag,
+                        const char *text,
+                        uint32_t min,
+                        uint32_t max,
+                        uint32_t *ret,
+                        struct shl_err *err)
+{
+    char *end;
+    unsigned long value;
+
+    errno = 0;
+    value = strtoul(text, &end, 10);
+    if (errno || *text < '0' || *text > '9' || *end || value < min || value > max) {
+        return shl_err_set(err, SHL_EINVALIDARG, "%s takes a number from %u to %u, not '%s'", flag,
+                           min, max, text);
+    }
+    *ret = (uint32_t)value;
+    return 0;
+}
+
+static int take(struct node_options *o, int flag, const char *value, struct shl_err *err)
+{
+    int level;
+
+    switch (flag) {
+    case OPT_DATA:
+        o->data_dir = value;
+        return 0;
+    case OPT_RUN:
+        o->run_dir = value;
+        return 0;
+    case OPT_LISTEN:
+        o->listen = value;
+        return 0;
+    case OPT_DOMAIN:
+        o->domain = value;
+        return 0;
+    case OPT_PUBLIC_URL:
+        o->public_url = value;
+        return 0;
+    case OPT_REGION:
+        o->region = value;
+        return 0;
+    case OPT_WORKER_ID:
+        o->worker_id = value;
+        return 0;
+    case OPT_VMM:
+        o->vmm_path = value;
+        return 0;
+    case OPT_POOL:
+        o->pool_cidr = value;
+        return 0;
+    case OPT_DNS:
+        o->dns = value;
+        return 0;
+    case OPT_SANDBOXES_MAX:
+        return parse_number("--sandboxes-max", value, 1, NODE_OPTIONS_SANDBOXES_MAX,
+                            &o->sandboxes_max, err);
+    case OPT_MEMORY_DEFAULT:
+        return parse_number("--memory-default-mb", value, NODE_MEMORY_MIN_MB, NODE_MEMORY_MAX_MB,
+                            &o->memory_default_mb, err);
+    case OPT_LOG_LEVEL:
+        level = shl_log_level_parse(value);
+        if (level < 0) {
+            return shl_err_set(err, SHL_EINVALIDARG,
+                               "--log-level takes error, warn, info or debug, not '%s'", value);
+        }
+        o->log_level = (enum shl_log_level)level;
+        return 0;
+    case OPT_VERSION:
+        o->action = NODE_OPTIONS_VERSION;
+        return 0;
+    case OPT_HELP:
+        o->action = NODE_OPTIONS_HELP;
+        return 0;
+    default:
+        return shl_err_set(err, SHL_EINVALIDARG, "unknown or incomplete option: see shoald --help");
+    }
+}
+
+int node_options_parse(int argc, char **argv, struct node_options *ret, struct shl_err *err)
+{
+    struct node_options options = {
+        .data_dir = "/var/lib/shoal",
+        .run_dir = "/run/shoal",
+        .listen = "127.0.0.1:8080",
+        .domain = "localhost:8080",
+        .region = "local",
+        .pool_cidr = "10.201.0.0/16",
+        .sandboxes_max = 200,
+        .log_level = SHL_LOG_INFO,
+    };
+    int flag, rc;
+
+    optind = 1;
+    opterr = 0;
+    while ((flag = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        rc = take(&options, flag, optarg, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    if (optind < argc) {
+        return shl_err_set(err, SHL_EINVALIDARG, "unexpected argument '%s': see shoald --help",
+                           argv[optind]);
+    }
+    *ret = options;
+    return 0;
+}

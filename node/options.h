@@ -1,0 +1,45 @@
+/* Command line of shoald: parsed here, acted on in main.c. Strings are borrowed from argv
+ * or static. */
+#ifndef SHL_NODE_OPTIONS_H
+#define SHL_NODE_OPTIONS_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+#define NODE_OPTIONS_SANDBOXES_MAX 10000
+
+enum node_options_action {
+    NODE_OPTIONS_RUN,
+    NODE_OPTIONS_HELP,
+    NODE_OPTIONS_VERSION,
+};
+
+struct node_options {
+    enum node_options_action action;
+    const char *data_dir;
+    const char *run_dir;
+    const char *listen;
+    const char *domain;
+    const char *public_url; /* NULL: the Host of each request */
+    const char *region;
+    const char *worker_id; /* NULL: the host name */
+    const char *vmm_path;  /* NULL: shoal-vmm beside this program */
+    const char *pool_cidr;
+    const char *dns; /* NULL: the first name server of this machine */
+    uint32_t sandboxes_max;
+    uint32_t memory_default_mb; /* 0: the server's default */
+    enum shl_log_level log_level;
+};
+
+/* 0, or SHL_EINVALIDARG with a sentence that names the flag. */
+SHL_MUST_CHECK int node_options_parse(int argc,
+                                      char **argv,
+                                      struct node_options *ret,
+                                      struct shl_err *err);
+
+/* Text of --help. Static storage. */
+const char *node_options_help(void);
+
+#endif /* SHL_NODE_OPTIONS_H */
