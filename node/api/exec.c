@@ -43,7 +43,6 @@ struct exec {
     struct node_output output;
     bool has_head;
     bool running;
-    bool timed_out;
     struct node_output_facts facts;
     int fault; /* why we cancelled the stream ourselves, 0 otherwise */
 };
@@ -139,10 +138,6 @@ static void reply_result(struct exec *exec)
         reply_running(exec); /* so that the flag is seen, in the result */
         return;
     }
-    if (exec->timed_out && node_output_note_timeout(&exec->output) < 0) {
-        fail(exec, -ENOMEM, NULL);
-        return;
-    }
     exec->facts.with_running = exec->mode == EXEC_POLL;
     node_output_reply(&exec->output, exec->call, &exec->facts);
 }
@@ -151,7 +146,7 @@ static void reply_result(struct exec *exec)
 
 static int read_head(struct exec *exec, const msgpack_object *head)
 {
-    bool unused;
+    bool truncated = false;
     int64_t exit_code = -1;
     int rc = shl_mp_get_bool(head, "running", &exec->running);
 
@@ -163,8 +158,7 @@ static int read_head(struct exec *exec, const msgpack_object *head)
         return SHL_EGUEST;
     }
     exec->facts.exit_code = exit_code;
-    exec->facts.truncated = shl_mp_get_bool(head, "truncated", &unused) == 0 && unused;
-    exec->timed_out = shl_mp_get_bool(head, "timed_out", &unused) == 0 && unused;
+    exec->facts.truncated = shl_mp_get_bool(head, "truncated", &truncated) == 0 && truncated;
     exec->has_head = true;
     return 0;
 }

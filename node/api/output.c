@@ -8,7 +8,7 @@
 #include "node/api/server_private.h"
 #include "node/http/json_text.h"
 
-/* Room for the note about a time-out on top of what the agent keeps. */
+/* Room for the agent's note about a time-out on top of what it keeps. */
 #define STREAM_MAX (AGENT_KEEP_DEFAULT_BYTES + 64u)
 
 void node_output_init(struct node_output *output, struct node_server *server)
@@ -47,17 +47,6 @@ int node_output_add(struct node_output *output, enum agent_channel channel, stru
     output->counted_bytes += (int64_t)data.len;
     output->server->output_bytes += (int64_t)data.len;
     return 0;
-}
-
-int node_output_note_timeout(struct node_output *output)
-{
-    size_t len = shl_buf_len(&output->err);
-    int rc = 0;
-
-    if (len > 0 && shl_buf_data(&output->err)[len - 1] != '\n') {
-        rc = shl_buf_append_str(&output->err, "\n");
-    }
-    return rc < 0 ? rc : shl_buf_append_str(&output->err, "Process timed out");
 }
 
 /* The reply as a row of pieces, some of which are escaped on the way out. */

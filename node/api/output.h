@@ -29,9 +29,6 @@ SHL_MUST_CHECK int node_output_add(struct node_output *output,
                                    enum agent_channel channel,
                                    struct shl_bytes data);
 
-/* "Process timed out" behind what is on stderr. */
-SHL_MUST_CHECK int node_output_note_timeout(struct node_output *output);
-
 struct node_output_facts {
     bool with_running; /* a poll: has "running":false in front */
     int64_t exit_code;

@@ -409,6 +409,7 @@ static void decide(struct session *session, uint64_t timeout_ms)
     if (timeout_ms > 0 && last_ms > timeout_ms) {
         last_ms = timeout_ms;
         session->timed_out = true;
+        (void)snprintf(session->err, sizeof(session->err), "Process timed out\n");
         session->exit_code = -1;
     }
     session->ends_ms += last_ms;

@@ -146,7 +146,7 @@ static void test_exec_timeout(void **state)
     json = run("{\"cmd\":\"sleep 30000\",\"timeout\":1}");
     assert_int_equal(number_of(json, "exitCode"), -1);
     assert_string_equal(text_of(json, "stdout"), "part");
-    assert_string_equal(text_of(json, "stderr"), "Process timed out");
+    assert_string_equal(text_of(json, "stderr"), "Process timed out\n");
     json_decref(json);
 }
 
