@@ -1,7 +1,7 @@
 /* shoald: opens what a node consists of in order and closes it in reverse.
  *
  * Happy path:
- *   1. parse options; lock the data folder, so that two daemons never share it
+ *   1. parse options; lock both folders, so that two daemons never share them
  *   2. open the record store, make the first API key (printed once)
  *   3. open the manager: adopts sandboxes that still run
  *   4. open the server: from here on requests come
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 #include "base/io.h"
 #include "node/api/keys.h"
 #include "node/api/server.h"
+#include "node/net/net.h"
 #include "node/options.h"
 #include "node/sandbox/manager_open.h"
 #include "node/store/store.h"
@@ -34,7 +36,7 @@ struct node {
     struct node_options options;
     char vmm_path[PATH_MAX];
     struct shl_log log;
-    int lock_fd;
+    int data_lock_fd, run_lock_fd;
     uv_loop_t loop;
     uv_signal_t signals[2];
     struct node_store *store;
@@ -43,28 +45,36 @@ struct node {
     bool closing;
 };
 
-static int lock_data(struct node *node, struct shl_err *err)
+static int lock_folder(const char *dir, const char *flag, int *ret_fd, struct shl_err *err)
 {
     char path[PATH_MAX];
-    int rc = shl_mkdir_all(node->options.data_dir, 0700);
+    int rc = shl_mkdir_all(dir, 0700);
 
     if (rc < 0) {
-        return shl_err_sys(err, -rc, "cannot make the data folder %s", node->options.data_dir);
+        return shl_err_sys(err, -rc, "cannot make the folder %s (%s)", dir, flag);
     }
-    if (snprintf(path, sizeof(path), "%s/lock", node->options.data_dir) >= (int)sizeof(path)) {
-        return shl_err_set(err, -ENAMETOOLONG, "--data is too long");
+    if (snprintf(path, sizeof(path), "%s/lock", dir) >= (int)sizeof(path)) {
+        return shl_err_set(err, -ENAMETOOLONG, "%s is too long", flag);
     }
-    node->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (node->lock_fd < 0) {
+    *ret_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*ret_fd < 0) {
         return shl_err_sys(err, errno, "cannot open %s", path);
     }
-    if (flock(node->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(*ret_fd, LOCK_EX | LOCK_NB) < 0) {
         return shl_err_set(err, SHL_ECONFLICT,
-                           "another shoald uses the data folder %s: stop it, or give this one its "
+                           "another shoald uses the folder %s: stop it, or give this one its "
                            "own --data and --run",
-                           node->options.data_dir);
+                           dir);
     }
     return 0;
+}
+
+/* Two daemons on one folder would each take the other's VMs for leftovers. */
+static int lock_folders(struct node *node, struct shl_err *err)
+{
+    int rc = lock_folder(node->options.data_dir, "--data", &node->data_lock_fd, err);
+
+    return rc < 0 ? rc : lock_folder(node->options.run_dir, "--run", &node->run_lock_fd, err);
 }
 
 /* shoal-vmm is installed beside shoald unless told otherwise. */
@@ -146,11 +156,23 @@ static int open_server(struct node *node, struct shl_err *err)
     return node_server_open(&node->loop, node->store, node->manager, &config, &node->server, err);
 }
 
+static void close_signals(struct node *node)
+{
+    size_t i;
+
+    for (i = 0; i < SHL_ARRAY_SIZE(node->signals); i++) {
+        if (node->signals[i].data) {
+            uv_close((uv_handle_t *)&node->signals[i], NULL);
+        }
+    }
+}
+
 static void on_manager_closed(void *arg)
 {
     struct node *node = arg;
 
     node->manager = NULL;
+    close_signals(node);
 }
 
 static void on_server_closed(void *arg)
@@ -161,43 +183,31 @@ static void on_server_closed(void *arg)
     node_manager_close(node->manager, on_manager_closed, node);
 }
 
-static void close_signals(struct node *node)
-{
-    size_t i;
-
-    for (i = 0; i < SHL_ARRAY_SIZE(node->signals); i++) {
-        uv_close((uv_handle_t *)&node->signals[i], NULL);
-    }
-}
-
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct node *node = handle->data;
 
     if (node->closing) {
-        return;
+        _exit(1); /* impatient: neither VMs nor records depend on a clean end */
     }
     node->closing = true;
     SHL_LOG(&node->log, SHL_LOG_INFO, "node.stopping", SHL_S("signal", strsignal(number)));
-    close_signals(node);
     node_server_close(node->server, on_server_closed, node);
 }
 
-static int watch_signals(struct node *node)
+static int watch_signals(struct node *node, struct shl_err *err)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
     size_t i;
 
     for (i = 0; i < SHL_ARRAY_SIZE(numbers); i++) {
-        int rc = uv_signal_init(&node->loop, &node->signals[i]);
+        int rc;
 
-        if (rc < 0) {
-            return rc;
-        }
+        (void)uv_signal_init(&node->loop, &node->signals[i]);
         node->signals[i].data = node;
         rc = uv_signal_start(&node->signals[i], on_signal, numbers[i]);
         if (rc < 0) {
-            return rc;
+            return shl_err_sys(err, -rc, "cannot watch signals");
         }
     }
     return 0;
@@ -206,7 +216,7 @@ static int watch_signals(struct node *node)
 /* Opens everything; on failure the caller closes whatever is not NULL. */
 static int start(struct node *node, struct shl_err *err)
 {
-    int rc = lock_data(node, err);
+    int rc = lock_folders(node, err);
 
     if (rc == 0) {
         rc = find_vmm(node, err);
@@ -218,12 +228,30 @@ static int start(struct node *node, struct shl_err *err)
         rc = open_manager(node, err);
     }
     if (rc == 0) {
-        rc = open_server(node, err);
+        rc = watch_signals(node, err);
     }
     if (rc == 0) {
-        rc = watch_signals(node);
+        rc = open_server(node, err);
     }
     return rc;
+}
+
+static void close_lock(int fd)
+{
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+/* Connections and guests take a few descriptors each; the usual soft limit is 1024. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 static int run(struct node *node)
@@ -253,15 +281,14 @@ static int run(struct node *node)
     if (node->store) {
         node_store_close(node->store);
     }
-    if (node->lock_fd >= 0) {
-        (void)close(node->lock_fd);
-    }
+    close_lock(node->run_lock_fd);
+    close_lock(node->data_lock_fd);
     return rc == 0 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
-    static struct node node = {.lock_fd = -1};
+    static struct node node = {.data_lock_fd = -1, .run_lock_fd = -1};
     struct shl_err err = {0};
 
     if (node_options_parse(argc, argv, &node.options, &err) < 0) {
@@ -276,9 +303,17 @@ int main(int argc, char **argv)
         (void)puts("shoald " SHL_VERSION);
         return 0;
     }
+    if (node.options.action == NODE_OPTIONS_CLEANUP) {
+        if (node_net_cleanup(node.options.pool_cidr, &err) < 0) {
+            (void)fprintf(stderr, "shoald: %s\n", err.msg);
+            return 1;
+        }
+        return 0;
+    }
     node.log =
         (struct shl_log){.fd = STDERR_FILENO, .level = node.options.log_level, .subsystem = "node"};
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
+    raise_limits();
     return run(&node);
 }

@@ -20,6 +20,7 @@ enum {
     OPT_SANDBOXES_MAX,
     OPT_MEMORY_DEFAULT,
     OPT_LOG_LEVEL,
+    OPT_CLEANUP,
     OPT_VERSION,
     OPT_HELP,
 };
@@ -38,6 +39,7 @@ static const struct option long_options[] = {
     {"sandboxes-max", required_argument, NULL, OPT_SANDBOXES_MAX},
     {"memory-default-mb", required_argument, NULL, OPT_MEMORY_DEFAULT},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"cleanup", no_argument, NULL, OPT_CLEANUP},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
@@ -62,6 +64,7 @@ static const char help_text[] =
     "  --sandboxes-max N       living sandboxes at a time (200)\n"
     "  --memory-default-mb N   of a sandbox that asks for none (4096)\n"
     "  --log-level LEVEL       error, warn, info, debug (info); JSON lines on stderr\n"
+    "  --cleanup               remove the guest network rules of --pool and end\n"
     "  --version, --help\n"
     "\n"
     "The first start prints the first API key, once:  api key: osb_...\n";
@@ -139,6 +142,9 @@ static int take(struct node_options *o, int flag, const char *value, struct shl_
                                "--log-level takes error, warn, info or debug, not '%s'", value);
         }
         o->log_level = (enum shl_log_level)level;
+        return 0;
+    case OPT_CLEANUP:
+        o->action = NODE_OPTIONS_CLEANUP;
         return 0;
     case OPT_VERSION:
         o->action = NODE_OPTIONS_VERSION;

@@ -12,6 +12,7 @@
 
 enum node_options_action {
     NODE_OPTIONS_RUN,
+    NODE_OPTIONS_CLEANUP, /* remove the guest network rules */
     NODE_OPTIONS_HELP,
     NODE_OPTIONS_VERSION,
 };

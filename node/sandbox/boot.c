@@ -28,6 +28,8 @@
 #define ENTROPY_BYTES    64
 #define MACHINE_ID_BYTES 16
 #define SETUP_MAX        AGENT_PAYLOAD_MAX
+#define VMM_UID_BASE     0x70000000u /* above what systemd gives to containers */
+#define USER_SIZE        16
 /* quiet: each console character is an exit. panic=-1: a panic ends the VM at once. */
 #define GUEST_CMDLINE "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on"
 
@@ -246,13 +248,32 @@ static int attach_network(struct sandbox *sandbox, struct shl_err *err)
     return rc;
 }
 
+/* A user of its own for every VMM, named after the guest's address, which is unique on
+ * this machine. Only root can hand that out. */
+static bool choose_user(const struct sandbox *sandbox, char text[USER_SIZE])
+{
+    uint32_t address;
+
+    if (!sandbox->has_slot || geteuid() != 0) {
+        return false;
+    }
+    address = node_net_guest(sandbox->pub.manager->net, sandbox->slot);
+    (void)snprintf(text, USER_SIZE, "%u", VMM_UID_BASE + (address & 0x0fffffff));
+    return true;
+}
+
 static int spawn_vmm(struct sandbox *sandbox, struct shl_err *err)
 {
-    static char dir_flag[] = "--dir";
+    static char dir_flag[] = "--dir", uid_flag[] = "--uid", gid_flag[] = "--gid";
     char dir[SANDBOX_PATH_MAX];
-    char *args[] = {sandbox->pub.manager->vmm_path, dir_flag, dir, NULL};
+    char user[USER_SIZE];
+    char *args[] = {
+        sandbox->pub.manager->vmm_path, dir_flag, dir, uid_flag, user, gid_flag, user, NULL};
     int rc;
 
+    if (!choose_user(sandbox, user)) {
+        args[3] = NULL;
+    }
     files_run_path(sandbox, dir, "");
     rc = node_process_spawn(sandbox->pub.manager->loop, args, sandbox->fds[SANDBOX_FD_LOG],
                             watch_on_exit, sandbox, &sandbox->process, err);
@@ -310,7 +331,7 @@ static void on_limit(uv_timer_t *timer)
     struct sandbox *sandbox = timer->data;
     char line[NODE_REASON_MAX / 2];
 
-    files_console_line(sandbox, line, sizeof(line));
+    files_last_line(sandbox, FILES_CONSOLE, line, sizeof(line));
     sandbox_end(sandbox, NODE_SANDBOX_ERROR, -ETIMEDOUT,
                 "the guest did not become ready within %u s%s%s%s",
                 sandbox->pub.manager->boot_ms / 1000,

@@ -186,7 +186,7 @@ static int admit(const struct node_manager *manager,
         return shl_err_set(err, SHL_EUNAVAILABLE, "the node is shutting down, try another");
     }
     if (manager->living >= manager->sandboxes_max) {
-        return shl_err_set(err, SHL_ENOCAPACITY,
+        return shl_err_set(err, SHL_EQUOTA,
                            "this node runs %u sandboxes, its limit: kill one or raise "
                            "--sandboxes-max",
                            manager->living);

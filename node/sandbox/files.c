@@ -10,7 +10,7 @@
 #include "node/sandbox/sandbox.h"
 #include "node/sandbox/text.h"
 
-#define CONSOLE_TAIL_BYTES 4096
+#define TAIL_BYTES 4096
 
 void files_run_path(const struct sandbox *sandbox, char path[SANDBOX_PATH_MAX], const char *name)
 {
@@ -116,11 +116,11 @@ int files_prepare(struct sandbox *sandbox, struct shl_err *err)
         rc = make_folder(path, err);
     }
     if (rc == 0) {
-        files_run_path(sandbox, path, "serial.log");
+        files_run_path(sandbox, path, FILES_CONSOLE);
         rc = open_file(sandbox, SANDBOX_FD_SERIAL, path, O_RDWR | O_CREAT | O_TRUNC, err);
     }
     if (rc == 0) {
-        files_run_path(sandbox, path, "vmm.log");
+        files_run_path(sandbox, path, FILES_VMM_LOG);
         rc = open_file(sandbox, SANDBOX_FD_LOG, path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, err);
     }
     return rc < 0 ? rc : open_image(sandbox, err);
@@ -168,35 +168,62 @@ int files_check(const struct node_manager *manager, struct shl_err *err)
     return 0;
 }
 
-void files_console_line(const struct sandbox *sandbox, char *dst, size_t size)
+/* What a VMM writes is read as something it may have replaced: no links, plain files. */
+static int open_plain(const struct sandbox *sandbox, const char *name, int flags, struct stat *st)
 {
     char path[SANDBOX_PATH_MAX];
-    uint8_t tail[CONSOLE_TAIL_BYTES];
-    SHL_CLEANUP_FD int fd = -1;
+    int fd;
+
+    files_run_path(sandbox, path, name);
+    fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0 && (fstat(fd, st) < 0 || !S_ISREG(st->st_mode))) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+int files_read_tail(const struct sandbox *sandbox, const char *name, struct shl_buf *buf)
+{
     struct stat st;
-    ssize_t len = 0;
+    SHL_CLEANUP_FD int fd = open_plain(sandbox, name, O_RDONLY, &st);
+    uint8_t *space;
+    size_t len;
+    int rc;
+
+    if (fd < 0) {
+        return SHL_ENOTFOUND;
+    }
+    len = SHL_MIN((size_t)st.st_size, buf->max_bytes);
+    rc = shl_buf_reserve(buf, len, &space);
+    if (rc == 0 && len > 0) {
+        rc = shl_pread_full(fd, space, len, (uint64_t)st.st_size - len);
+    }
+    if (rc == 0) {
+        shl_buf_commit(buf, len);
+    }
+    return rc;
+}
+
+void files_last_line(const struct sandbox *sandbox, const char *name, char *dst, size_t size)
+{
+    struct shl_buf buf;
 
     dst[0] = '\0';
-    files_run_path(sandbox, path, "serial.log");
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return;
+    shl_buf_init(&buf, TAIL_BYTES);
+    if (files_read_tail(sandbox, name, &buf) == 0) {
+        node_text_last_line(dst, size, shl_buf_bytes(&buf));
     }
-    len = pread(fd, tail, sizeof(tail),
-                st.st_size > (off_t)sizeof(tail) ? st.st_size - (off_t)sizeof(tail) : 0);
-    if (len > 0) {
-        node_text_last_line(dst, size, shl_bytes_of(tail, (size_t)len));
-    }
+    shl_buf_release(&buf);
 }
 
 void files_bound_log(const struct sandbox *sandbox)
 {
-    char path[SANDBOX_PATH_MAX];
     struct stat st;
+    SHL_CLEANUP_FD int fd = open_plain(sandbox, FILES_VMM_LOG, O_WRONLY, &st);
 
-    files_run_path(sandbox, path, "vmm.log");
-    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > SANDBOX_VMM_LOG_MAX) {
+    if (fd >= 0 && st.st_size > SANDBOX_VMM_LOG_MAX) {
         /* opened with O_APPEND by the VMM, so it goes on at the new end */
-        (void)!truncate(path, 0);
+        (void)!ftruncate(fd, 0);
     }
 }

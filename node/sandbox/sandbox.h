@@ -230,9 +230,15 @@ SHL_MUST_CHECK int files_prepare(struct sandbox *sandbox, struct shl_err *err);
 SHL_MUST_CHECK int files_remove(const struct node_manager *manager,
                                 const char *id,
                                 struct shl_err *err);
-/* Last line of the guest's console, "" when there is none. */
-void files_console_line(const struct sandbox *sandbox, char *dst, size_t size);
-/* vmm.log above its limit is emptied. */
+#define FILES_CONSOLE "serial.log"
+#define FILES_VMM_LOG "vmm.log"
+/* The end of a file in the run folder, as much as @buf may hold. SHL_ENOTFOUND, -errno. */
+SHL_MUST_CHECK int files_read_tail(const struct sandbox *sandbox,
+                                   const char *name,
+                                   struct shl_buf *buf);
+/* Last line of such a file, cleaned; "" when there is none. */
+void files_last_line(const struct sandbox *sandbox, const char *name, char *dst, size_t size);
+/* The VMM's log above its limit is emptied. */
 void files_bound_log(const struct sandbox *sandbox);
 
 /* record.c */

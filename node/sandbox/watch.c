@@ -61,7 +61,6 @@ bool watch_exit_reason(struct sandbox *sandbox,
                        int *ret_code,
                        enum node_sandbox_state *ret_state)
 {
-    char path[SANDBOX_PATH_MAX];
     char reason[64] = "";
     char detail[NODE_REASON_MAX / 2] = "";
     struct shl_bytes bytes;
@@ -69,9 +68,9 @@ bool watch_exit_reason(struct sandbox *sandbox,
     struct shl_buf buf;
     bool known = false;
 
-    files_run_path(sandbox, path, VMM_EXIT_FILE);
     shl_buf_init(&buf, EXIT_FILE_MAX);
-    if (shl_read_file(path, &buf) == 0 && shl_mp_parse(&doc, shl_buf_bytes(&buf)) == 0) {
+    if (files_read_tail(sandbox, VMM_EXIT_FILE, &buf) == 0 &&
+        shl_mp_parse(&doc, shl_buf_bytes(&buf)) == 0) {
         if (shl_mp_get_str(doc.root, "reason", &bytes) == 0) {
             node_text_clean(reason, sizeof(reason), bytes);
         }
@@ -88,21 +87,6 @@ bool watch_exit_reason(struct sandbox *sandbox,
     return known;
 }
 
-/* Last words of the VMM itself, for an exit it could not explain in its file. */
-static void last_log_line(const struct sandbox *sandbox, char *dst, size_t size)
-{
-    char path[SANDBOX_PATH_MAX];
-    struct shl_buf buf;
-
-    dst[0] = '\0';
-    files_run_path(sandbox, path, "vmm.log");
-    shl_buf_init(&buf, SANDBOX_VMM_LOG_MAX);
-    if (shl_read_file(path, &buf) == 0) {
-        node_text_last_line(dst, size, shl_buf_bytes(&buf));
-    }
-    shl_buf_release(&buf);
-}
-
 void watch_on_exit(void *arg, bool known, int64_t status, int signal)
 {
     struct sandbox *sandbox = arg;
@@ -117,7 +101,7 @@ void watch_on_exit(void *arg, bool known, int64_t status, int signal)
         return;
     }
     if (!watch_exit_reason(sandbox, reason, &code, &state)) {
-        last_log_line(sandbox, line, sizeof(line));
+        files_last_line(sandbox, FILES_VMM_LOG, line, sizeof(line));
         if (known && signal != 0) {
             (void)snprintf(reason, sizeof(reason), "the VMM was killed by signal %d (%s)", signal,
                            sigabbrev_np(signal) ? sigabbrev_np(signal) : "?");

@@ -414,7 +414,7 @@ int main(int argc, char **argv)
 {
     struct fake fake = {.agent = -1, .control = {-1, -1, -1, -1}};
 
-    if (argc != 3 || strcmp(argv[1], "--dir") != 0) {
+    if (argc < 3 || strcmp(argv[1], "--dir") != 0) {
         (void)fprintf(stderr, "usage: fake-vmm --dir DIR\n");
         return 2;
     }

@@ -552,7 +552,7 @@ static void test_create_respects_capacity(void **state)
     check_refused(fix, &spec, SHL_ENOCAPACITY, "1024 MB of memory are asked for and 988 MB");
     (void)create(fix, "plain");
     spec.memory_mb = 512;
-    check_refused(fix, &spec, SHL_ENOCAPACITY, "runs 2 sandboxes, its limit");
+    check_refused(fix, &spec, SHL_EQUOTA, "runs 2 sandboxes, its limit");
     kill_now(fix, first);
     (void)create(fix, "plain");
 }
