@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,6 +30,7 @@
 #define SMALL_MAX_BYTES 16384
 #define NOFILE_SOFT     65536
 #define NOFILE_HARD     1048576
+#define NPROC_MIN       1024
 #define OOM_NEVER       "-1000"
 #define END_GRACE_MS    1000
 
@@ -286,6 +289,8 @@ static void apply_settings(void)
         {"/proc/sys/fs/inotify/max_user_instances", "1024"},
         {"/proc/self/oom_score_adj", OOM_NEVER},
     };
+    struct sched_param urgent = {.sched_priority = 1};
+    struct sysinfo memory = {0};
     struct rlimit nofile = {.rlim_cur = NOFILE_SOFT, .rlim_max = NOFILE_HARD};
     struct rlimit core = {.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
     size_t i;
@@ -295,6 +300,14 @@ static void apply_settings(void)
     }
     (void)setrlimit(RLIMIT_NOFILE, &nofile);
     (void)setrlimit(RLIMIT_CORE, &core);
+    if (sysinfo(&memory) == 0) {
+        rlim_t count = SHL_MAX((rlim_t)memory.totalram * memory.mem_unit >> 20, NPROC_MIN);
+        struct rlimit nproc = {.rlim_cur = count, .rlim_max = count};
+
+        (void)setrlimit(RLIMIT_NPROC, &nproc); /* a fork bomb leaves memory to stop it */
+    }
+    /* However many programs want the processors, the agent answers; they do not inherit it. */
+    (void)sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &urgent);
     (void)reboot(RB_DISABLE_CAD);
     (void)!agent_net_loopback_up();
 }

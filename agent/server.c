@@ -160,6 +160,7 @@ int agent_server_init(struct agent_server *server, const struct shl_log *log)
     if (rc < 0) {
         goto err_disk;
     }
+    server->spawner.urgent = server->guest.is_init;
     agent_sessions_init(&server->sessions, &server->loop, &server->spawner, &server->limits);
     server->sessions.reset_oom_score = server->guest.is_init;
     rc = watch_children(server);

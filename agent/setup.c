@@ -163,16 +163,16 @@ static int decode_setup(const msgpack_object *request, struct setup *setup, stru
 /* Mixed in and used at once: clones of one snapshot must not share random numbers. */
 static int apply_entropy(struct shl_bytes entropy)
 {
-    struct {
-        struct rand_pool_info info;
-        uint8_t bytes[ENTROPY_MAX_BYTES];
+    union {
+        struct rand_pool_info info; /* with the bytes behind it */
+        uint8_t bytes[sizeof(struct rand_pool_info) + ENTROPY_MAX_BYTES];
     } pool = {.info = {.entropy_count = (int)entropy.len * 8, .buf_size = (int)entropy.len}};
     SHL_CLEANUP_FD int fd = -1;
 
     if (entropy.len == 0) {
         return 0;
     }
-    memcpy(pool.bytes, entropy.base, entropy.len);
+    memcpy(pool.bytes + sizeof(pool.info), entropy.base, entropy.len);
     fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
     if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0) {
         return -errno;

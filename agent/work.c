@@ -2,13 +2,25 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+/* Threads start with an ordinary priority, whatever the loop thread has. */
+static void become_urgent(void)
+{
+    struct sched_param urgent = {.sched_priority = 1};
+
+    (void)sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &urgent);
+}
 
 static void *thread_main(void *arg)
 {
     struct agent_pool *pool = arg;
 
+    if (pool->urgent) {
+        become_urgent();
+    }
     (void)pthread_mutex_lock(&pool->lock);
     while (!pool->stopping) {
         struct shl_list *first = shl_list_first(&pool->queue);

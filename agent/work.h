@@ -37,6 +37,7 @@ struct agent_pool {
     struct agent_loop *loop;
     struct agent_watch watch;
     int event_fd;
+    bool urgent; /* threads run as the loop thread does (set before the first submit) */
     /* Tests: called on the loop thread instead of work->run on another one. */
     void (*run_here)(struct agent_work *work);
 };
