@@ -62,7 +62,7 @@ static const char help_text[] =
     "  --pool CIDR             addresses of guests (10.201.0.0/16)\n"
     "  --dns ADDR              name server of guests (the first one of this machine)\n"
     "  --sandboxes-max N       living sandboxes at a time (200)\n"
-    "  --memory-default-mb N   of a sandbox that asks for none (4096)\n"
+    "  --memory-default-mb N   of a sandbox that asks for none (1024)\n"
     "  --log-level LEVEL       error, warn, info, debug (info); JSON lines on stderr\n"
     "  --cleanup               remove the guest network rules of --pool and end\n"
     "  --version, --help\n"

@@ -18,7 +18,7 @@ struct node_manager;
 struct node_server;
 struct node_store;
 
-#define NODE_SERVER_MEMORY_DEFAULT_MB 4096
+#define NODE_SERVER_MEMORY_DEFAULT_MB 1024
 
 /* All strings are copied; NULL or 0 takes the default. */
 struct node_server_config {
