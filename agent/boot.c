@@ -46,21 +46,18 @@ struct mount_point {
 
 /* ---- small helpers --------------------------------------------------------------- */
 
+/* Through the kernel's log: it is on the console before the call returns, while a
+ * terminal would still hold the end of the line when the kernel panics. */
 void agent_boot_say(const char *text)
 {
     char line[SHL_ERR_TEXT_MAX + 32];
-    int len = snprintf(line, sizeof(line), "shoal-agent: %s\n", text);
-    int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    int len = snprintf(line, sizeof(line), "<0>shoal-agent: %s\n", text);
+    SHL_CLEANUP_FD int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 
-    if (fd < 0) {
-        fd = open("/dev/ttyS0", O_WRONLY | O_NOCTTY | O_CLOEXEC);
-    }
-    if (fd < 0) {
-        fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-    }
     if (fd >= 0) {
         (void)!write(fd, line, SHL_MIN((size_t)len, sizeof(line) - 1));
-        (void)close(fd);
+    } else {
+        (void)!write(STDERR_FILENO, line + 3, SHL_MIN((size_t)len, sizeof(line) - 1) - 3);
     }
 }
 

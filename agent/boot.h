@@ -18,7 +18,7 @@ SHL_MUST_CHECK int agent_boot(struct agent_phases *phases, struct shl_err *err);
 /* The agent's port, non-blocking, close-on-exec: a descriptor or a negative code. */
 SHL_MUST_CHECK int agent_boot_open_port(struct shl_err *err);
 
-/* "shoal-agent: @text" on the console; works before /dev is there. */
+/* "shoal-agent: @text" on the console, at once and whatever the log level is. */
 void agent_boot_say(const char *text);
 
 /* Is @word one of the kernel's command line? */
