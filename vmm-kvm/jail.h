@@ -2,11 +2,11 @@
  * it over. Entered after sockets and /dev/kvm are open and before any request.
  *
  * As root: own mount, network, IPC and UTS namespaces, the sandbox's own folder as the
- * whole file system (read-only, no devices, no programs, but for the exit file's
- * folder itself), own user and group, no capabilities. For every user: no new
- * privileges, no descriptors but its own, limits, and per thread a list of system
- * calls (seccomp.h). No PID namespace: a process cannot move itself into one, and
- * without signals and ptrace in the list there is nothing to hide.
+ * whole file system (no devices, no programs), own user and group, no capabilities.
+ * For every user: no new privileges, no inherited descriptors, limits, and per thread
+ * a list of system calls (seccomp.h). No PID namespace: a process cannot move itself
+ * into one without a second process to wait, and a list without signals and ptrace
+ * leaves nothing to hide from.
  */
 #ifndef SHL_VMM_JAIL_H
 #define SHL_VMM_JAIL_H
@@ -19,13 +19,16 @@
 
 struct vmm_jail_config {
     bool enabled;
-    uid_t uid; /* 0: stay */
+    uid_t uid; /* 0: stay what it is */
     gid_t gid;
     const char *cgroup; /* folder to join, NULL: none */
 };
 
-/* Join the cgroup (also without a jail) and enter. The working directory is the
- * sandbox's folder before and after. */
+/* Close what the parent left open, but for the standard descriptors. First of all. */
+void vmm_jail_close_inherited(void);
+
+/* Join the cgroup (also without a jail), then enter. The working directory is the
+ * sandbox's folder before and after; it is given to the user of the jail. */
 SHL_MUST_CHECK int vmm_jail_enter(const struct vmm_jail_config *config, struct shl_err *err);
 
 #endif /* SHL_VMM_JAIL_H */

@@ -1,7 +1,7 @@
 /* shoal-vmm: one process, one VM. Command line; the rest is process.c. */
 #include <errno.h>
 #include <getopt.h>
-#include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +190,9 @@ int main(int argc, char **argv)
     struct options options;
     int status;
 
+    vmm_jail_close_inherited();
+    /* One heap for all threads: a second one would need calls the lists do not have. */
+    (void)mallopt(M_ARENA_MAX, 1);
     if (parse_options(argc, argv, &options) < 0) {
         return 2;
     }

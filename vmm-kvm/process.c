@@ -87,6 +87,37 @@ static void write_exit_file(struct vmm_process *process)
     shl_buf_release(&body);
 }
 
+/* What the handler of a blocked system call leaves behind. */
+static int prepare_report(struct vmm_process *process)
+{
+    static const char detail[] = "system call 000 of the VMM was blocked";
+    const struct vmm_status status = {
+        .state = VMM_STATE_ENDED,
+        .reason = VMM_REASON_HOST_ERROR,
+        .detail = detail,
+        .vcpus = process->machine.config.vcpus,
+        .memory_bytes = process->machine.config.memory_bytes,
+    };
+    struct shl_mp_writer w;
+    struct shl_buf body;
+    const uint8_t *at;
+    int r;
+
+    shl_buf_init(&body, EXIT_FILE_MAX);
+    shl_mp_writer_init(&w, &body);
+    shl_mp_map(&w);
+    vmm_status_write(&w, &status);
+    shl_mp_end(&w);
+    r = shl_mp_done(&w);
+    if (r == 0) {
+        at = memmem(shl_buf_data(&body), shl_buf_len(&body), "000", 3);
+        r = vmm_seccomp_report(process->exit_fd, shl_buf_bytes(&body),
+                               (size_t)(at - shl_buf_data(&body)), EXIT_TEMP, VMM_EXIT_FILE);
+    }
+    shl_buf_release(&body);
+    return r;
+}
+
 /* ---- requests ---- */
 
 int vmm_process_start(struct vmm_process *process, struct shl_err *err)
@@ -103,6 +134,9 @@ int vmm_process_start(struct vmm_process *process, struct shl_err *err)
     if (r == 0) {
         machine->thread_init = process->jail.enabled ? vmm_seccomp_vcpu : NULL;
         r = vmm_machine_start_threads(machine, err);
+    }
+    if (r == 0 && process->jail.enabled) {
+        r = prepare_report(process);
     }
     if (r == 0 && process->jail.enabled) {
         r = vmm_seccomp_io(err);

@@ -1,11 +1,207 @@
 #include "vmm-kvm/seccomp.h"
+
+#include <errno.h>
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define REPORT_MAX 1024
+
+/* ---- the report of a blocked call ---- */
+
+static struct {
+    int fd;
+    uint8_t body[REPORT_MAX];
+    size_t len;
+    size_t digits_at;
+    const char *from;
+    const char *to;
+} report;
+
+/* Only write, rename and _exit: on every list, and safe in a handler. */
+static void on_blocked_call(int number, siginfo_t *info, void *context)
+{
+    static const char text[] = "shoal-vmm: a system call outside the list was blocked: ";
+    unsigned call = (unsigned)info->si_syscall;
+    char digits[4] = {(char)('0' + call / 100 % 10), (char)('0' + call / 10 % 10),
+                      (char)('0' + call % 10), '\n'};
+    ssize_t n = write(STDERR_FILENO, text, sizeof(text) - 1);
+
+    (void)number;
+    (void)context;
+    n = write(STDERR_FILENO, digits, sizeof(digits));
+    if (report.len > 0) {
+        memcpy(report.body + report.digits_at, digits, 3);
+        n = write(report.fd, report.body, report.len);
+        (void)rename(report.from, report.to);
+    }
+    (void)n;
+    _exit(1);
+}
+
+int vmm_seccomp_report(int fd,
+                       struct shl_bytes body,
+                       size_t digits_at,
+                       const char *from,
+                       const char *to)
+{
+    struct sigaction action = {.sa_sigaction = on_blocked_call, .sa_flags = SA_SIGINFO};
+
+    if (body.len > sizeof(report.body) || digits_at + 3 > body.len) {
+        return SHL_ELIMIT;
+    }
+    memcpy(report.body, body.base, body.len);
+    report.fd = fd;
+    report.len = body.len;
+    report.digits_at = digits_at;
+    report.from = from;
+    report.to = to;
+    return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
+}
+
+/* ---- the lists ---- */
+
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+/* Both kinds of thread: locks, events, ending, reporting. */
+static const int common_calls[] = {
+    SCMP_SYS(futex),        SCMP_SYS(write),          SCMP_SYS(epoll_ctl),
+    SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
+    SCMP_SYS(sched_yield),  SCMP_SYS(clock_gettime),  SCMP_SYS(exit),
+    SCMP_SYS(exit_group),   SCMP_SYS(rename),         SCMP_SYS(getpid),
+    SCMP_SYS(gettid),
+};
+
+/* The I/O thread: sockets it has, files it has, timers, memory for buffers. */
+static const int io_calls[] = {
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(read),
+    SCMP_SYS(readv),
+    SCMP_SYS(writev),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),
+    SCMP_SYS(lseek),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(fallocate),
+    SCMP_SYS(accept4),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(close),
+    SCMP_SYS(munmap),
+    SCMP_SYS(brk),
+    SCMP_SYS(mremap),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(timerfd_settime),
+};
+
+static int allow_all(scmp_filter_ctx filter, const int *calls, size_t count)
+{
+    size_t i;
+    int r = 0;
+
+    for (i = 0; i < count && r == 0; i++) {
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+    }
+    return r;
+}
+
+static int allow_ioctl(scmp_filter_ctx filter, unsigned long request)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                            SCMP_A1_32(SCMP_CMP_EQ, (scmp_datum_t)request));
+}
+
+/* Signals only to threads of this process (the kick, and abort of an assert). */
+static int allow_own_signals(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                            SCMP_A0_32(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+}
+
+static int fill_vcpu(scmp_filter_ctx filter)
+{
+    int r = allow_ioctl(filter, KVM_RUN);
+
+    if (r == 0) {
+        /* The driver of the guest switches offloads of its TAP on and off. */
+        r = allow_ioctl(filter, TUNSETOFFLOAD);
+    }
+    if (r == 0) {
+        /* The end of a thread gives its stack back. */
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(madvise), 1,
+                             SCMP_A2_32(SCMP_CMP_EQ, MADV_DONTNEED));
+    }
+    return r;
+}
+
+static int fill_io(scmp_filter_ctx filter)
+{
+    int r = allow_all(filter, io_calls, SHL_ARRAY_SIZE(io_calls));
+
+    if (r == 0) {
+        r = allow_ioctl(filter, TUNSETOFFLOAD);
+    }
+    if (r == 0) { /* memory, but nothing that can be executed */
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                             SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    }
+    if (r == 0) {
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(madvise), 1,
+                             SCMP_A2_32(SCMP_CMP_EQ, MADV_DONTNEED));
+    }
+    return r;
+}
+
+static int install(int (*fill)(scmp_filter_ctx filter))
+{
+    scmp_filter_ctx filter;
+    int r;
+
+    if (SANITIZED) {
+        return 0;
+    }
+    filter = seccomp_init(SCMP_ACT_TRAP);
+    if (!filter) {
+        return -ENOMEM;
+    }
+    r = allow_all(filter, common_calls, SHL_ARRAY_SIZE(common_calls));
+    if (r == 0) {
+        r = allow_own_signals(filter);
+    }
+    if (r == 0) {
+        r = fill(filter);
+    }
+    if (r == 0) {
+        r = seccomp_load(filter);
+    }
+    seccomp_release(filter);
+    return r;
+}
+
 int vmm_seccomp_io(struct shl_err *err)
 {
-    (void)err;
-    return 0;
+    int r = install(fill_io);
+
+    return r < 0 ? shl_err_sys(err, -r, "cannot restrict system calls") : 0;
 }
+
 int vmm_seccomp_vcpu(void *unused)
 {
     (void)unused;
-    return 0;
+    return install(fill_vcpu);
 }
