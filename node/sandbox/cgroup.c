@@ -136,8 +136,8 @@ static int limit_v1(const struct node_cgroups *groups,
                     const struct node_cgroup_limits *limits,
                     struct shl_err *err)
 {
-    int rc =
-        set_value(groups, 0, name, "cpu.cfs_quota_us", (uint64_t)limits->cpus * CPU_PERIOD_US, err);
+    int rc = set_value(groups, 0, name, "cpu.cfs_quota_us",
+                       limits->cpu_percent * CPU_PERIOD_US / 100, err);
 
     if (rc == 0) {
         rc = set_value(groups, 1, name, "memory.limit_in_bytes", limits->memory_bytes, err);
@@ -153,7 +153,7 @@ static int limit_v2(const struct node_cgroups *groups,
                     const struct node_cgroup_limits *limits,
                     struct shl_err *err)
 {
-    int rc = set_value(groups, 0, name, "cpu.max", (uint64_t)limits->cpus * CPU_PERIOD_US, err);
+    int rc = set_value(groups, 0, name, "cpu.max", limits->cpu_percent * CPU_PERIOD_US / 100, err);
 
     if (rc == 0) {
         rc = set_value(groups, 0, name, "memory.max", limits->memory_bytes, err);

@@ -24,7 +24,7 @@ struct node_cgroups {
 };
 
 struct node_cgroup_limits {
-    uint32_t cpus;
+    uint64_t cpu_percent; /* 100: one CPU */
     uint64_t memory_bytes;
     uint32_t pids;
 };

@@ -38,11 +38,14 @@
 #define SANDBOX_HOUSEKEEPING_MS    30000
 #define SANDBOX_VMM_LOG_MAX        (1024 * 1024)
 #define SANDBOX_OVERHEAD_MB        128 /* of a VMM over its guest's memory, for its cgroup */
-#define SANDBOX_PIDS_MAX           64
-#define SANDBOX_RESERVE_MIN_MB     256 /* of the machine, never given to guests */
-#define SANDBOX_RESERVE_SHARE      16  /* or this part of its memory, if more */
-#define SANDBOX_BOOT_ID_SIZE       40
-#define SANDBOX_PATH_MAX           512
+/* vCPU threads bound themselves; the rest is for the VMM's device threads, because a
+ * group at its limit stops as a whole until the next period */
+#define SANDBOX_CPU_EXTRA_PERCENT 50
+#define SANDBOX_PIDS_MAX          64
+#define SANDBOX_RESERVE_MIN_MB    256 /* of the machine, never given to guests */
+#define SANDBOX_RESERVE_SHARE     16  /* or this part of its memory, if more */
+#define SANDBOX_BOOT_ID_SIZE      40
+#define SANDBOX_PATH_MAX          512
 
 enum sandbox_fd {
     SANDBOX_FD_KERNEL,

@@ -35,7 +35,9 @@ static void explain(const char *reason,
     *ret_code = SHL_EGUEST;
     if (strcmp(reason, VMM_REASON_SHUTDOWN) == 0) {
         *ret_state = NODE_SANDBOX_STOPPED;
-        (void)snprintf(text, NODE_REASON_MAX, "the guest powered itself off");
+        (void)snprintf(text, NODE_REASON_MAX, "%s",
+                       strstr(detail, "reboot") ? "the guest rebooted, which ends its sandbox"
+                                                : "the guest powered itself off");
     } else if (strcmp(reason, VMM_REASON_STOPPED) == 0) {
         *ret_state = NODE_SANDBOX_STOPPED;
         (void)snprintf(text, NODE_REASON_MAX, "the VMM was told to stop");
