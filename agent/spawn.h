@@ -4,6 +4,8 @@
  * quick however much output the agent holds; the calling thread waits meanwhile, which
  * is why this runs as pool work: a working directory on a hung file system must stop
  * nothing else. Only async-signal-safe code and raw system calls run in the child.
+ * (ThreadSanitizer takes the child for a fork and ignores locks of the calling thread
+ * from then on: what it reports after the first command is not real.)
  */
 #ifndef SHL_AGENT_SPAWN_H
 #define SHL_AGENT_SPAWN_H
