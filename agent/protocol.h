@@ -22,14 +22,16 @@
  * token. A receiver that met a bad frame skips bytes until a valid HELLO (agent) or
  * the HELLO_ACK with its own token (node; what came before may hold bytes of a guest's
  * file that look like one, see agent_parser_reject). A HELLO ends all streams of the
- * previous link; exec sessions live on.
+ * previous link; exec sessions live on. That the host side of the port was away ends
+ * nothing by itself.
  *
  * Streams: the node opens one with REQUEST (msgpack map with "op"); DATA may flow
  * both ways; the agent ends it with exactly one RESPONSE. HEAD (msgpack) comes, for
  * the ops that have one, before the first DATA of the agent. Only DATA payload
  * counts against credit: each side starts with AGENT_WINDOW_BYTES to send on a
  * stream and gets more by CREDIT (payload: uint32 bytes). Sending beyond the credit
- * is a protocol error that ends the link. CANCEL (node) asks the agent to end the
+ * is a protocol error that ends the link: the agent drops all streams and ignores
+ * everything up to the next HELLO. CANCEL (node) asks the agent to end the
  * stream early; it still answers with RESPONSE (code -ECANCELED). Frames for
  * streams that have ended are ignored.
  *
@@ -40,14 +42,21 @@
  *
  *   setup       hostname, ip?, prefix?, gateway?, dns?[], machine_id?, entropy bin,
  *               time_ms, env{}, sandbox, disk_bytes?
- *               -> {boot_ms}. Once per boot before anything else (and again after a
- *               restore): entropy, clock, hostname, network, base environment,
- *               root file system grown to the disk.
+ *               -> {boot_ms, phases{name: ms}} since the kernel started. Once per boot
+ *               before anything else (and again after a restore): entropy, clock,
+ *               hostname, network, base environment, root file system grown to the
+ *               disk. What is absent stays as it is, but env is replaced as a whole.
  *   ping        -> {uptime_ms}
  *   exec.start  session, cmd, args?[], envs?{}, cwd?, timeout_ms?, user?, pipe_stdin?,
  *               keep_bytes? (per output stream)
  *               -> {pid, started_at_ms}. Without args: /bin/sh -c cmd. A missing cwd is
- *               SHL_EINVALIDARG; a missing program is a session that exits with 127.
+ *               SHL_EINVALIDARG; a missing program is a session that exits with 127 (126
+ *               when it cannot be executed). A session is known for 15 min after its
+ *               end; when AGENT_SESSIONS_MAX are, the oldest ended one makes room, and
+ *               SHL_EQUOTA means that all of them run. Output beyond keep_bytes is
+ *               lost, and the output of the oldest ended sessions when an eighth of the
+ *               guest's memory is full of it; exec.result says how much. session: 1 to
+ *               AGENT_SESSION_ID_MAX of [A-Za-z0-9_-]. user: a name of /etc/passwd.
  *   exec.result session, wait_ms? -> after exit or wait_ms, whichever is first:
  *               HEAD {running, exit_code?, truncated, stdout_bytes, stderr_bytes,
  *               timed_out, lost_stdout_bytes, lost_stderr_bytes}, then, only when not
@@ -55,13 +64,19 @@
  *   exec.list   -> DATA: one msgpack map per session {session, cmd, args[], running,
  *               exit_code?, started_at_ms, attached}
  *   exec.kill   session, signal -> {} (to the process group; an ended one is fine)
- *   file.read   path -> HEAD {size, mode, regular}, DATA, RESPONSE
+ *   file.read   path -> HEAD {size, mode, regular}, DATA, RESPONSE. regular: exactly size
+ *               bytes follow, or an error (SHL_EBADSTATE: it became shorter); otherwise
+ *               a file of /proc or the like, whose size is not known before its end.
  *   file.write  path, then DATA and EOF from the node -> RESPONSE {size}
  *   file.list   path -> DATA: one map per entry {name, is_dir, size, mode, mtime_ms}, by name
  *   file.mkdir  path -> {}      file.remove path -> {}
  *   stats       -> {mem_total_bytes, mem_available_bytes, disk_total_bytes,
  *               disk_free_bytes, load_milli, processes}
  *   shutdown    -> {} then the guest syncs and powers off.
+ *
+ * File errors: SHL_ENOTFOUND, SHL_EINVALIDARG ("is a directory: ...", "not a directory:
+ * ...", "not a regular file: ..."), -ENOSPC, other -errno; msg is fit for a user. It may
+ * hold bytes of a path that are no UTF-8.
  *
  * Paths: absolute, or relative to the home of user sandbox. exit_code: 0..255, 128 + N
  * for death by signal N, -1 for a timeout.
