@@ -355,17 +355,17 @@ static void start(struct node_call *call, enum exec_mode mode)
     }
 }
 
-void handle_exec_run(struct node_call *call)
+void node_handle_exec_run(struct node_call *call)
 {
     start(call, EXEC_RUN);
 }
 
-void handle_exec_run_async(struct node_call *call)
+void node_handle_exec_run_async(struct node_call *call)
 {
     start(call, EXEC_ASYNC);
 }
 
-void handle_exec_result(struct node_call *call)
+void node_handle_exec_result(struct node_call *call)
 {
     struct node_sandbox *sandbox = node_call_find_sandbox(call);
     struct exec *exec;

@@ -64,7 +64,7 @@ static void on_start_end(void *arg, int code, const char *msg, const msgpack_obj
 
 static const struct node_agent_stream_ops start_ops = {.on_end = on_start_end};
 
-void handle_exec_start(struct node_call *call)
+void node_handle_exec_start(struct node_call *call)
 {
     struct node_agent_request request;
     struct node_agent_stream *stream = NULL;
@@ -193,7 +193,7 @@ static int convert_session(void *arg, const msgpack_object *item, struct shl_buf
                           (unsigned long long)session.attached);
 }
 
-void handle_exec_list(struct node_call *call)
+void node_handle_exec_list(struct node_call *call)
 {
     struct node_agent_request request;
 
@@ -205,7 +205,7 @@ void handle_exec_list(struct node_call *call)
 
 /* Attach and kill */
 
-void handle_exec_attach(struct node_call *call)
+void node_handle_exec_attach(struct node_call *call)
 {
     const char *upgrade = node_exchange_header(call->x, "Upgrade");
 
@@ -235,7 +235,7 @@ static int parse_signal(struct node_call *call, int64_t *ret_signal, struct shl_
     return rc;
 }
 
-void handle_exec_kill(struct node_call *call)
+void node_handle_exec_kill(struct node_call *call)
 {
     struct node_agent_request request;
     struct shl_err err = {0};

@@ -74,7 +74,7 @@ static void on_gone(void *arg)
     }
 }
 
-void handle_file_write(struct node_call *call)
+void node_handle_file_write(struct node_call *call)
 {
     struct node_agent_request request;
     const char *path = node_call_path(call, NULL);

@@ -10,7 +10,7 @@
 
 #define HOME "/home/sandbox" /* what relative paths are relative to, as in the agent */
 
-void handle_file_mkdir(struct node_call *call)
+void node_handle_file_mkdir(struct node_call *call)
 {
     struct node_agent_request request;
     const char *path = node_call_path(call, NULL);
@@ -46,7 +46,7 @@ static bool is_root(const char *path)
     return depth == 0;
 }
 
-void handle_file_remove(struct node_call *call)
+void node_handle_file_remove(struct node_call *call)
 {
     struct node_agent_request request;
     const char *path = node_call_path(call, NULL);
@@ -141,7 +141,7 @@ static struct shl_buf *folder_new(const char *path)
     return folder;
 }
 
-void handle_file_list(struct node_call *call)
+void node_handle_file_list(struct node_call *call)
 {
     struct node_agent_request request;
     const char *path = node_call_path(call, "/");

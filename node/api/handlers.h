@@ -5,34 +5,34 @@
 struct node_call;
 
 /* health.c */
-void handle_health(struct node_call *call);
-void handle_healthz(struct node_call *call);
-void handle_readyz(struct node_call *call);
-void handle_metrics(struct node_call *call);
-void handle_debug_state(struct node_call *call);
-void handle_workers(struct node_call *call);
+void node_handle_health(struct node_call *call);
+void node_handle_healthz(struct node_call *call);
+void node_handle_readyz(struct node_call *call);
+void node_handle_metrics(struct node_call *call);
+void node_handle_debug_state(struct node_call *call);
+void node_handle_workers(struct node_call *call);
 
 /* sandboxes.c */
-void handle_sandbox_create(struct node_call *call);
-void handle_sandbox_list(struct node_call *call);
-void handle_sandbox_get(struct node_call *call);
-void handle_sandbox_kill(struct node_call *call);
-void handle_sandbox_timeout(struct node_call *call);
+void node_handle_sandbox_create(struct node_call *call);
+void node_handle_sandbox_list(struct node_call *call);
+void node_handle_sandbox_get(struct node_call *call);
+void node_handle_sandbox_kill(struct node_call *call);
+void node_handle_sandbox_timeout(struct node_call *call);
 
 /* exec.c, exec_sessions.c */
-void handle_exec_run(struct node_call *call);
-void handle_exec_run_async(struct node_call *call);
-void handle_exec_result(struct node_call *call);
-void handle_exec_start(struct node_call *call);
-void handle_exec_list(struct node_call *call);
-void handle_exec_attach(struct node_call *call);
-void handle_exec_kill(struct node_call *call);
+void node_handle_exec_run(struct node_call *call);
+void node_handle_exec_run_async(struct node_call *call);
+void node_handle_exec_result(struct node_call *call);
+void node_handle_exec_start(struct node_call *call);
+void node_handle_exec_list(struct node_call *call);
+void node_handle_exec_attach(struct node_call *call);
+void node_handle_exec_kill(struct node_call *call);
 
 /* file_read.c, file_write.c, files.c */
-void handle_file_read(struct node_call *call);
-void handle_file_write(struct node_call *call);
-void handle_file_remove(struct node_call *call);
-void handle_file_list(struct node_call *call);
-void handle_file_mkdir(struct node_call *call);
+void node_handle_file_read(struct node_call *call);
+void node_handle_file_write(struct node_call *call);
+void node_handle_file_remove(struct node_call *call);
+void node_handle_file_list(struct node_call *call);
+void node_handle_file_mkdir(struct node_call *call);
 
 #endif /* SHL_NODE_API_HANDLERS_H */

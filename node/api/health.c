@@ -9,18 +9,18 @@
 
 #define METRICS_MAX (64u * 1024)
 
-void handle_health(struct node_call *call)
+void node_handle_health(struct node_call *call)
 {
     node_call_reply_json(call, 200, json_pack("{s:s}", "status", "ok"));
 }
 
-void handle_healthz(struct node_call *call)
+void node_handle_healthz(struct node_call *call)
 {
     node_call_reply_json(call, 200, json_pack("{s:s}", "status", "alive"));
 }
 
 /* The API is opened last, so a node that answers is ready. */
-void handle_readyz(struct node_call *call)
+void node_handle_readyz(struct node_call *call)
 {
     node_call_reply_json(call, 200, json_pack("{s:s}", "status", "ready"));
 }
@@ -80,7 +80,7 @@ static int write_metrics(struct node_server *server, struct shl_buf *out)
     return rc;
 }
 
-void handle_metrics(struct node_call *call)
+void node_handle_metrics(struct node_call *call)
 {
     struct shl_buf out;
     int rc;
@@ -113,7 +113,7 @@ static double memory_percent(void)
                : 0;
 }
 
-void handle_workers(struct node_call *call)
+void node_handle_workers(struct node_call *call)
 {
     struct node_server *server = call->server;
     struct node_manager_counts counts;
@@ -137,7 +137,7 @@ void handle_workers(struct node_call *call)
 
 /* Admin only, so it shows all organisations' requests in flight; paths carry no query,
  * hence no credentials. */
-void handle_debug_state(struct node_call *call)
+void node_handle_debug_state(struct node_call *call)
 {
     struct node_server *server = call->server;
     struct node_manager_counts counts;

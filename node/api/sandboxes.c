@@ -40,7 +40,7 @@ static void refuse_create(struct node_call *call, const struct shl_err *err)
     node_exchange_fail_more(call->x, err->code, err->msg, NULL, members);
 }
 
-void handle_sandbox_create(struct node_call *call)
+void node_handle_sandbox_create(struct node_call *call)
 {
     struct node_sandbox_spec spec;
     struct shl_err err = {0};
@@ -67,7 +67,7 @@ void handle_sandbox_create(struct node_call *call)
 
 /* Get and list */
 
-void handle_sandbox_get(struct node_call *call)
+void node_handle_sandbox_get(struct node_call *call)
 {
     struct node_sandbox *sandbox = node_call_find_sandbox(call);
 
@@ -105,7 +105,7 @@ static bool is_status(const char *text)
            strcmp(text, "stopped") == 0 || strcmp(text, "error") == 0;
 }
 
-void handle_sandbox_list(struct node_call *call)
+void node_handle_sandbox_list(struct node_call *call)
 {
     const char *limit = node_url_query(&call->x->url, "limit");
     struct listing listing = {
@@ -145,7 +145,7 @@ static void on_killed(void *arg, int code, const char *msg)
     node_call_unref(call);
 }
 
-void handle_sandbox_kill(struct node_call *call)
+void node_handle_sandbox_kill(struct node_call *call)
 {
     struct node_sandbox *sandbox = node_call_find_sandbox(call);
 
@@ -175,7 +175,7 @@ static int parse_timeout(struct node_call *call, uint32_t *ret_timeout_s, struct
     return rc < 0 ? rc : 0;
 }
 
-void handle_sandbox_timeout(struct node_call *call)
+void node_handle_sandbox_timeout(struct node_call *call)
 {
     struct node_sandbox *sandbox = node_call_find_sandbox(call);
     struct shl_err err = {0};

@@ -16,7 +16,7 @@
 #include "base/io.h"
 #include "node/http/server_private.h"
 
-static void unref(struct http_request *r)
+static void unref(struct node_http_request *r)
 {
     if (--r->refs == 0) {
         free(r->target);
@@ -24,7 +24,7 @@ static void unref(struct http_request *r)
     }
 }
 
-static void suspend(struct http_request *r)
+static void suspend(struct node_http_request *r)
 {
     assert(!r->is_suspended);
     r->is_suspended = true;
@@ -33,20 +33,20 @@ static void suspend(struct http_request *r)
 
 /* The library takes a resumed connection up in its next turn, which it does not ask for
  * by itself when nobody polls for it. */
-void http_request_resume(struct http_request *r)
+void node_http_request_resume(struct node_http_request *r)
 {
     if (r->is_suspended) {
         r->is_suspended = false;
         MHD_resume_connection(r->mhd);
-        http_drive_soon(r->http);
+        node_http_drive_soon(r->http);
     }
 }
 
 /* Exchange operations */
 
-static struct http_request *request_of(struct node_exchange *x)
+static struct node_http_request *request_of(struct node_exchange *x)
 {
-    return shl_container_of(x, struct http_request, x);
+    return shl_container_of(x, struct node_http_request, x);
 }
 
 static const char *op_header(struct node_exchange *x, const char *name)
@@ -56,12 +56,12 @@ static const char *op_header(struct node_exchange *x, const char *name)
 
 static void op_wake(struct node_exchange *x)
 {
-    http_request_resume(request_of(x));
+    node_http_request_resume(request_of(x));
 }
 
 static ssize_t on_read(void *cls, uint64_t pos, char *buf, size_t max)
 {
-    struct http_request *r = cls;
+    struct node_http_request *r = cls;
     ssize_t n;
 
     (void)pos;
@@ -85,7 +85,7 @@ static void on_response_freed(void *cls)
     unref(cls);
 }
 
-static struct MHD_Response *make_response(struct http_request *r, struct node_reply *reply)
+static struct MHD_Response *make_response(struct node_http_request *r, struct node_reply *reply)
 {
     struct MHD_Response *response;
 
@@ -107,10 +107,10 @@ static struct MHD_Response *make_response(struct http_request *r, struct node_re
 
 static void op_reply(struct node_exchange *x, struct node_reply *reply)
 {
-    struct http_request *r = request_of(x);
+    struct node_http_request *r = request_of(x);
     struct MHD_Response *response = make_response(r, reply);
 
-    http_request_resume(r);
+    node_http_request_resume(r);
     if (!response) {
         return; /* without memory the connection is dropped at the next turn */
     }
@@ -133,7 +133,7 @@ static const struct node_exchange_ops exchange_ops = {.header = op_header,
 
 /* Requests */
 
-static struct http_connection *connection_of(struct MHD_Connection *mhd)
+static struct node_http_connection *connection_of(struct MHD_Connection *mhd)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -141,16 +141,16 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
     return info ? info->socket_context : NULL;
 }
 
-static void set_deadline(struct http_request *r, uint32_t in_ms)
+static void set_deadline(struct node_http_request *r, uint32_t in_ms)
 {
-    struct http_connection *connection = connection_of(r->mhd);
+    struct node_http_connection *connection = connection_of(r->mhd);
 
     if (connection) {
         connection->deadline_ms = in_ms > 0 ? shl_monotonic_ms() + in_ms : 0;
     }
 }
 
-static enum MHD_Result queue_response(struct http_request *r)
+static enum MHD_Result queue_response(struct node_http_request *r)
 {
     struct MHD_Response *response = r->response;
     enum MHD_Result result;
@@ -165,7 +165,7 @@ static enum MHD_Result queue_response(struct http_request *r)
     return result;
 }
 
-static int64_t declared_length(struct http_request *r)
+static int64_t declared_length(struct node_http_request *r)
 {
     const char *length = op_header(&r->x, "Content-Length");
 
@@ -176,7 +176,7 @@ static int64_t declared_length(struct http_request *r)
 }
 
 /* The head is complete. */
-static enum MHD_Result begin(struct http_request *r, const char *method)
+static enum MHD_Result begin(struct node_http_request *r, const char *method)
 {
     struct node_http *http = r->http;
     struct node_exchange *x = &r->x;
@@ -209,7 +209,7 @@ static enum MHD_Result begin(struct http_request *r, const char *method)
 }
 
 /* Returns how many of @len bytes were taken, or -1 to cut the connection. */
-static ssize_t take_body(struct http_request *r, const char *data, size_t len)
+static ssize_t take_body(struct node_http_request *r, const char *data, size_t len)
 {
     bool was_replied = r->x.is_replied;
     size_t taken = node_exchange_body_data(&r->x, shl_bytes_of(data, len));
@@ -229,17 +229,17 @@ static ssize_t take_body(struct http_request *r, const char *data, size_t len)
     return (ssize_t)taken;
 }
 
-enum MHD_Result http_on_access(void *cls,
-                               struct MHD_Connection *mhd,
-                               const char *url,
-                               const char *method,
-                               const char *version,
-                               const char *data,
-                               size_t *len,
-                               void **con_cls)
+enum MHD_Result node_http_on_access(void *cls,
+                                    struct MHD_Connection *mhd,
+                                    const char *url,
+                                    const char *method,
+                                    const char *version,
+                                    const char *data,
+                                    size_t *len,
+                                    void **con_cls)
 {
     struct node_http *http = cls;
-    struct http_request *r = *con_cls;
+    struct node_http_request *r = *con_cls;
 
     (void)mhd;
     (void)url;
@@ -271,10 +271,10 @@ enum MHD_Result http_on_access(void *cls,
 }
 
 /* Called with the raw target, before the library takes it apart. */
-void *http_on_target(void *cls, const char *target, struct MHD_Connection *mhd)
+void *node_http_on_target(void *cls, const char *target, struct MHD_Connection *mhd)
 {
     struct node_http *http = cls;
-    struct http_request *r = calloc(1, sizeof(*r));
+    struct node_http_request *r = calloc(1, sizeof(*r));
 
     if (r) {
         r->http = http;
@@ -288,7 +288,7 @@ void *http_on_target(void *cls, const char *target, struct MHD_Connection *mhd)
     return r;
 }
 
-static void log_request(struct http_request *r, bool is_complete)
+static void log_request(struct node_http_request *r, bool is_complete)
 {
     SHL_LOG(r->http->config.log, SHL_LOG_DEBUG, "http_request",
             SHL_S("method", node_method_name(r->x.method)), SHL_S("path", r->x.url.path),
@@ -297,13 +297,13 @@ static void log_request(struct http_request *r, bool is_complete)
             SHL_S("request_id", r->x.request_id));
 }
 
-void http_on_completed(void *cls,
-                       struct MHD_Connection *mhd,
-                       void **con_cls,
-                       enum MHD_RequestTerminationCode code)
+void node_http_on_completed(void *cls,
+                            struct MHD_Connection *mhd,
+                            void **con_cls,
+                            enum MHD_RequestTerminationCode code)
 {
     struct node_http *http = cls;
-    struct http_request *r = *con_cls;
+    struct node_http_request *r = *con_cls;
     bool is_complete = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
 
     (void)mhd;

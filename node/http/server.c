@@ -17,7 +17,7 @@ static void on_connection_event(void *cls,
                                 enum MHD_ConnectionNotificationCode code)
 {
     struct node_http *http = cls;
-    struct http_connection *connection = *context;
+    struct node_http_connection *connection = *context;
 
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         http->stats.connections--;
@@ -50,7 +50,8 @@ static void on_sweep(uv_timer_t *timer)
     struct shl_list *it;
 
     SHL_LIST_FOREACH(it, &http->connections) {
-        struct http_connection *connection = shl_container_of(it, struct http_connection, link);
+        struct node_http_connection *connection =
+            shl_container_of(it, struct node_http_connection, link);
 
         if (connection->deadline_ms > 0 && now_ms >= connection->deadline_ms) {
             connection->deadline_ms = 0;
@@ -82,7 +83,7 @@ static void on_timer(uv_timer_t *timer)
     drive(timer->data);
 }
 
-void http_drive_soon(struct node_http *http)
+void node_http_drive_soon(struct node_http *http)
 {
     if (!http->is_closing) {
         (void)uv_timer_start(&http->timer, on_timer, 0, 0);
@@ -109,7 +110,7 @@ static bool adopt(void *arg, int fd, const struct sockaddr *addr, socklen_t len)
     if (!uv_is_active((uv_handle_t *)&http->sweep)) {
         (void)uv_timer_start(&http->sweep, on_sweep, 1000, 1000);
     }
-    http_drive_soon(http);
+    node_http_drive_soon(http);
     return true;
 }
 
@@ -133,13 +134,13 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mhd, char *text)
 static struct MHD_Daemon *start_daemon(struct node_http *http)
 {
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
-                            NULL, NULL, http_on_access, http, MHD_OPTION_CONNECTION_LIMIT,
+                            NULL, NULL, node_http_on_access, http, MHD_OPTION_CONNECTION_LIMIT,
                             http->config.connections_max + 16, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                             (size_t)NODE_HTTP_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
                             (unsigned)(http->config.idle_timeout_ms + 999) / 1000,
                             MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
-                            http_on_target, http, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, http,
-                            MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, http,
+                            node_http_on_target, http, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape,
+                            http, MHD_OPTION_NOTIFY_COMPLETED, node_http_on_completed, http,
                             MHD_OPTION_NOTIFY_CONNECTION, on_connection_event, http,
                             MHD_OPTION_END);
 }
@@ -253,13 +254,13 @@ static void on_listener_closed(void *arg)
 }
 
 /* Ends every request. The library may not be stopped while one is suspended, so they
- * are resumed into http_on_access and on_read, which refuse when closing. */
+ * are resumed into node_http_on_access and on_read, which refuse when closing. */
 static void drop_requests(struct node_http *http)
 {
     struct shl_list *it;
 
     SHL_LIST_FOREACH(it, &http->requests) {
-        http_request_resume(shl_container_of(it, struct http_request, link));
+        node_http_request_resume(shl_container_of(it, struct node_http_request, link));
     }
     (void)MHD_run(http->daemon);
     MHD_stop_daemon(http->daemon);

@@ -28,14 +28,14 @@ struct node_http {
 };
 
 /* A connection the library has. */
-struct http_connection {
+struct node_http_connection {
     struct shl_list link;
     int fd;
     uint64_t deadline_ms; /* 0: none, a request is being served */
 };
 
 /* One request on it. Freed when the library is through with both request and response. */
-struct http_request {
+struct node_http_request {
     struct shl_list link;
     struct node_http *http;
     struct MHD_Connection *mhd;
@@ -52,25 +52,25 @@ struct http_request {
 };
 
 /* Call the library again at the next turn of the loop. */
-void http_drive_soon(struct node_http *http);
+void node_http_drive_soon(struct node_http *http);
 
 /* A suspended request goes on at the next turn. */
-void http_request_resume(struct http_request *r);
+void node_http_request_resume(struct node_http_request *r);
 
 /* Callbacks of the library, with the server as @cls: the raw target before it is taken
  * apart, the request in its stages, and its end. */
-void *http_on_target(void *cls, const char *target, struct MHD_Connection *mhd);
-enum MHD_Result http_on_access(void *cls,
-                               struct MHD_Connection *mhd,
-                               const char *url,
-                               const char *method,
-                               const char *version,
-                               const char *data,
-                               size_t *len,
-                               void **con_cls);
-void http_on_completed(void *cls,
-                       struct MHD_Connection *mhd,
-                       void **con_cls,
-                       enum MHD_RequestTerminationCode code);
+void *node_http_on_target(void *cls, const char *target, struct MHD_Connection *mhd);
+enum MHD_Result node_http_on_access(void *cls,
+                                    struct MHD_Connection *mhd,
+                                    const char *url,
+                                    const char *method,
+                                    const char *version,
+                                    const char *data,
+                                    size_t *len,
+                                    void **con_cls);
+void node_http_on_completed(void *cls,
+                            struct MHD_Connection *mhd,
+                            void **con_cls,
+                            enum MHD_RequestTerminationCode code);
 
 #endif /* SHL_NODE_HTTP_SERVER_PRIVATE_H */
