@@ -45,7 +45,7 @@
  *               -> {boot_ms, phases{name: ms}} since the kernel started. Once per boot
  *               before anything else (and again after a restore): entropy, clock,
  *               hostname, network, base environment, root file system grown to the
- *               disk. What is absent stays as it is, but env is replaced as a whole.
+ *               disk. What is absent stays as it is; env is replaced as a whole.
  *   ping        -> {uptime_ms}
  *   exec.start  session, cmd, args?[], envs?{}, cwd?, timeout_ms?, user?, pipe_stdin?,
  *               keep_bytes? (per output stream)

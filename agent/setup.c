@@ -331,8 +331,10 @@ static int take_env(struct agent_guest *guest, const msgpack_object *request, st
         agent_environ_release(&env);
         return rc;
     }
-    agent_environ_release(&guest->env);
-    guest->env = env;
+    if (shl_mp_find(request, "env")) {
+        agent_environ_release(&guest->env);
+        guest->env = env;
+    }
     return 0;
 }
 
