@@ -283,7 +283,10 @@ static bool take(struct client *client, size_t len, struct reply *reply)
     if (shl_buf_len(&client->in) < len) {
         return false;
     }
-    reply->body = realloc(reply->body, reply->body_len + len + 1);
+    if (reply->body_len + len + 1 > reply->body_cap) {
+        reply->body_cap = 2 * (reply->body_len + len + 1);
+        reply->body = realloc(reply->body, reply->body_cap);
+    }
     if (len > 0) {
         memcpy(reply->body + reply->body_len, shl_buf_data(&client->in), len);
     }

@@ -34,6 +34,7 @@ struct reply {
     char *head; /* terminated, without the status line */
     uint8_t *body;
     size_t body_len; /* terminated too */
+    size_t body_cap;
 };
 
 void client_open(struct client *client, uv_loop_t *loop, uint16_t port);
