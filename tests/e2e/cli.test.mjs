@@ -42,7 +42,7 @@ describe("cli", { ...suite, skip }, () => {
   let folder;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "shoal-e2e-cli-"));
-    const made = await shoal(["create", "-t", template, "-e", "GREETING=hi there", "--metadata", "by=cli", "--timeout", "600"]);
+    const made = await shoal(["create", "-t", template, "-e", "GREETING=hi there", "--metadata", "by=cli", "--memory", "512", "--timeout", "600"]);
     assert.equal(made.code, 0, made.err);
     assert.match(made.out, /^sb-[a-z0-9]+\n$/);
     id = adopt(made.out.trim());

@@ -35,6 +35,8 @@ describe("lifecycle", suite, () => {
     const run = await call("POST", `/sandboxes/${box.sandboxID}/exec/run`, { body: { cmd: "true" } });
     assert.equal(run.status, 200, run.text);
     assert.equal(run.json.exitCode, 0);
+    // The default memory is much; the next test needs it.
+    assert.equal((await call("DELETE", `/sandboxes/${box.sandboxID}`)).status, 204);
   });
 
   test("a create from base through the SDK defaults runs at once (template base)", async () => {
@@ -43,6 +45,7 @@ describe("lifecycle", suite, () => {
     assert.equal(box.status, "running");
     assert.equal((await getBox(box.sandboxId)).templateID, "base");
     assert.match(await sh(box, "uname -s"), /Linux/);
+    await box.kill();
   });
 
   test("cpuCount and memoryMB are what the guest has", async () => {
@@ -70,7 +73,7 @@ describe("lifecycle", suite, () => {
 
   test("unknown fields are ignored", async () => {
     const reply = await call("POST", "/sandboxes", {
-      body: { templateID: template, burst: true, sandboxFamily: "x", alias: "y", nonsense: [1, { a: 2 }] },
+      body: { templateID: template, memoryMB: 512, burst: true, sandboxFamily: "x", alias: "y", nonsense: [1, { a: 2 }] },
     });
     assert.equal(reply.status, 201, reply.text);
     adopt(reply.json.sandboxID);

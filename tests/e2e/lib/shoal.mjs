@@ -136,7 +136,10 @@ const boxes = new Set();
 
 /** Sandbox.create of the SDK; ended by `cleanUp` whatever happens. */
 export async function createBox(options = {}) {
-  const box = await Sandbox.create({ apiUrl, apiKey, template, timeout: 600, ...options });
+  // Little memory, because the machine under test may have little itself.
+  const box = await Sandbox.create({
+    apiUrl, apiKey, template, timeout: 600, memoryMB: 512, ...options,
+  });
   boxes.add(box.sandboxId);
   return box;
 }
