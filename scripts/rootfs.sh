@@ -61,14 +61,16 @@ install_ca() {
 #
 # Inode tables are marked zeroed (the file is sparse, so that costs nothing): otherwise the
 # kernel would write hundreds of MB of zeros to every sandbox's own copy after the mount.
-# The small journal keeps repeated writes on few clusters of the copy-on-write overlay.
+# resize: a sandbox may grow it to 256 GiB (the largest diskMB) while mounted; without it the
+# kernel needs more journal than there is. The small journal keeps repeated writes on few
+# clusters of the copy-on-write overlay.
 pack_ext4() {
     local folder=$1 image=$2 size=$3 label=$4
     shift 4
     rm -f "$image"
     truncate -s "${size}M" "$image"
     mke2fs -q -F -t ext4 -b 4096 -m 0 -L "$label" -J size=16 \
-        -E lazy_itable_init=0,lazy_journal_init=1,root_owner=0:0 "$@" \
+        -E lazy_itable_init=0,lazy_journal_init=1,root_owner=0:0,resize=67108864 "$@" \
         -d "$folder" "$image"
     tune2fs -c 0 -i 0 "$image" >/dev/null
 }
