@@ -206,9 +206,9 @@ void client_text(struct client *client, const char *fmt, ...)
 
 static const uint8_t *find_in(const struct client *client, const char *text)
 {
-    size_t len = shl_buf_len(&client->in);
+    const uint8_t *base = shl_buf_data(&client->in);
 
-    return len > 0 ? memmem(shl_buf_data(&client->in), len, text, strlen(text)) : NULL;
+    return base ? memmem(base, shl_buf_len(&client->in), text, strlen(text)) : NULL;
 }
 
 static const uint8_t *head_end(const struct client *client)
