@@ -68,7 +68,7 @@ static void interface_mac(const char *name, uint8_t mac[6])
     struct ifreq request = {0};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
-    strcpy(request.ifr_name, name);
+    (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
     assert_int_equal(ioctl(fd, SIOCGIFHWADDR, &request), 0);
     memcpy(mac, request.ifr_hwaddr.sa_data, 6);
     (void)close(fd);
@@ -88,7 +88,7 @@ static void set_neighbour(const char *name, uint32_t address, const uint8_t mac[
     struct arpreq request = {.arp_flags = ATF_PERM | ATF_COM};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
-    strcpy(request.arp_dev, name);
+    (void)snprintf(request.arp_dev, sizeof(request.arp_dev), "%s", name);
     request.arp_pa = make_address(address);
     request.arp_ha.sa_family = ARPHRD_ETHER;
     memcpy(request.arp_ha.sa_data, mac, 6);
@@ -169,7 +169,7 @@ static void send_udp(int fd,
                 .len = htons(sizeof(packet) - sizeof(packet.ip))},
     };
 
-    strcpy(packet.text, text);
+    (void)snprintf(packet.text, sizeof(packet.text), "%s", text);
     packet.ip.check = checksum(&packet.ip, sizeof(packet.ip));
     send_frame(fd, from_mac, to_mac, 0x0800, &packet, sizeof(packet));
 }

@@ -4,7 +4,8 @@
  *   start_fails    op start is refused      panic          panics once started
  *   silent         the agent never answers  gate           ... until the file "open" exists
  *   setup_fails    op setup is refused        beside the disk
- *   ignore_stop    ops stop and SIGTERM do nothing
+ *   ignore_stop    op stop does nothing     bad_reply      start is answered with nonsense
+ *   no_reply       ops are not answered
  *
  * Agent ops besides setup and ping: panic, poweroff, drop (the link), mute (and stay
  * silent), garbage. The requests start and setup are kept in DIR for the test to read.
@@ -293,6 +294,13 @@ static void control_start(struct fake *fake,
     (void)!write(serial, "line one\r\nno root device\r\n", 26);
     if (has_word(fake, "start_fails")) {
         control_reply(fd, id, SHL_ENOKVM, "KVM said no");
+        return;
+    }
+    if (has_word(fake, "bad_reply")) {
+        (void)!write(fd, "\xff\xff\xff\xff", 4);
+        return;
+    }
+    if (has_word(fake, "no_reply")) {
         return;
     }
     fake->started = true;

@@ -394,7 +394,7 @@ static int setup(void **state)
 {
     struct fixture *fix = calloc(1, sizeof(*fix));
 
-    strcpy(fix->dir, "/tmp/shoal-link-XXXXXX");
+    (void)snprintf(fix->dir, sizeof(fix->dir), "%s", "/tmp/shoal-link-XXXXXX");
     assert_non_null(mkdtemp(fix->dir));
     (void)snprintf(fix->path, sizeof(fix->path), "%s/agent.sock", fix->dir);
     assert_int_equal(uv_loop_init(&fix->loop), 0);

@@ -171,7 +171,7 @@ static int setup(void **state)
 {
     struct fixture *fix = calloc(1, sizeof(*fix));
 
-    strcpy(fix->dir, "/tmp/shoal-mgr-XXXXXX");
+    (void)snprintf(fix->dir, sizeof(fix->dir), "%s", "/tmp/shoal-mgr-XXXXXX");
     assert_non_null(mkdtemp(fix->dir));
     (void)snprintf(fix->data, sizeof(fix->data), "%s/data", fix->dir);
     (void)snprintf(fix->run, sizeof(fix->run), "%s/run", fix->dir);
@@ -392,7 +392,7 @@ static pid_t vmm_pid(struct fixture *fix, const char *id)
             text[i] = text[i] ? text[i] : ' ';
         }
         if (strstr(text, fix->run) && strstr(text, id)) {
-            found = (pid_t)atoi(entry->d_name);
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
         }
     }
     (void)closedir(proc);
@@ -626,6 +626,27 @@ static void test_silent_guest_hits_the_limit(void **state)
     assert_int_equal(answer.code, -ETIMEDOUT);
     assert_non_null(strstr(answer.msg, "did not become ready within 1 s"));
     assert_non_null(strstr(answer.msg, "'no root device'"));
+}
+
+static void test_vmm_that_talks_nonsense(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer;
+
+    open_manager(fix);
+    create_failing(fix, "bad_reply", &answer);
+    assert_string_equal(answer.msg, "the VMM sent a control frame that is not valid");
+}
+
+static void test_vmm_that_never_answers(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer;
+
+    fix->config.boot_ms = 500;
+    open_manager(fix);
+    create_failing(fix, "no_reply", &answer);
+    assert_int_equal(answer.code, -ETIMEDOUT);
 }
 
 static void test_vmm_that_exits_at_once(void **state)
@@ -896,7 +917,7 @@ static void test_set_timeout_is_durable(void **state)
 
     open_manager(fix);
     sandbox = create_timed(fix, 0);
-    strcpy(id, sandbox->id);
+    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", sandbox->id);
     assert_int_equal(node_sandbox_set_timeout(sandbox, 1000), 0);
     assert_true(sandbox->end_at_ms > 0);
     assert_int_equal(node_sandbox_set_timeout(sandbox, 0), 0);
@@ -920,7 +941,7 @@ static void test_restart_adopts_running_ones(void **state)
 
     open_manager(fix);
     sandbox = create(fix, "plain");
-    strcpy(id, sandbox->id);
+    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", sandbox->id);
     pid = vmm_pid(fix, id);
     begin_op(sandbox, "mute", &answer); /* in flight while the daemon goes */
     close_manager(fix);
@@ -942,7 +963,7 @@ static void test_restarted_daemon_talks_to_the_guest(void **state)
     int i;
 
     open_manager(fix);
-    strcpy(id, create(fix, "plain")->id);
+    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", create(fix, "plain")->id);
     for (i = 0; i < 3; i++) {
         close_manager(fix);
         open_manager(fix);
@@ -980,7 +1001,7 @@ static void crash_daemon(struct fixture *fix,
             RUN_UNTIL(fix, count_entries(fix->run) == 1);
         }
         if (answer.done) {
-            strcpy(id, answer.sandbox->id);
+            (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", answer.sandbox->id);
         }
         (void)!write(pipe_fds[1], id, NODE_SANDBOX_ID_SIZE);
         (void)kill(getpid(), SIGKILL);
@@ -1054,7 +1075,7 @@ static void test_foreign_process_is_left_alone(void **state)
     pid_t stranger;
 
     open_manager(fix);
-    strcpy(id, create(fix, "plain")->id);
+    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", create(fix, "plain")->id);
     close_manager(fix);
     assert_int_equal(kill(vmm_pid(fix, id), SIGKILL), 0);
     while (vmm_pid(fix, id)) {
@@ -1065,7 +1086,7 @@ static void test_foreign_process_is_left_alone(void **state)
         char dir[256];
 
         (void)snprintf(dir, sizeof(dir), "%s/%s", fix->run, id);
-        (void)execl("/bin/sh", "sh", "-c", "sleep 60", "--dir", dir, NULL);
+        (void)execl("/bin/sh", "sh", "-c", "kill -STOP $$", "--dir", dir, NULL);
         _exit(1);
     }
     open_manager(fix);
@@ -1116,7 +1137,7 @@ static void test_ended_records_are_dropped_later(void **state)
 
     open_manager(fix);
     sandbox = create(fix, "plain");
-    strcpy(id, sandbox->id);
+    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", sandbox->id);
     kill_now(fix, sandbox);
     close_manager(fix);
     open_manager(fix);
@@ -1146,7 +1167,7 @@ static void test_close_in_the_middle_of_everything(void **state)
     fix->config.boots_max = 1;
     open_manager(fix);
     sandbox = create(fix, "plain");
-    strcpy(id, create(fix, "plain")->id);
+    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", create(fix, "plain")->id);
     begin_create(fix, "silent", &starting);
     begin_create(fix, "plain", &queued);
     RUN_UNTIL(fix, count_entries(fix->run) == 3);
@@ -1174,6 +1195,8 @@ int main(void)
         TEST(test_setup_refused_by_the_guest),
         TEST(test_panic_while_booting),
         TEST(test_silent_guest_hits_the_limit),
+        TEST(test_vmm_that_talks_nonsense),
+        TEST(test_vmm_that_never_answers),
         TEST(test_vmm_that_exits_at_once),
         TEST(test_vmm_without_permission_to_run),
         TEST(test_open_says_what_is_missing),

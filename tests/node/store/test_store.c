@@ -21,7 +21,7 @@ static int setup(void **state)
 {
     struct fixture *fix = calloc(1, sizeof(*fix));
 
-    strcpy(fix->dir, "/tmp/shoal-store-XXXXXX");
+    (void)snprintf(fix->dir, sizeof(fix->dir), "%s", "/tmp/shoal-store-XXXXXX");
     assert_non_null(mkdtemp(fix->dir));
     assert_int_equal(node_store_open(fix->dir, &fix->store, NULL), 0);
     *state = fix;
