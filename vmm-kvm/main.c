@@ -202,12 +202,14 @@ int main(int argc, char **argv)
     if (options.run && vmm_run_config(&options.vm, &process.machine.config, &err) < 0) {
         return complain(&err);
     }
-    if (vmm_process_open(&process, &err) < 0 ||
-        (options.run && vmm_process_start(&process, &err) < 0)) {
+    if (vmm_process_open(&process, &err) < 0) {
         return complain(&err);
     }
+    if (options.run && vmm_process_start(&process, &err) < 0) {
+        (void)complain(&err); /* serve ends at once and writes the exit file */
+    }
     status = vmm_process_serve(&process);
-    if (options.run) {
+    if (options.run && process.running) {
         (void)fprintf(stderr, "shoal-vmm: ended: %s: %s\n", process.outcome.reason,
                       process.outcome.detail);
     }

@@ -17,12 +17,16 @@
 
 static const char magic[8] = {'S', 'H', 'L', 'O', 'V', 'L', '\r', '\n'};
 
-/* FNV-1a, 64 bits. */
+/* FNV-1a over 64-bit words (and bytes at the end), with the high half folded down. */
 static uint64_t fingerprint(uint64_t hash, const uint8_t *data, size_t len)
 {
-    size_t i;
+    size_t i = 0;
 
-    for (i = 0; i < len; i++) {
+    for (; len - i >= 8; i += 8) {
+        hash = (hash ^ shl_get_le64(data + i)) * 0x100000001b3ull;
+        hash ^= hash >> 32;
+    }
+    for (; i < len; i++) {
         hash = (hash ^ data[i]) * 0x100000001b3ull;
     }
     return hash;

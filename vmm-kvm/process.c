@@ -120,6 +120,15 @@ static int prepare_report(struct vmm_process *process)
 
 /* ---- requests ---- */
 
+/* A VM that cannot start ends the process, after the reply. */
+static int fail_start(struct vmm_process *process, int code, const struct shl_err *err)
+{
+    process->start_tried = true;
+    vmm_outcome_set(&process->outcome, VMM_REASON_HOST_ERROR, "the VM could not be started: %s",
+                    err->msg);
+    return code;
+}
+
 int vmm_process_start(struct vmm_process *process, struct shl_err *err)
 {
     struct vmm_machine *machine = &process->machine;
@@ -128,7 +137,7 @@ int vmm_process_start(struct vmm_process *process, struct shl_err *err)
     process->start_tried = true;
     if (process->kvm_code < 0) {
         *err = process->kvm_err;
-        return process->kvm_code;
+        return fail_start(process, process->kvm_code, err);
     }
     r = vmm_machine_build(machine, &process->loop, &process->outcome, process->agent_fd, err);
     if (r == 0) {
@@ -142,7 +151,7 @@ int vmm_process_start(struct vmm_process *process, struct shl_err *err)
         r = vmm_seccomp_io(err);
     }
     if (r < 0) {
-        return r;
+        return fail_start(process, r, err);
     }
     vmm_machine_run(machine);
     process->running = true;
@@ -161,11 +170,7 @@ static int start(struct vmm_process *process,
         return shl_err_set(err, SHL_EBADSTATE, "this process has started its VM already");
     }
     r = vmm_request_decode_start(map, fds, fd_count, &process->machine.config, err);
-    if (r < 0) {
-        process->start_tried = true;
-        return r;
-    }
-    return vmm_process_start(process, err);
+    return r < 0 ? fail_start(process, r, err) : vmm_process_start(process, err);
 }
 
 static void arm_grace(struct vmm_process *process, uint64_t grace_ms)
@@ -216,8 +221,6 @@ static void after_request(void *ctx, const struct vmm_request *request, int code
         arm_grace(process, request->grace_ms);
     } else if (request->op == VMM_OP_START && code == 0) {
         announce(process);
-    } else if (request->op == VMM_OP_START && !process->running) {
-        vmm_outcome_set(&process->outcome, VMM_REASON_HOST_ERROR, "the VM could not be started");
     }
 }
 
