@@ -370,7 +370,7 @@ void agent_op_exec_list(struct agent_server *server,
 
     (void)request;
     /* A request is at most one frame, so this is above any real list. */
-    shl_buf_init(&buf, (size_t)AGENT_SESSIONS_MAX * AGENT_FRAME_MAX);
+    shl_buf_init(&buf, (size_t)AGENT_SESSIONS_MAX * AGENT_REQUEST_MAX);
     SHL_LIST_FOREACH(it, &server->sessions.all) {
         const struct agent_session *session = shl_container_of(it, struct agent_session, node);
 

@@ -56,7 +56,10 @@ static bool has_channel(uint8_t type)
 
 static uint32_t payload_max(uint8_t type)
 {
-    return is_link_frame(type) ? AGENT_HELLO_MAX : AGENT_PAYLOAD_MAX;
+    if (is_link_frame(type)) {
+        return AGENT_HELLO_MAX;
+    }
+    return type == AGENT_FRAME_REQUEST ? AGENT_REQUEST_MAX : AGENT_PAYLOAD_MAX;
 }
 
 /* Everything that can be checked before the payload is there. */

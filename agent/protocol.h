@@ -10,7 +10,8 @@
  *   6      2    zero
  *   8      4    stream   0 for HELLO and HELLO_ACK, else the id the node chose,
  *                        1..AGENT_STREAM_ID_MAX
- *   12     4    length   payload bytes, <= AGENT_PAYLOAD_MAX
+ *   12     4    length   payload bytes, <= AGENT_PAYLOAD_MAX, of a REQUEST
+ *                        <= AGENT_REQUEST_MAX
  *   16     ..   payload
  *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER
  *
@@ -94,7 +95,8 @@
 #define AGENT_HEADER_BYTES        16u
 #define AGENT_TRAILER_BYTES       4u
 #define AGENT_PAYLOAD_MAX         65536u
-#define AGENT_FRAME_MAX           (AGENT_HEADER_BYTES + AGENT_PAYLOAD_MAX + AGENT_TRAILER_BYTES)
+#define AGENT_REQUEST_MAX         (160u * 1024) /* the longest argument Linux takes, and more */
+#define AGENT_FRAME_MAX           (AGENT_HEADER_BYTES + AGENT_REQUEST_MAX + AGENT_TRAILER_BYTES)
 #define AGENT_SYNC_BYTES          AGENT_FRAME_MAX
 #define AGENT_WINDOW_BYTES        (256u * 1024)
 #define AGENT_HELLO_MAX           1024u /* payload of HELLO and HELLO_ACK */

@@ -8,7 +8,7 @@
 
 void node_agent_request_init(struct node_agent_request *request, const char *op)
 {
-    shl_buf_init(&request->buf, AGENT_PAYLOAD_MAX);
+    shl_buf_init(&request->buf, AGENT_REQUEST_MAX);
     shl_mp_writer_init(&request->w, &request->buf);
     shl_mp_map(&request->w);
     shl_mp_kv_str(&request->w, "op", op);
@@ -30,7 +30,7 @@ static int open_stream(struct node_agent_request *request,
         return shl_err_set(err, rc,
                            "the request is too large: command, arguments and environment together "
                            "may take %u bytes",
-                           AGENT_PAYLOAD_MAX);
+                           AGENT_REQUEST_MAX);
     }
     if (rc < 0) {
         return shl_err_set(err, rc, "no memory for the request");

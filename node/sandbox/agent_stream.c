@@ -361,7 +361,7 @@ int node_agent_open(struct node_agent_link *link,
     if (link->closing || link->phase == LINK_FAILED) {
         return SHL_EGONE;
     }
-    if (link->stream_count >= AGENT_STREAMS_MAX || request.len > AGENT_PAYLOAD_MAX ||
+    if (link->stream_count >= AGENT_STREAMS_MAX || request.len > AGENT_REQUEST_MAX ||
         link->waiting_bytes + request.len > LINK_WAITING_BYTES_MAX) {
         return SHL_ELIMIT;
     }
@@ -369,7 +369,7 @@ int node_agent_open(struct node_agent_link *link,
     if (!stream) {
         return -ENOMEM;
     }
-    shl_buf_init(&stream->request, AGENT_PAYLOAD_MAX);
+    shl_buf_init(&stream->request, AGENT_REQUEST_MAX);
     rc = shl_buf_append(&stream->request, request.base, request.len);
     if (rc < 0) {
         free(stream);

@@ -27,7 +27,7 @@
 
 #define ENTROPY_BYTES    64
 #define MACHINE_ID_BYTES 16
-#define SETUP_MAX        AGENT_PAYLOAD_MAX
+#define SETUP_MAX        AGENT_REQUEST_MAX
 #define VMM_UID_BASE     0x70000000u /* above what systemd gives to containers */
 #define USER_SIZE        16
 /* quiet and few messages: each console character is an exit of the VM. A dead kernel

@@ -223,7 +223,7 @@ void client_begin(struct client *client, struct client_call *call, const char *o
 
     *call = (struct client_call){.client = client, .stream = client->next_stream++};
     call->send_credit = AGENT_WINDOW_BYTES;
-    shl_buf_init(&call->request, AGENT_PAYLOAD_MAX);
+    shl_buf_init(&call->request, AGENT_REQUEST_MAX);
     shl_buf_init(&call->head_bytes, AGENT_PAYLOAD_MAX);
     shl_buf_init(&call->response_bytes, AGENT_PAYLOAD_MAX);
     for (i = 0; i < 3; i++) {

@@ -136,11 +136,14 @@ static void test_frame_round_trip_of_every_type_and_size(void **state)
 static void test_frame_write_refuses_oversized_payloads_and_full_buffers(void **state)
 {
     struct fixture *f = *state;
-    static uint8_t big[AGENT_PAYLOAD_MAX + 1];
+    static uint8_t big[AGENT_REQUEST_MAX + 1];
     struct shl_buf small;
 
     assert_int_equal(agent_frame_write(&f->stream, AGENT_FRAME_DATA, 0, 1,
                                        shl_bytes_of(big, AGENT_PAYLOAD_MAX + 1)),
+                     SHL_ELIMIT);
+    assert_int_equal(agent_frame_write(&f->stream, AGENT_FRAME_REQUEST, 0, 1,
+                                       shl_bytes_of(big, AGENT_REQUEST_MAX + 1)),
                      SHL_ELIMIT);
     assert_int_equal(agent_frame_write(&f->stream, AGENT_FRAME_HELLO, 0, 0,
                                        shl_bytes_of(big, AGENT_HELLO_MAX + 1)),
@@ -214,14 +217,14 @@ static void test_frame_sync_after_a_frame_cut_at_every_offset(void **state)
 static void test_frame_sync_after_the_largest_frame_was_cut(void **state)
 {
     struct fixture *f = *state;
-    static uint8_t big[AGENT_PAYLOAD_MAX];
+    static uint8_t big[AGENT_REQUEST_MAX];
     size_t cuts[] = {1, AGENT_HEADER_BYTES, AGENT_HEADER_BYTES + 1, AGENT_FRAME_MAX - 1};
     struct shl_buf frame;
     size_t i;
 
     memset(big, 'S', sizeof(big));
     shl_buf_init(&frame, AGENT_FRAME_MAX);
-    assert_int_equal(agent_frame_write(&frame, AGENT_FRAME_DATA, 0, AGENT_STREAM_ID_MAX,
+    assert_int_equal(agent_frame_write(&frame, AGENT_FRAME_REQUEST, 0, AGENT_STREAM_ID_MAX,
                                        shl_bytes_of(big, sizeof(big))),
                      0);
     for (i = 0; i < SHL_ARRAY_SIZE(cuts); i++) {
@@ -244,7 +247,7 @@ static void test_frame_bad_headers_lose_sync(void **state)
         uint8_t value;
     } bad[] = {{0, 'X'}, {4, 0},  {4, 10},   {4, AGENT_FRAME_HELLO},
                {5, 1},   {6, 1},  {7, 1},    {11, 0x80},
-               {8, 0},   {14, 2}, {15, 0xff}};
+               {8, 0},   {14, 3}, {15, 0xff}};
     size_t i;
 
     for (i = 0; i < SHL_ARRAY_SIZE(bad); i++) {

@@ -219,13 +219,13 @@ int node_agent_open(struct node_agent_link *link,
     if (code < 0) {
         return code;
     }
-    assert_true(request.len <= AGENT_PAYLOAD_MAX);
+    assert_true(request.len <= AGENT_REQUEST_MAX);
     assert_non_null(ops->on_end);
     stream = calloc(1, sizeof(*stream));
     stream->owner = link;
     stream->ops = ops;
     stream->arg = arg;
-    shl_buf_init(&stream->request, AGENT_PAYLOAD_MAX);
+    shl_buf_init(&stream->request, AGENT_REQUEST_MAX);
     shl_buf_init(&stream->out, 64 * 1024 * 1024);
     assert_int_equal(shl_buf_append(&stream->request, request.base, request.len), 0);
     shl_list_push_back(&link->streams, &stream->link);
@@ -374,13 +374,16 @@ static void decide(struct session *session, uint64_t timeout_ms)
     } else if (strncmp(cmd, "echo", 4) == 0) {
         size_t len = 0;
 
-        for (size_t i = 0; i < session->arg_count; i++) {
+        for (size_t i = 0; i < session->arg_count && len < sizeof(session->out); i++) {
             len += (size_t)snprintf(session->out + len, sizeof(session->out) - len, "%s%s",
                                     i > 0 ? " " : "", session->args[i]);
         }
         if (session->arg_count == 0) {
             len = (size_t)snprintf(session->out, sizeof(session->out), "%s",
                                    cmd[4] != '\0' ? cmd + 5 : "");
+        }
+        if (len > sizeof(session->out) - 1) {
+            len = sizeof(session->out) - 1; /* the double keeps little of a long line */
         }
         session->out[len++] = '\n';
         session->out_len = len;

@@ -364,12 +364,16 @@ static void test_exec_failures_of_the_agent(void **state)
 
 static void test_exec_request_too_large_for_the_agent(void **state)
 {
-    char *body = malloc(80000);
+    const size_t fits = 100000, too_large = AGENT_REQUEST_MAX;
+    char *body = malloc(too_large + 100);
     size_t len = (size_t)snprintf(body, 100, "{\"cmd\":\"echo ");
 
     (void)state;
-    memset(body + len, 'x', 70000);
-    (void)snprintf(body + len + 70000, 10, "\"}");
+    memset(body + len, 'x', too_large);
+    (void)snprintf(body + len + fits, 10, "\"}");
+    json_decref(run(body));
+    memset(body + len, 'x', too_large);
+    (void)snprintf(body + len + too_large, 10, "\"}");
     call_fails(413, "too large", "POST /api/sandboxes/%s/exec/run", body);
     free(body);
 }

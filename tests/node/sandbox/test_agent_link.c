@@ -649,7 +649,7 @@ static void test_link_request_limits(void **state)
     int taken = 0;
 
     open_link(fix);
-    assert_int_equal(node_agent_open(fix->link, shl_bytes_of(big, AGENT_PAYLOAD_MAX + 1), &ops,
+    assert_int_equal(node_agent_open(fix->link, shl_bytes_of(big, AGENT_REQUEST_MAX + 1), &ops,
                                      &seen[0], &stream),
                      SHL_ELIMIT);
     while (taken < 200 && node_agent_open(fix->link, shl_bytes_of(big, AGENT_PAYLOAD_MAX), &ops,
