@@ -31,8 +31,8 @@ struct node_manager;
 #define NODE_TEMPLATE_MAX      128
 #define NODE_REASON_MAX        256
 #define NODE_ENDED_KEEP_MS     (24ll * 3600 * 1000)
-#define NODE_KV_MAX            256         /* entries of envs or metadata */
-#define NODE_KV_BYTES_MAX      (48 * 1024) /* keys and values together: fit one agent frame */
+#define NODE_KV_MAX            256          /* entries of envs or metadata */
+#define NODE_KV_BYTES_MAX      (128 * 1024) /* keys and values together: fit one agent request */
 #define NODE_CPUS_MAX          4
 #define NODE_MEMORY_MIN_MB     512
 #define NODE_MEMORY_MAX_MB     16384

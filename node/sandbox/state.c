@@ -4,7 +4,7 @@
 #include "base/io.h"
 #include "node/sandbox/sandbox.h"
 
-#define RECORD_MAX (256 * 1024)
+#define RECORD_MAX (512 * 1024) /* both key-value lists at their limit, and room */
 
 const char *sandbox_state_name(enum node_sandbox_state state)
 {

@@ -490,6 +490,35 @@ static void test_create_hands_over_what_was_asked(void **state)
     shl_buf_release(&buf);
 }
 
+/* The largest lists that are accepted go through record and setup. */
+static void test_create_with_full_lists(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox_spec spec = make_spec("plain");
+    struct answer answer = {0};
+    char *big = malloc(NODE_KV_BYTES_MAX);
+    char id[NODE_SANDBOX_ID_SIZE];
+
+    memset(big, 'x', NODE_KV_BYTES_MAX);
+    big[NODE_KV_BYTES_MAX - 1] = '\0';
+    assert_int_equal(node_kv_set(&spec.envs, "E", big), 0);
+    assert_int_equal(node_kv_set(&spec.metadata, "M", big), 0);
+    open_manager(fix);
+    assert_int_equal(node_manager_create(fix->manager, &spec, on_created, &answer, NULL), 0);
+    node_kv_release(&spec.envs);
+    node_kv_release(&spec.metadata);
+    RUN_UNTIL(fix, answer.done);
+    if (answer.code < 0) {
+        fail_msg("%s", answer.msg);
+    }
+    (void)snprintf(id, sizeof(id), "%s", answer.sandbox->id);
+    close_manager(fix);
+    open_manager(fix);
+    assert_string_equal(find(fix, id)->spec.envs.items[0].value, big);
+    assert_string_equal(find(fix, id)->spec.metadata.items[0].value, big);
+    free(big);
+}
+
 static void check_refused(struct fixture *fix,
                           const struct node_sandbox_spec *spec,
                           int code,
@@ -1188,6 +1217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_create_runs_and_kill_removes_all),
         TEST(test_create_hands_over_what_was_asked),
+        TEST(test_create_with_full_lists),
         TEST(test_create_refuses_bad_requests),
         TEST(test_create_respects_capacity),
         cmocka_unit_test(test_kv_limits),
