@@ -37,7 +37,7 @@ void shl_hex_encode(char *dst, const uint8_t *src, size_t len)
     dst[2 * len] = '\0';
 }
 
-static int hex_value(char c)
+int shl_hex_digit(char c)
 {
     if (c >= '0' && c <= '9') {
         return c - '0';
@@ -59,8 +59,8 @@ int shl_hex_decode(uint8_t *dst, size_t len, const char *text)
         return -EINVAL;
     }
     for (i = 0; i < len; i++) {
-        int high = hex_value(text[2 * i]);
-        int low = hex_value(text[2 * i + 1]);
+        int high = shl_hex_digit(text[2 * i]);
+        int low = shl_hex_digit(text[2 * i + 1]);
 
         if (high < 0 || low < 0) {
             return -EINVAL;

@@ -14,6 +14,9 @@ void shl_random_bytes(void *dst, size_t len);
 /* @dst receives 2 * @len lower-case digits and a terminator. */
 void shl_hex_encode(char *dst, const uint8_t *src, size_t len);
 
+/* Value of one digit, either case; -1 for another character. */
+int shl_hex_digit(char c);
+
 /* Exactly 2 * @len digits, either case. Returns 0 or -EINVAL. */
 SHL_MUST_CHECK int shl_hex_decode(uint8_t *dst, size_t len, const char *text);
 

@@ -6,20 +6,7 @@
 #include <strings.h>
 
 #include "base/err.h"
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    if (c >= 'A' && c <= 'F') {
-        return c - 'A' + 10;
-    }
-    return -1;
-}
+#include "base/id.h"
 
 int node_url_decode(char *text, size_t len, bool plus)
 {
@@ -29,8 +16,8 @@ int node_url_decode(char *text, size_t len, bool plus)
         char c = text[i];
 
         if (c == '%') {
-            int high = len - i > 2 ? hex_value(text[i + 1]) : -1;
-            int low = len - i > 2 ? hex_value(text[i + 2]) : -1;
+            int high = len - i > 2 ? shl_hex_digit(text[i + 1]) : -1;
+            int low = len - i > 2 ? shl_hex_digit(text[i + 2]) : -1;
 
             if (high < 0 || low < 0 || (high == 0 && low == 0)) {
                 return -EINVAL;
