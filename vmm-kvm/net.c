@@ -63,12 +63,30 @@ struct used_buffer {
     uint32_t bytes;
 };
 
+/* All at once: a driver that polls would miss the rest of a frame published in parts. */
 static void publish(struct vmm_net *net, const struct used_buffer *used, unsigned count)
 {
+    struct vmm_queue *queue = &net->dev.queues[VMM_NET_RX];
     unsigned i;
 
     for (i = 0; i < count; i++) {
-        vmm_queue_push(&net->dev.queues[VMM_NET_RX], used[i].head, used[i].bytes);
+        vmm_queue_fill(queue, used[i].head, used[i].bytes);
+    }
+    vmm_queue_publish(queue);
+}
+
+/* The waiting frame goes nowhere: it needs more or larger buffers than there can be. */
+static int drop_frame(struct vmm_net *net)
+{
+    net->stats.rx_dropped++;
+    net->frame_bytes = 0;
+    return 1;
+}
+
+static void give_back(struct vmm_queue *queue, unsigned count)
+{
+    while (count-- > 0) {
+        vmm_queue_unpop(queue);
     }
 }
 
@@ -77,21 +95,19 @@ static void publish(struct vmm_net *net, const struct used_buffer *used, unsigne
 static int deliver(struct vmm_net *net)
 {
     struct vmm_queue *queue = &net->dev.queues[VMM_NET_RX];
-    bool merge = vmm_virtio_has(&net->dev, F_MRG_RXBUF);
+    unsigned most = vmm_virtio_has(&net->dev, F_MRG_RXBUF) ? SHL_MIN(BUFFERS_MAX, queue->size) : 1;
     struct used_buffer used[BUFFERS_MAX];
     struct vmm_chain first, chain;
     uint32_t done = 0;
     uint8_t number[2];
     unsigned count = 0;
 
-    while (done < net->frame_bytes) {
+    do {
         struct vmm_chain *at = count == 0 ? &first : &chain;
-        int r = count < BUFFERS_MAX ? vmm_queue_pop(queue, net->dev.mem, at) : 0;
+        int r = vmm_queue_pop(queue, net->dev.mem, at);
 
         if (r <= 0) {
-            while (count-- > 0) {
-                vmm_queue_unpop(queue);
-            }
+            give_back(queue, count);
             return r;
         }
         if (at->write_bytes < VMM_NET_HEADER_BYTES || at->read_count > 0) {
@@ -103,13 +119,11 @@ static int deliver(struct vmm_net *net)
             (uint32_t)vmm_chain_write(at, 0, net->frame + done, net->frame_bytes - done);
         done += used[count].bytes;
         count++;
-        if (!merge && done < net->frame_bytes) {
-            vmm_queue_unpop(queue);
-            net->stats.rx_dropped++; /* larger than the one buffer it may use */
-            net->frame_bytes = 0;
-            return 1;
+        if (count == most && done < net->frame_bytes) {
+            give_back(queue, count);
+            return drop_frame(net);
         }
-    }
+    } while (done < net->frame_bytes);
     shl_put_le16(number, (uint16_t)count);
     (void)vmm_chain_write(&first, HDR_NUM_BUFFERS, number, sizeof(number));
     publish(net, used, count);

@@ -175,7 +175,7 @@ bool vmm_queue_has_work(const struct vmm_queue *queue)
     return queue->active && vmm_guest_load16_acquire(queue->avail + RING_IDX) != queue->next_avail;
 }
 
-void vmm_queue_push(struct vmm_queue *queue, uint16_t head, uint32_t written)
+void vmm_queue_fill(struct vmm_queue *queue, uint16_t head, uint32_t written)
 {
     uint8_t *entry;
 
@@ -186,7 +186,17 @@ void vmm_queue_push(struct vmm_queue *queue, uint16_t head, uint32_t written)
     __atomic_store_n((uint32_t *)(void *)entry, head, __ATOMIC_RELAXED);
     __atomic_store_n((uint32_t *)(void *)(entry + 4), written, __ATOMIC_RELAXED);
     queue->next_used++;
+}
+
+void vmm_queue_publish(struct vmm_queue *queue)
+{
     vmm_guest_store16_release(queue->used + RING_IDX, queue->next_used);
+}
+
+void vmm_queue_push(struct vmm_queue *queue, uint16_t head, uint32_t written)
+{
+    vmm_queue_fill(queue, head, written);
+    vmm_queue_publish(queue);
 }
 
 void vmm_queue_disable_notify(struct vmm_queue *queue)

@@ -74,6 +74,11 @@ bool vmm_queue_has_work(const struct vmm_queue *queue);
 /* Return request @head to the driver with @written bytes. */
 void vmm_queue_push(struct vmm_queue *queue, uint16_t head, uint32_t written);
 
+/* The same for requests that the driver must see together, like the buffers of one
+ * received frame (5.1.6.4): fill each, then publish once. */
+void vmm_queue_fill(struct vmm_queue *queue, uint16_t head, uint32_t written);
+void vmm_queue_publish(struct vmm_queue *queue);
+
 /* Ask the driver not to notify while we are looking, and to notify again. Enabling
  * returns true when requests arrived in between: look again, no notification comes. */
 void vmm_queue_disable_notify(struct vmm_queue *queue);

@@ -210,6 +210,26 @@ static void test_net_without_merging_a_large_frame_is_dropped(void **state)
     assert_int_equal(len, 1526);
 }
 
+/* Buffers so small that no number of them takes the frame: it is dropped, the next one
+ * comes through. */
+static void test_net_frame_over_too_many_buffers_is_dropped(void **state)
+{
+    uint32_t head, len, i;
+
+    (void)state;
+    for (i = 0; i < 100; i++) {
+        add_rx(i * 64ull, 64);
+    }
+    give_frame(60000);
+    assert_int_equal(vmm_net_on_readable(&net), 0);
+    assert_int_equal(net.stats.rx_dropped, 1);
+    assert_true(wants_recv);
+    assert_false(driver_used(&driver, VMM_NET_RX, &head, &len));
+    give_frame(100);
+    assert_int_equal(vmm_net_on_readable(&net), 0);
+    assert_int_equal(net.stats.rx_packets, 1);
+}
+
 static void test_net_useless_receive_buffer_ends_the_vm(void **state)
 {
     (void)state;
@@ -370,6 +390,7 @@ int main(void)
         WITH(test_net_without_buffers_the_host_waits),
         WITH(test_net_too_few_buffers_take_nothing),
         PLAIN(test_net_without_merging_a_large_frame_is_dropped),
+        WITH(test_net_frame_over_too_many_buffers_is_dropped),
         WITH(test_net_useless_receive_buffer_ends_the_vm),
         WITH(test_net_readable_receive_buffer_ends_the_vm),
         WITH(test_net_reset_forgets_the_waiting_frame),

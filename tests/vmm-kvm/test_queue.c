@@ -144,6 +144,27 @@ static void test_queue_flat_copies_cross_parts(void **state)
     assert_int_equal(vmm_chain_write(&chain, 4, "0123456", 7), 2);
 }
 
+/* The driver polls: the buffers of one frame must not show up one by one. */
+static void test_queue_filled_requests_show_up_together(void **state)
+{
+    const struct driver_part part = {0x200000, 4, true};
+    uint32_t head, len;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 3; i++) {
+        driver_add(&driver, 0, &part, 1);
+        assert_int_equal(pop(), 1);
+        vmm_queue_fill(&dev.queues[0], chain.head, 4);
+        assert_false(driver_used(&driver, 0, &head, &len));
+    }
+    vmm_queue_publish(&dev.queues[0]);
+    for (i = 0; i < 3; i++) {
+        assert_true(driver_used(&driver, 0, &head, &len));
+    }
+    assert_false(driver_used(&driver, 0, &head, &len));
+}
+
 /* ---- R1 ---- */
 
 static int activate_with(uint16_t size, uint64_t desc, uint64_t avail, uint64_t used)
@@ -485,6 +506,7 @@ int main(void)
         WITH(test_queue_indexes_wrap_around),
         WITH(test_queue_unpop_gives_the_same_request_again),
         WITH(test_queue_flat_copies_cross_parts),
+        WITH(test_queue_filled_requests_show_up_together),
         WITH(test_queue_r1_size_is_a_power_of_two_within_the_limit),
         WITH(test_queue_r1_rings_are_aligned),
         WITH(test_queue_r1_rings_lie_in_one_region),
