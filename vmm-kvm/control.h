@@ -2,7 +2,10 @@
  * command line. This header is all the node knows of the VMM.
  *
  * Process: `shoal-vmm --dir DIR [--uid N --gid N] [--cgroup PATH] [--no-jail]`.
- * DIR belongs to this sandbox alone. At start the process binds
+ * DIR belongs to this sandbox alone. In the jail it is the whole file system of the
+ * process and, with --uid, is given to that user; the sockets stay the caller's (0600).
+ * Descriptors above 2 are closed at start. `... run --kernel F ...` (see --help) starts
+ * a VM from file names, for tests. At start the process binds
  *   DIR/control.sock  Unix stream, up to VMM_CONTROL_CLIENTS_MAX clients
  *   DIR/agent.sock    Unix stream, one client at a time: the raw bytes of the agent
  *                     port. A new client replaces the old one; the guest sees the
@@ -28,13 +31,16 @@
  *             tap       TAP interface opened with IFF_NO_PI | IFF_VNET_HDR; may be absent:
  *                       no network device
  *             serial    file for console output; bounded by serial_max_bytes
- *           Replies when the vCPUs run. Once per process.
- *   stop    {grace_ms}: 0 ends at once. Otherwise the guest agent is expected to shut
+ *           Replies when the vCPUs run. Once per process; after a refused start the
+ *           process ends with host_error and the same text as detail.
+ *   stop    {grace_ms <= 600000}: 0 ends at once. Otherwise the guest agent is expected to shut
  *           the guest down (the node asks it); after grace_ms it ends anyway.
- *   status  -> {state, reason, detail, pid, vcpus, memory_bytes, uptime_ms, agent_connected}
+ *   status  -> {state, reason, detail, pid, vcpus, memory_bytes, uptime_ms, agent_connected}:
+ *           agent_connected: a guest process has the agent port open
  *   stats   -> {exits{io, mmio, hlt, other}, disk{reads, writes, read_bytes,
- *            write_bytes, flushes, overlay_bytes}, net{rx_packets, rx_bytes, tx_packets,
- *            tx_bytes, rx_dropped, tx_dropped}, agent{rx_bytes, tx_bytes}, rng_bytes,
+ *            write_bytes, flushes, errors, overlay_bytes}, net{rx_packets, rx_bytes, tx_packets,
+ *            tx_bytes, rx_dropped, tx_dropped}, agent{rx_bytes, tx_bytes, tx_dropped_bytes},
+ *            rng_bytes,
  *            queue_errors, serial_bytes, serial_dropped_bytes, vmm_rss_bytes}
  */
 #ifndef SHL_VMM_CONTROL_H
