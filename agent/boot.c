@@ -281,6 +281,9 @@ static void apply_settings(void)
         {"/proc/sys/kernel/pid_max", "4194304"},
         {"/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"},
         {"/proc/sys/net/ipv4/ping_group_range", "0 2147483647"},
+        /* Files are read and written as root for the user, whose own links in /tmp count. */
+        {"/proc/sys/fs/protected_symlinks", "0"},
+        {"/proc/sys/fs/protected_regular", "0"},
         {"/proc/sys/vm/max_map_count", "262144"},
         {"/proc/sys/fs/inotify/max_user_watches", "524288"},
         {"/proc/sys/fs/inotify/max_user_instances", "1024"},

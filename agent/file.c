@@ -1,7 +1,12 @@
 /* The operations on files. Each is an object that owns its path, descriptor and buffer
  * and alternates between the loop (stream, credit) and a pool thread (one bounded step
  * on the disk); list, mkdir and remove are a single step. While a step runs, only the
- * step touches what is below "step" in the object. */
+ * step touches what is below "step" in the object.
+ *
+ * Writes of one path never mix: a later one takes over, the earlier one ends with
+ * SHL_ECONFLICT, and the later one opens the file only when no step of the earlier one
+ * is under way. A client that gives up and tries again thus finds what the second try
+ * wrote, however much of the first was still on its way. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +26,8 @@ struct file_op {
     atomic_bool cancelled;       /* tells a long step to stop */
     bool busy;                   /* a step is under way */
     bool ended;                  /* write: EOF came */
+    bool waiting;                /* write: for the last step of one that was taken over */
+    struct shl_list write_node;  /* write: in server->writes */
     struct shl_buf incoming;     /* write: DATA that no step has taken yet */
     int (*step_fn)(struct file_op *op);
     void (*after_fn)(struct file_op *op); /* on the loop, with a stream and err.code 0 */
@@ -34,10 +41,16 @@ struct file_op {
     struct shl_err err;
 };
 
+static void start_waiting_write(struct agent_server *server, const char *path);
+
 static void free_op(struct file_op *op)
 {
     if (op->file.fd >= 0) {
         (void)close(op->file.fd);
+    }
+    if (!shl_list_empty(&op->write_node)) {
+        shl_list_remove(&op->write_node);
+        start_waiting_write(op->server, op->path);
     }
     shl_buf_release(&op->incoming);
     shl_buf_release(&op->buf);
@@ -114,6 +127,7 @@ static struct file_op *new_op(struct agent_server *server,
         agent_stream_finish(stream, -ENOMEM, NULL);
         return NULL;
     }
+    shl_list_init(&op->write_node);
     op->server = server;
     op->stream = stream;
     op->file.fd = -1;
@@ -238,7 +252,7 @@ static void after_write(struct file_op *op);
 
 static void continue_write(struct file_op *op)
 {
-    if (op->busy) {
+    if (op->busy || op->waiting) {
         return;
     }
     if (shl_buf_len(&op->incoming) > 0) {
@@ -297,13 +311,56 @@ static const struct agent_stream_ops write_ops = {
     .on_drop = on_drop,
 };
 
+/* A later write of the same path begins: end the others. Returns whether one of them is
+ * still in a step; it frees itself afterwards, and that starts the one that waits. */
+static bool take_over(struct agent_server *server, const char *path)
+{
+    struct shl_list *it, *next;
+    bool in_step = false;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &server->writes) {
+        struct file_op *other = shl_container_of(it, struct file_op, write_node);
+        struct agent_stream *stream = other->stream;
+
+        if (strcmp(other->path, path) != 0) {
+            continue;
+        }
+        in_step = in_step || other->busy;
+        if (stream) {
+            on_drop(other);
+            agent_stream_finish(stream, SHL_ECONFLICT, "a later write of the same file took over");
+        }
+    }
+    return in_step;
+}
+
+static void start_waiting_write(struct agent_server *server, const char *path)
+{
+    struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &server->writes) {
+        struct file_op *op = shl_container_of(it, struct file_op, write_node);
+
+        if (op->waiting && strcmp(op->path, path) == 0) {
+            op->waiting = false;
+            submit(op, step_open_write, after_write);
+            return;
+        }
+    }
+}
+
 void agent_op_file_write(struct agent_server *server,
                          struct agent_stream *stream,
                          const msgpack_object *request)
 {
     struct file_op *op = new_op(server, stream, request, &write_ops);
 
-    if (op) {
+    if (!op) {
+        return;
+    }
+    op->waiting = take_over(server, op->path);
+    shl_list_push_back(&server->writes, &op->write_node);
+    if (!op->waiting) {
         submit(op, step_open_write, after_write);
     }
 }

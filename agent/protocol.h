@@ -68,7 +68,8 @@
  *   file.read   path -> HEAD {size, mode, regular}, DATA, RESPONSE. regular: exactly size
  *               bytes follow, or an error (SHL_EBADSTATE: it became shorter); otherwise
  *               a file of /proc or the like, whose size is not known before its end.
- *   file.write  path, then DATA and EOF from the node -> RESPONSE {size}
+ *   file.write  path, then DATA and EOF from the node -> RESPONSE {size}; SHL_ECONFLICT when a
+ *               later write of the same path took over
  *   file.list   path -> DATA: one map per entry {name, is_dir, size, mode, mtime_ms}, by name
  *   file.mkdir  path -> {}      file.remove path -> {}
  *   stats       -> {mem_total_bytes, mem_available_bytes, disk_total_bytes,

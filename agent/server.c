@@ -152,6 +152,7 @@ int agent_server_init(struct agent_server *server, const struct shl_log *log)
     agent_link_init(&server->link, &server->loop, &server->mux, log);
     server->link.on_end = on_link_end;
     server->link.arg = server;
+    shl_list_init(&server->writes);
     rc = agent_pool_init(&server->disk, &server->loop, DISK_THREADS);
     if (rc < 0) {
         goto err_loop;

@@ -15,6 +15,7 @@ struct agent_server {
     struct agent_link link;
     struct agent_pool disk;    /* file operations, one step at a time */
     struct agent_pool spawner; /* its own: a hung file system must not stop commands */
+    struct shl_list writes;    /* file.write under way, by path (file.c) */
     struct agent_guest guest;
     struct agent_limits limits;
     struct agent_sessions sessions;

@@ -597,6 +597,38 @@ static void test_file_read_of_a_shrinking_file_fails(void **state)
     client_call_release(&call);
 }
 
+/* A write that was given up has bytes on their way when the next write of the file comes:
+ * the next one wins whole, whatever moment it comes in. */
+static void test_file_later_write_of_a_path_takes_over(void **state)
+{
+    static uint8_t noise[AGENT_WINDOW_BYTES];
+    struct fixture *f = *state;
+    int round;
+
+    memset(noise, 'N', sizeof(noise));
+    for (round = 0; round < 50; round++) {
+        struct client_call first;
+        int pumps;
+
+        client_begin(&f->client, &first, "file.write");
+        shl_mp_kv_str(&first.w, "path", "contested");
+        client_send(&first);
+        for (pumps = 0; pumps < round % 5; pumps++) {
+            (void)client_pump(&f->client, 0);
+        }
+        (void)client_send_data(&first, shl_bytes_of(noise, (size_t)(round % 4 + 1) * 65536));
+        for (pumps = 0; pumps < round % 7; pumps++) {
+            (void)client_pump(&f->client, 0);
+        }
+        assert_int_equal(write_text(f, "contested", "whole"), 0);
+        assert_int_equal(client_wait(&first, FIXTURE_WAIT_MS), SHL_ECONFLICT);
+        assert_read(f, "contested", "whole");
+        client_call_release(&first);
+    }
+    assert_int_equal(write_text(f, "contested", "free again"), 0);
+    assert_read(f, "contested", "free again");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -620,6 +652,7 @@ int main(void)
         TEST(test_file_new_entries_belong_to_the_user),
         TEST(test_file_many_streams_side_by_side),
         TEST(test_file_read_of_a_shrinking_file_fails),
+        TEST(test_file_later_write_of_a_path_takes_over),
     };
 
     return cmocka_run_group_tests_name("agent/file", tests, NULL, NULL);
