@@ -1,6 +1,6 @@
 // Create, get, list, kill, timeout (contract tests 7 to 16 and 18).
 import assert from "node:assert/strict";
-import { after, describe, test } from "node:test";
+import { afterEach, describe, test } from "node:test";
 import {
   adopt, api, apiKey, apiUrl, call, cleanUp, createBox, getBox, origin, Sandbox, sh, sleep, suite,
   takeTurn, template, waitStatus,
@@ -9,7 +9,7 @@ import {
 await takeTurn();
 
 describe("lifecycle", suite, () => {
-  after(cleanUp);
+  afterEach(cleanUp);
 
   test("a create without options answers with everything clients need", async () => {
     const reply = await call("POST", "/sandboxes", { body: { templateID: template } });

@@ -52,12 +52,14 @@ export async function onNode(line) {
 export const killDaemon = () => script("node", "kill");
 export const startDaemon = () => script("node", "start");
 
+/** Shell: prints the processes that run shoal-vmm for a sandbox (not this shell itself). */
+const listVmms = (id) =>
+  `for p in /proc/[0-9]*; do case "$(readlink $p/exe)" in */shoal-vmm|*/shoal-vmm\\ *) ` +
+  `tr '\\0' ' ' <$p/cmdline | grep -q ${id} && echo \${p#/proc/};; esac; done 2>/dev/null; `;
+
 /** The VMM process of a sandbox, 0 when there is none. */
 export async function vmmPid(id) {
-  const out = await onNode(
-    `for p in /proc/[0-9]*; do case "$(tr '\\0' ' ' <$p/cmdline 2>/dev/null)" in ` +
-      `*shoal-vmm*--dir*${id}*) echo \${p#/proc/};; esac; done`,
-  );
+  const out = await onNode(`${listVmms(id)} true`);
   return Number(out.trim().split("\n")[0] || 0);
 }
 
@@ -83,8 +85,7 @@ export async function leftovers(id, held) {
       `find /run /var/lib/shoal /sys/fs/cgroup -name '*${id}*' 2>/dev/null; ` +
       held.taps.map((tap) => `test -e /sys/class/net/${tap} && echo tap ${tap}; `).join("") +
       held.dirs.map((dir) => `test -e ${dir} && echo dir ${dir}; `).join("") +
-      `for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | ` +
-      `grep -q 'shoal-vmm.*${id}' && echo process \${p#/proc/}; done; true`,
+      `${listVmms(id)} true`,
   );
   return [...new Set(out.split("\n").filter(Boolean))];
 }

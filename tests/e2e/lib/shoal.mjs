@@ -133,15 +133,19 @@ export function assertRefused(reply, status, text) {
 // ---- sandboxes ----------------------------------------------------------------------
 
 const boxes = new Set();
+const creating = new Set();
 
 /** Sandbox.create of the SDK; ended by `cleanUp` whatever happens. */
 export async function createBox(options = {}) {
   // Little memory, because the machine under test may have little itself.
-  const box = await Sandbox.create({
+  const making = Sandbox.create({
     apiUrl, apiKey, template, timeout: 600, memoryMB: 512, ...options,
+  }).then((box) => {
+    boxes.add(box.sandboxId);
+    return box;
   });
-  boxes.add(box.sandboxId);
-  return box;
+  creating.add(making);
+  return making.finally(() => creating.delete(making));
 }
 
 /** A sandbox made by a raw request that is to be cleaned up too. */
@@ -150,8 +154,10 @@ export function adopt(id) {
   return id;
 }
 
-/** Give to `after` of each file. */
+/** Give to `after` or `afterEach` of each file. */
 export async function cleanUp() {
+  // A test that failed may still have creates under way.
+  await Promise.allSettled(creating);
   for (const id of boxes) {
     const reply = await call("DELETE", `/sandboxes/${id}`).catch((error) => ({ status: error }));
     if (reply.status !== 204) console.error(`clean-up: DELETE of ${id} gave ${reply.status}`);
