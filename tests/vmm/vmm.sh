@@ -25,7 +25,10 @@ stop_all() {
         echo "--- the end of the guest's console"
         tail -n 20 "$WORK/serial.log"
     fi
-    if [[ -n $VMM_PID ]]; then kill -9 "$VMM_PID" 2>/dev/null || true; fi
+    if [[ -n $VMM_PID ]]; then
+        kill -9 "$VMM_PID" 2>/dev/null || true
+        wait "$VMM_PID" 2>/dev/null || true # it holds files on what is unmounted below
+    fi
     mountpoint -q "$WORK/small" 2>/dev/null && umount "$WORK/small"
     rm -rf -- "$WORK"
     return "$status"
