@@ -76,6 +76,11 @@ describe("restart", { ...suite, skip: noMachine }, () => {
     const held = await holdings(pid);
     assert.equal(held.taps.length, 1, JSON.stringify(held));
     assert.ok(held.dirs.length === 1, JSON.stringify(held));
+    const alive = await leftovers(box.sandboxId, held);
+    const seen = alive.join(", ");
+    for (const what of [`process ${pid}`, `tap ${held.taps[0]}`, `dir ${held.dirs[0]}`]) {
+      assert.ok(alive.includes(what), `the search finds what is there: ${what} in ${seen}`);
+    }
     await onNode(`kill -9 ${pid}`);
     const ended = await waitStatus(box.sandboxId, "error");
     assert.ok(ended.reason?.length > 0, "the reason is said");

@@ -85,7 +85,7 @@ export async function leftovers(id, held) {
       `find /run /var/lib/shoal /sys/fs/cgroup -name '*${id}*' 2>/dev/null; ` +
       held.taps.map((tap) => `test -e /sys/class/net/${tap} && echo tap ${tap}; `).join("") +
       held.dirs.map((dir) => `test -e ${dir} && echo dir ${dir}; `).join("") +
-      `${listVmms(id)} true`,
+      `(${listVmms(id)}) | sed 's/^/process /'; true`,
   );
   return [...new Set(out.split("\n").filter(Boolean))];
 }
