@@ -160,7 +160,8 @@ static void storm(void)
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        at = MMIO_BASE + (state >> 8 & 7) * MMIO_STRIDE + (state >> 16 & (state & 1 ? 0xfff : 0xfc));
+        at =
+            MMIO_BASE + (state >> 8 & 7) * MMIO_STRIDE + (state >> 16 & (state & 1 ? 0xfff : 0xfc));
         switch (state >> 40 & 7) {
         case 0:
             *(volatile u8 *)at = (u8)(state >> 48);
