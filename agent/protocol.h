@@ -41,12 +41,21 @@
  *
  * Operations (request fields -> HEAD, DATA, RESPONSE fields); "?" means optional:
  *
- *   setup       hostname, ip?, prefix?, gateway?, dns?[], machine_id?, entropy bin,
- *               time_ms, env{}, sandbox, disk_bytes?
+ *   setup       hostname, ip?, prefix?, gateway?, dns?[], mac?, machine_id?, entropy bin,
+ *               time_ms, env{}, sandbox, disk_bytes?, cpus?, memory_bytes?
  *               -> {boot_ms, phases{name: ms}} since the kernel started. Once per boot
  *               before anything else (and again after a restore): entropy, clock,
  *               hostname, network, base environment, root file system grown to the
- *               disk. What is absent stays as it is; env is replaced as a whole.
+ *               disk, exactly the first `cpus` CPUs online, memory hot-plugged up to
+ *               memory_bytes of the machine in use (both waited for). User processes that
+ *               `freeze` stopped go on after all of this, also when it fails. What is
+ *               absent stays as it is; env is replaced as a whole.
+ *   freeze      sync?, fs?: user processes stop at once and stay stopped until thaw or
+ *               setup, so that a snapshot taken now runs no user code before setup. sync:
+ *               dirty file data goes to the disk first. fs: the root file system is
+ *               frozen as well (for a snapshot of the disk alone). -> {}; on an error
+ *               nothing is frozen.
+ *   thaw        -> {} undoes freeze; fine when nothing is frozen.
  *   ping        -> {uptime_ms}
  *   exec.start  session, cmd, args?[], envs?{}, cwd?, timeout_ms?, user?, pipe_stdin?,
  *               keep_bytes? (per output stream)

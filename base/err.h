@@ -36,7 +36,8 @@
     X(EQUOTA, -10014, "a limit on concurrent objects is reached")                      \
     X(ENOKVM, -10015, "KVM is not usable on this machine")                             \
     X(EINVALIDARG, -10016, "an argument is not valid")                                 \
-    X(EMETHOD, -10017, "the method is not allowed here")
+    X(EMETHOD, -10017, "the method is not allowed here")                               \
+    X(EINCOMPATIBLE, -10018, "this machine cannot run what was saved on another")
 
 enum shl_errno {
 #define SHL_ERR_ENUM(name, value, text) SHL_##name = (value),

@@ -20,27 +20,66 @@
  *
  * Operations:
  *   start   {vcpus 1..4, memory_bytes (multiple of 1 MiB), cmdline, disk_bytes
- *            (multiple of 512), mac "aa:bb:..", serial_max_bytes?, fds: [names]}
+ *            (multiple of 512), mac "aa:bb:..", serial_max_bytes?, hotplug_max_bytes?,
+ *            hotplug_bytes?, fds: [names]}
  *           with the named descriptors attached to the message's first byte by
  *           SCM_RIGHTS, in the order of `fds`:
  *             kernel    uncompressed ELF vmlinux (or bzImage), read-only
  *             initrd    read-only
  *             base      disk base image, read-only, never written
+ *             layer     sealed overlay, read-only; any number up to
+ *                       VMM_DISK_LAYERS_MAX, from the lowest to the highest
  *             overlay   read-write file that this VM alone writes; empty or a valid
  *                       overlay of this base
  *             tap       TAP interface opened with IFF_NO_PI | IFF_VNET_HDR; may be absent:
  *                       no network device
  *             serial    file for console output; bounded by serial_max_bytes
- *           Replies when the vCPUs run. Once per process; after a refused start the
- *           process ends with host_error and the same text as detail.
+ *           hotplug_max_bytes: size of the virtio-mem region above 4 GiB (multiple of
+ *           VMM_HOTPLUG_BLOCK_BYTES, 0: no such device), fixed for the life of the
+ *           guest and all its snapshots; hotplug_bytes: how much of it the guest is
+ *           to have now.
+ *           Replies when the vCPUs run. Once per process; after a refused start or
+ *           restore the process ends with host_error and the same text as detail.
+ *   restore {disk_bytes, mac?, hotplug_bytes?, serial_max_bytes?, paused?, fds: [names]}
+ *           instead of start. vCPUs, boot memory, devices come from the state file.
+ *             state     written by snapshot, read-only
+ *             mem_base  raw memory image of exactly the boot memory, read-only; absent:
+ *                       memory starts as zeros
+ *             mem       memory layer (vmm-kvm/layer.h), read-only; up to
+ *                       VMM_MEM_LAYERS_MAX, from the lowest to the highest
+ *             base, layer, overlay, tap, serial: as for start
+ *           disk_bytes and hotplug_bytes may be larger than in the snapshot: the guest
+ *           is told after it runs. A network device is there exactly when the snapshot
+ *           had one, and then tap and mac are required. The mac of the device changes
+ *           in its configuration; the agent changes the one the guest uses.
+ *           Nothing of these files is written. A file that is truncated, altered, of
+ *           another version or another CPU is refused: SHL_ECORRUPT, SHL_EVERSION,
+ *           SHL_EINCOMPATIBLE with the reason. -> {vcpus, memory_bytes, hotplug_bytes,
+ *           load_us}. Replies when the vCPUs run (paused: when they could).
+ *   pause   -> {} vCPUs stopped, I/O drained. Fine when it is paused already.
+ *   resume  -> {} undoes pause and a snapshot's keep_paused. Fine when it runs.
+ *   snapshot {keep_paused?, disk_only?, fds: [state, mem, overlay?]}: all files empty
+ *           and read-write. Pauses, drains, writes the VM's state to `state` and every
+ *           page that differs from what is mapped (mem_base and mem layers, or zeros) to
+ *           `mem` as one layer on top of those; seals the overlay in the same pause and
+ *           goes on with `overlay` as the new one (absent: goes on with the old one,
+ *           which is complete in the file). Then resumes, unless keep_paused or it was
+ *           paused before. disk_only: no state, no mem. Files are complete but not
+ *           synced; that is the caller's part, after the pause. Any failure (-ENOSPC)
+ *           leaves the VM as it was, with nothing lost, and it goes on.
+ *           -> {pause_us, dirty_pages, mem_bytes, state_bytes}
+ *   layers  {fds: [layer...]}: from now on read through these instead of the present
+ *           sealed layers. The caller made sure that the contents are equal.
+ *           Fine while running.
  *   stop    {grace_ms <= 600000}: 0 ends at once. Otherwise the guest agent is expected to shut
  *           the guest down (the node asks it); after grace_ms it ends anyway.
- *   status  -> {state, reason, detail, pid, vcpus, memory_bytes, uptime_ms, agent_connected}:
+ *   status  -> {state, reason, detail, pid, vcpus, memory_bytes, hotplug_max_bytes,
+ *            hotplug_bytes (asked), hotplug_plugged_bytes, uptime_ms, agent_connected}:
  *           agent_connected: a guest process has the agent port open
  *   stats   -> {exits{io, mmio, hlt, other}, disk{reads, writes, read_bytes,
  *            write_bytes, flushes, errors, overlay_bytes}, net{rx_packets, rx_bytes, tx_packets,
  *            tx_bytes, rx_dropped, tx_dropped}, agent{rx_bytes, tx_bytes, tx_dropped_bytes},
- *            rng_bytes,
+ *            rng_bytes, balloon{reported_bytes, discarded_bytes},
  *            queue_errors, serial_bytes, serial_dropped_bytes, vmm_rss_bytes}
  */
 #ifndef SHL_VMM_CONTROL_H
@@ -52,16 +91,21 @@
 
 #define VMM_CONTROL_FRAME_MAX        65536u
 #define VMM_CONTROL_CLIENTS_MAX      4
-#define VMM_CONTROL_FDS_MAX          8
+#define VMM_CONTROL_FDS_MAX          32
 #define VMM_SERIAL_DEFAULT_MAX_BYTES (1024u * 1024)
 
 #define VMM_VCPUS_MAX        4
 #define VMM_MEMORY_MIN_BYTES (128ull << 20)
 #define VMM_MEMORY_MAX_BYTES (64ull << 30)
 
-/* State of the VM, as text on the wire: created -> running -> ended. */
+#define VMM_DISK_LAYERS_MAX     16 /* sealed overlays below the one that is written */
+#define VMM_MEM_LAYERS_MAX      4
+#define VMM_HOTPLUG_BLOCK_BYTES (4ull << 20)
+
+/* State of the VM, as text on the wire: created -> running <-> paused, then ended. */
 #define VMM_STATE_CREATED "created"
 #define VMM_STATE_RUNNING "running"
+#define VMM_STATE_PAUSED  "paused"
 #define VMM_STATE_ENDED   "ended"
 
 /* Why it ended, as text on the wire; `detail` is one sentence. */

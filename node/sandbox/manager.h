@@ -7,9 +7,17 @@
  *
  * The state is changed by one function, sandbox_set_state in node/sandbox/state.c:
  *
- *   creating --> running --> stopping --> stopped
- *      |            |            |
- *      +------------+------------+------> error (with a reason)
+ *   creating --> running --> hibernating --> hibernated --> waking --> running
+ *      |         |  ^  |          |(failed)      |  ^         |  |(failed)
+ *      |         |  +--|----------+              |  +---------|--+
+ *      |         +-----|--> waking (reboot, restore in place) |
+ *      |               v                         v            v
+ *      +--------> stopping --> stopped, from every living state and from hibernated
+ *      +--------> error (with a reason), likewise
+ *
+ * A hibernated sandbox has no process and holds no memory, CPU or address, only files.
+ * A hibernation that fails leaves it running, a wake that fails leaves it hibernated:
+ * nothing is lost, the caller is told why.
  *
  * Records are durable (node/store) before a create is answered, VMs outlive the
  * daemon, and node_manager_open adopts those that still run.
@@ -26,23 +34,27 @@
 
 struct node_manager;
 
-#define NODE_SANDBOX_ID_SIZE   16 /* "sb-" + 8 hex digits + terminator, with room */
-#define NODE_ORG_ID_SIZE       40
-#define NODE_TEMPLATE_MAX      128
-#define NODE_REASON_MAX        256
-#define NODE_ENDED_KEEP_MS     (24ll * 3600 * 1000)
-#define NODE_KV_MAX            256          /* entries of envs or metadata */
-#define NODE_KV_BYTES_MAX      (128 * 1024) /* keys and values together: fit one agent request */
-#define NODE_CPUS_MAX          4
-#define NODE_MEMORY_MIN_MB     512
-#define NODE_MEMORY_MAX_MB     16384
-#define NODE_DISK_MIN_MB       20480
-#define NODE_DISK_MAX_MB       262144
-#define NODE_TIMEOUT_DEFAULT_S 300
+#define NODE_SANDBOX_ID_SIZE    16 /* "sb-" + 8 hex digits + terminator, with room */
+#define NODE_CHECKPOINT_ID_SIZE 40 /* a UUID */
+#define NODE_ORG_ID_SIZE        40
+#define NODE_TEMPLATE_MAX       128
+#define NODE_REASON_MAX         256
+#define NODE_ENDED_KEEP_MS      (24ll * 3600 * 1000)
+#define NODE_KV_MAX             256          /* entries of envs or metadata */
+#define NODE_KV_BYTES_MAX       (128 * 1024) /* keys and values together: fit one agent request */
+#define NODE_CPUS_MAX           4
+#define NODE_MEMORY_MIN_MB      512
+#define NODE_MEMORY_MAX_MB      16384
+#define NODE_DISK_MIN_MB        20480
+#define NODE_DISK_MAX_MB        262144
+#define NODE_TIMEOUT_DEFAULT_S  300
 
 enum node_sandbox_state {
     NODE_SANDBOX_CREATING,
     NODE_SANDBOX_RUNNING,
+    NODE_SANDBOX_HIBERNATING,
+    NODE_SANDBOX_HIBERNATED,
+    NODE_SANDBOX_WAKING, /* also while it is rebooted or restored in place */
     NODE_SANDBOX_STOPPING,
     NODE_SANDBOX_STOPPED,
     NODE_SANDBOX_ERROR,
@@ -69,7 +81,7 @@ struct node_sandbox_spec {
     uint32_t cpus;                         /* 1..NODE_CPUS_MAX */
     uint32_t memory_mb;
     uint32_t disk_mb;
-    uint32_t timeout_s; /* idle time until it ends; 0 never */
+    uint32_t timeout_s; /* idle time until it hibernates; 0 never */
     struct node_kv_list envs;
     struct node_kv_list metadata;
 };
@@ -79,16 +91,20 @@ struct node_sandbox {
     enum node_sandbox_state state;
     char reason[NODE_REASON_MAX]; /* why stopped or error; "" otherwise */
     struct node_sandbox_spec spec;
-    int64_t created_at_ms;         /* wall clock */
-    int64_t ended_at_ms;           /* wall clock, 0 while it lives */
-    int64_t end_at_ms;             /* wall clock at which the idle timer fires now, 0 never */
+    int64_t created_at_ms; /* wall clock */
+    int64_t ended_at_ms;   /* wall clock, 0 while it lives */
+    int64_t end_at_ms;     /* wall clock at which the idle timer fires now, 0 never */
+    uint64_t saved_bytes;  /* size of the saved state while hibernated */
+    char from_checkpoint[NODE_CHECKPOINT_ID_SIZE]; /* what it was forked from, or "" */
+    bool cold_woken;               /* its last wake had to boot: processes were lost, files kept */
     struct node_agent_link *agent; /* NULL unless running */
     struct node_manager *manager;
     struct shl_list link; /* of the manager, newest first; internal */
     void *runtime;        /* of node/sandbox alone */
 };
 
-/* "running", "stopped", "error": what the API says for each state. */
+/* "running", "hibernated", "stopped", "error": what the API says for each state.
+ * hibernating and waking are "running": calls wait until they are over. */
 const char *node_sandbox_status(const struct node_sandbox *sandbox);
 
 /* Result of create: @sandbox is running and exec-ready when @code is 0. Called once,
@@ -122,6 +138,42 @@ void node_manager_kill(struct node_manager *manager,
                        node_kill_cb cb,
                        void *arg);
 
+/* Outcome of what follows: called once, never from inside the call. */
+typedef void (*node_sandbox_cb)(void *arg, int code, const char *msg);
+
+/* running -> hibernated: memory, devices and disk saved and durable, process gone. On a
+ * hibernated one a success; SHL_EBADSTATE otherwise. While one is under way further
+ * callers share it. -ENOSPC and the like leave it running. */
+void node_manager_hibernate(struct node_manager *manager,
+                            struct node_sandbox *sandbox,
+                            node_sandbox_cb cb,
+                            void *arg);
+
+/* hibernated -> running with agent set up and user processes going on; all callers of
+ * one wake share it. On a running one a success. @timeout_s NULL keeps the idle timeout.
+ * When the memory cannot be restored (SHL_EVERSION, SHL_ECORRUPT, SHL_EINCOMPATIBLE) it boots from
+ * its disk instead and cold_woken is set. SHL_ENOCAPACITY leaves it hibernated. */
+void node_manager_wake(struct node_manager *manager,
+                       struct node_sandbox *sandbox,
+                       const uint32_t *timeout_s,
+                       node_sandbox_cb cb,
+                       void *arg);
+
+/* For data-plane calls: 1 when it runs and sandbox->agent may be used now (@cb is not
+ * called), 0 when @cb will be called once it runs (it was woken, or something under way
+ * ends) or cannot, negative when it never will: SHL_EGONE (stopped, error). */
+SHL_MUST_CHECK int node_sandbox_need(struct node_sandbox *sandbox,
+                                     node_sandbox_cb cb,
+                                     void *arg,
+                                     struct shl_err *err);
+
+/* Boot again from the disk as it is: @hard without asking the guest to shut down. */
+void node_manager_reboot(struct node_manager *manager,
+                         struct node_sandbox *sandbox,
+                         bool hard,
+                         node_sandbox_cb cb,
+                         void *arg);
+
 /* Restart the idle timer with a new length; 0 disables. Durable when it returns 0. */
 SHL_MUST_CHECK int node_sandbox_set_timeout(struct node_sandbox *sandbox, uint32_t timeout_s);
 
@@ -139,6 +191,9 @@ struct node_manager_counts {
     uint32_t running;
     uint32_t creating;
     uint32_t errors;
+    uint32_t hibernated;
+    uint32_t checkpoints;
+    uint32_t warm_templates;      /* creates of these are restores */
     uint32_t memory_total_mb;     /* of this machine */
     uint32_t memory_committed_mb; /* sum over living sandboxes */
     uint32_t cpus_total;
