@@ -192,7 +192,12 @@ struct node_manager_counts {
     uint32_t creating;
     uint32_t errors;
     uint32_t hibernated;
-    uint32_t checkpoints;
+    uint32_t checkpoints; /* all of them; those not ready also below */
+    uint32_t checkpoints_processing;
+    uint32_t checkpoints_failed;
+    uint64_t hibernations;        /* that succeeded, since the daemon started */
+    uint64_t wakes_warm;          /* likewise: memory restored */
+    uint64_t wakes_cold;          /* booted from the disk instead */
     uint32_t warm_templates;      /* creates of these are restores */
     uint32_t memory_total_mb;     /* of this machine */
     uint32_t memory_committed_mb; /* sum over living sandboxes */
