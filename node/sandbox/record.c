@@ -17,6 +17,18 @@ static void encode_kv(struct shl_mp_writer *w, const char *key, const struct nod
     shl_mp_end(w);
 }
 
+void record_encode_spec(struct shl_mp_writer *w, const struct node_sandbox_spec *spec)
+{
+    shl_mp_kv_str(w, "org", spec->org);
+    shl_mp_kv_str(w, "template", spec->template_name);
+    shl_mp_kv_uint(w, "cpus", spec->cpus);
+    shl_mp_kv_uint(w, "memory_mb", spec->memory_mb);
+    shl_mp_kv_uint(w, "disk_mb", spec->disk_mb);
+    shl_mp_kv_uint(w, "timeout_s", spec->timeout_s);
+    encode_kv(w, "envs", &spec->envs);
+    encode_kv(w, "metadata", &spec->metadata);
+}
+
 int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
 {
     const struct node_sandbox *pub = &sandbox->pub;
@@ -27,14 +39,7 @@ int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
     shl_mp_kv_uint(&w, "v", RECORD_VERSION);
     shl_mp_kv_str(&w, "state", sandbox_state_name(pub->state));
     shl_mp_kv_str(&w, "reason", pub->reason);
-    shl_mp_kv_str(&w, "org", pub->spec.org);
-    shl_mp_kv_str(&w, "template", pub->spec.template_name);
-    shl_mp_kv_uint(&w, "cpus", pub->spec.cpus);
-    shl_mp_kv_uint(&w, "memory_mb", pub->spec.memory_mb);
-    shl_mp_kv_uint(&w, "disk_mb", pub->spec.disk_mb);
-    shl_mp_kv_uint(&w, "timeout_s", pub->spec.timeout_s);
-    encode_kv(&w, "envs", &pub->spec.envs);
-    encode_kv(&w, "metadata", &pub->spec.metadata);
+    record_encode_spec(&w, &pub->spec);
     shl_mp_kv_int(&w, "created_at_ms", pub->created_at_ms);
     shl_mp_kv_int(&w, "ended_at_ms", pub->ended_at_ms);
     if (sandbox->has_slot) {
@@ -99,7 +104,7 @@ static int decode_state(const msgpack_object *map, enum node_sandbox_state *ret)
     return rc < 0 ? rc : SHL_EPROTO;
 }
 
-static int decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec)
+int record_decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec)
 {
     int rc = shl_mp_get_cpy(map, "org", spec->org, sizeof(spec->org));
 
@@ -178,7 +183,7 @@ int record_decode(struct sandbox *sandbox,
                          "the record of sandbox %s was written by another version of shoald", id);
     } else {
         if (rc == 0) {
-            rc = decode_spec(doc.root, &sandbox->pub.spec);
+            rc = record_decode_spec(doc.root, &sandbox->pub.spec);
         }
         if (rc == 0) {
             rc = decode_rest(doc.root, sandbox);

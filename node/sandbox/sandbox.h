@@ -20,6 +20,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "base/mp.h"
 #include "node/net/net.h"
 #include "node/sandbox/agent_link_open.h"
 #include "node/sandbox/cgroup.h"
@@ -121,7 +122,8 @@ struct node_manager {
     struct node_store *store;
     struct shl_log log;
     char *data_dir, *run_dir, *vmm_path;
-    struct node_net *net; /* NULL: sandboxes without network */
+    struct node_net *net;            /* NULL: sandboxes without network */
+    struct checkpoints *checkpoints; /* checkpoints.c */
     struct node_cgroups cgroups;
     char machine_boot_id[SANDBOX_BOOT_ID_SIZE];
     uint32_t sandboxes_max, boots_max;
@@ -244,7 +246,9 @@ void files_last_line(const struct sandbox *sandbox, const char *name, char *dst,
 /* The VMM's log above its limit is emptied. */
 void files_bound_log(const struct sandbox *sandbox);
 
-/* record.c */
+/* record.c. The specification is also part of other records; decode fills a zeroed one. */
+void record_encode_spec(struct shl_mp_writer *w, const struct node_sandbox_spec *spec);
+SHL_MUST_CHECK int record_decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec);
 SHL_MUST_CHECK int record_encode(const struct sandbox *sandbox, struct shl_buf *buf);
 /* Fills a fresh sandbox. SHL_EVERSION, SHL_ECORRUPT, -ENOMEM with a sentence. */
 SHL_MUST_CHECK int record_decode(struct sandbox *sandbox,
