@@ -312,7 +312,7 @@ static void apply_settings(void)
     (void)!agent_net_loopback_up();
 }
 
-int agent_boot(struct agent_phases *phases, struct shl_err *err)
+int agent_boot(struct agent_phases *phases, struct agent_memory_base *memory, struct shl_err *err)
 {
     int rc;
 
@@ -321,6 +321,9 @@ int agent_boot(struct agent_phases *phases, struct shl_err *err)
     if (rc < 0) {
         return rc;
     }
+    agent_memory_measure(memory);
+    /* As memhp_default_state=online on the command line: before virtio_mem adds any. */
+    write_setting("/sys/devices/system/memory/auto_online_blocks", "online");
     load_modules();
     agent_phases_mark(phases, "modules");
     rc = mount_root(err);

@@ -13,7 +13,9 @@
 #define AGENT_BOOT_WAIT_MS 15000
 
 /* 0, or why it did not work, with @err saying so in one sentence. */
-SHL_MUST_CHECK int agent_boot(struct agent_phases *phases, struct shl_err *err);
+SHL_MUST_CHECK int agent_boot(struct agent_phases *phases,
+                              struct agent_memory_base *memory,
+                              struct shl_err *err);
 
 /* The agent's port, non-blocking, close-on-exec: a descriptor or a negative code. */
 SHL_MUST_CHECK int agent_boot_open_port(struct shl_err *err);

@@ -5,10 +5,12 @@
 #include <stdbool.h>
 
 #include "agent/environ.h"
+#include "agent/hotplug.h"
 #include "agent/user.h"
 #include "base/err.h"
 
-#define AGENT_PHASES_MAX 8
+#define AGENT_PHASES_MAX      8
+#define AGENT_SANDBOX_ID_SIZE 65
 
 /* Boot phases and when each ended, in ms since the kernel started. */
 struct agent_phases {
@@ -18,12 +20,13 @@ struct agent_phases {
 };
 
 struct agent_guest {
-    bool is_init;           /* PID 1 of a guest: may change the machine */
-    struct agent_user user; /* whom commands run as by default */
-    char home[256];         /* base of relative paths, default working directory */
-    char sandbox_id[65];    /* of the latest setup, like env */
+    bool is_init;                           /* PID 1 of a guest: may change the machine */
+    struct agent_user user;                 /* whom commands run as by default */
+    char home[256];                         /* base of relative paths, default working directory */
+    char sandbox_id[AGENT_SANDBOX_ID_SIZE]; /* of the latest setup, like env */
     struct agent_environ env;
     struct agent_phases phases;
+    struct agent_memory_base memory; /* of the system pool once that runs */
 };
 
 /* As the first process: user "sandbox" of the image, or uid 1000 when it has none. */

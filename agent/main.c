@@ -2,7 +2,9 @@
  *
  * As process 1 it takes no arguments. Otherwise:
  *   shoal-agent --serve FD --home DIR [--output-bytes N] [--retain-ms N] [--sessions N]
- * serves the protocol on the connected socket FD as the current user and ends with it.
+ *               [--cgroup DIR]
+ * serves the protocol on the connected socket FD as the current user and ends with it; commands
+ * run in the cgroup v2 DIR/sandbox.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +51,7 @@ static struct agent_server *new_server(void)
 
     if (server) {
         agent_limits_default(&server->limits);
+        agent_freezer_init(&server->freezer);
     }
     return server;
 }
@@ -61,7 +64,8 @@ static int serve_guest(struct shl_log *log, struct shl_err *err)
     struct agent_phases phases = {0};
     int port, rc;
 
-    rc = server ? agent_boot(&phases, err) : shl_err_set(err, -ENOMEM, "out of memory");
+    rc = server ? agent_boot(&phases, &server->guest.memory, err)
+                : shl_err_set(err, -ENOMEM, "out of memory");
     if (rc < 0) {
         return rc;
     }
@@ -74,6 +78,10 @@ static int serve_guest(struct shl_log *log, struct shl_err *err)
     }
     agent_phases_mark(&phases, "ready");
     server->guest.phases = phases;
+    rc = agent_freezer_open(&server->freezer, AGENT_CGROUP_ROOT, "/");
+    if (rc < 0) { /* freeze will say so to whoever needs it */
+        SHL_LOG(log, SHL_LOG_WARN, "agent.no_cgroup", SHL_I("code", rc));
+    }
     rc = agent_server_init(server, log);
     if (rc == 0) {
         SHL_LOG(log, SHL_LOG_INFO, "agent.ready", SHL_I("uptime_ms", agent_uptime_ms()));
@@ -101,15 +109,20 @@ SHL_NORETURN static void run_as_init(void)
 struct options {
     long fd;
     const char *home;
+    const char *cgroup;
     struct agent_limits *limits;
 };
 
 static int parse_options(int argc, char **argv, struct options *options)
 {
     static const struct option known[] = {
-        {"serve", required_argument, NULL, 's'},        {"home", required_argument, NULL, 'h'},
-        {"output-bytes", required_argument, NULL, 'o'}, {"retain-ms", required_argument, NULL, 'r'},
-        {"sessions", required_argument, NULL, 'n'},     {NULL, 0, NULL, 0},
+        {"serve", required_argument, NULL, 's'},
+        {"home", required_argument, NULL, 'h'},
+        {"output-bytes", required_argument, NULL, 'o'},
+        {"retain-ms", required_argument, NULL, 'r'},
+        {"sessions", required_argument, NULL, 'n'},
+        {"cgroup", required_argument, NULL, 'c'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -120,6 +133,9 @@ static int parse_options(int argc, char **argv, struct options *options)
             break;
         case 'h':
             options->home = optarg;
+            break;
+        case 'c':
+            options->cgroup = optarg;
             break;
         case 'o':
             options->limits->output_bytes = strtoull(optarg, NULL, 10);
@@ -150,7 +166,7 @@ static int serve_socket(int argc, char **argv)
     options.limits = &server->limits;
     if (parse_options(argc, argv, &options) < 0) {
         fprintf(stderr, "usage: shoal-agent --serve FD --home DIR [--output-bytes N] "
-                        "[--retain-ms N] [--sessions N]\n"
+                        "[--retain-ms N] [--sessions N] [--cgroup DIR]\n"
                         "Without arguments it is the first process of a guest.\n");
         free(server);
         return EXIT_USAGE;
@@ -161,7 +177,10 @@ static int serve_socket(int argc, char **argv)
     (void)fcntl((int)options.fd, F_SETFL, O_NONBLOCK);
     (void)fcntl((int)options.fd, F_SETFD, FD_CLOEXEC);
     agent_guest_init_here(&server->guest, options.home);
-    rc = agent_server_init(server, &log);
+    rc = options.cgroup ? agent_freezer_open(&server->freezer, options.cgroup, NULL) : 0;
+    if (rc == 0) {
+        rc = agent_server_init(server, &log);
+    }
     if (rc == 0) {
         rc = agent_server_run(server, (int)options.fd, false);
         agent_server_release(server);

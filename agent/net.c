@@ -23,25 +23,6 @@ static int open_socket(void)
     return fd < 0 ? -errno : fd;
 }
 
-static int set_up(int fd, const char *device)
-{
-    struct ifreq req = {0};
-
-    (void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", device);
-    if (ioctl(fd, SIOCGIFFLAGS, &req) < 0) {
-        return -errno;
-    }
-    req.ifr_flags |= IFF_UP | IFF_RUNNING;
-    return ioctl(fd, SIOCSIFFLAGS, &req) < 0 ? -errno : 0;
-}
-
-int agent_net_loopback_up(void)
-{
-    SHL_CLEANUP_FD int fd = open_socket();
-
-    return fd < 0 ? fd : set_up(fd, "lo");
-}
-
 static void fill_address(struct sockaddr *dst, struct in_addr address)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = address};
@@ -55,6 +36,59 @@ static int set_address(int fd, unsigned long request, struct in_addr address)
 
     fill_address(&req.ifr_addr, address);
     return ioctl(fd, request, &req) < 0 ? -errno : 0;
+}
+
+static int set_flags(int fd, const char *device, short set, short clear)
+{
+    struct ifreq req = {0};
+
+    (void)snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", device);
+    if (ioctl(fd, SIOCGIFFLAGS, &req) < 0) {
+        return -errno;
+    }
+    req.ifr_flags = (short)((req.ifr_flags | set) & ~clear);
+    return ioctl(fd, SIOCSIFFLAGS, &req) < 0 ? -errno : 0;
+}
+
+static int set_up(int fd, const char *device)
+{
+    return set_flags(fd, device, IFF_UP | IFF_RUNNING, 0);
+}
+
+int agent_net_loopback_up(void)
+{
+    SHL_CLEANUP_FD int fd = open_socket();
+
+    return fd < 0 ? fd : set_up(fd, "lo");
+}
+
+/* Also with the address it has already: the kernel then forgets all neighbours. virtio-net
+ * takes it while the link is up; whoever does not gets it down for a moment. */
+static int set_mac(int fd, const struct agent_net *net)
+{
+    struct ifreq req = {.ifr_name = DEVICE};
+    int rc = 0;
+
+    if (ioctl(fd, SIOCGIFHWADDR, &req) < 0) {
+        return -errno;
+    }
+    if (net->has_mac) {
+        memcpy(req.ifr_hwaddr.sa_data, net->mac, sizeof(net->mac));
+    }
+    if (ioctl(fd, SIOCSIFHWADDR, &req) == 0) {
+        return 0;
+    }
+    if (errno != EBUSY) {
+        return -errno;
+    }
+    rc = set_flags(fd, DEVICE, 0, IFF_UP);
+    if (rc == 0 && ioctl(fd, SIOCSIFHWADDR, &req) < 0) {
+        rc = -errno;
+    }
+    if (rc == 0) {
+        rc = set_up(fd, DEVICE);
+    }
+    return rc;
 }
 
 static int set_default_route(int fd, struct in_addr gateway)
@@ -71,6 +105,14 @@ static int set_default_route(int fd, struct in_addr gateway)
     return 0;
 }
 
+static int change_mac(const struct agent_net *net, struct shl_err *err)
+{
+    SHL_CLEANUP_FD int fd = open_socket();
+    int rc = fd < 0 ? fd : set_mac(fd, net);
+
+    return rc < 0 ? shl_err_sys(err, -rc, "the address of the network device could not be set") : 0;
+}
+
 int agent_net_apply(const struct agent_net *net, struct shl_err *err)
 {
     SHL_CLEANUP_FD int fd = -1;
@@ -78,7 +120,7 @@ int agent_net_apply(const struct agent_net *net, struct shl_err *err)
     int rc;
 
     if (!*net->ip) {
-        return 0;
+        return net->has_mac ? change_mac(net, err) : 0;
     }
     if (inet_pton(AF_INET, net->ip, &ip) != 1 ||
         (*net->gateway && inet_pton(AF_INET, net->gateway, &gateway) != 1) || net->prefix < 1 ||
@@ -88,7 +130,10 @@ int agent_net_apply(const struct agent_net *net, struct shl_err *err)
     }
     mask.s_addr = htonl((uint32_t)(0xffffffffull << (32 - net->prefix)));
     fd = open_socket();
-    rc = fd < 0 ? fd : set_address(fd, SIOCSIFADDR, ip); /* drops the old routes too */
+    rc = fd < 0 ? fd : set_mac(fd, net);
+    if (rc == 0) {
+        rc = set_address(fd, SIOCSIFADDR, ip); /* another one: drops the old routes too */
+    }
     if (rc == 0) {
         rc = set_address(fd, SIOCSIFNETMASK, mask);
     }

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #define DISK_THREADS     4
 #define SPAWNER_THREADS  2
+#define SYSTEM_THREADS   1
 #define OUTPUT_MIN_BYTES (8u * 1024 * 1024)
 
 typedef void (*op_handler)(struct agent_server *, struct agent_stream *, const msgpack_object *);
@@ -41,6 +41,8 @@ static const struct {
     op_handler handler;
 } operations[] = {
     {"setup", agent_op_setup},
+    {"freeze", agent_op_freeze},
+    {"thaw", agent_op_thaw},
     {"ping", op_ping},
     {"exec.start", agent_op_exec_start},
     {"exec.result", agent_op_exec_result},
@@ -103,22 +105,22 @@ static void on_child(void *arg, uint32_t events)
     agent_sessions_reap(&server->sessions);
 }
 
+size_t agent_output_limit(void)
+{
+    size_t eighth = (size_t)(agent_memory_total() / 8);
+
+    return SHL_MAX(eighth, (size_t)OUTPUT_MIN_BYTES);
+}
+
 void agent_limits_default(struct agent_limits *limits)
 {
-    struct sysinfo info;
-
     *limits = (struct agent_limits){
         .grace_ms = 2000,
         .drain_ms = 250,
         .retain_ms = 15 * 60 * 1000,
-        .output_bytes = OUTPUT_MIN_BYTES,
+        .output_bytes = agent_output_limit(),
         .sessions_max = AGENT_SESSIONS_MAX,
     };
-    if (sysinfo(&info) == 0) {
-        size_t eighth = (size_t)info.totalram * info.mem_unit / 8;
-
-        limits->output_bytes = SHL_MAX(eighth, (size_t)OUTPUT_MIN_BYTES);
-    }
 }
 
 static int watch_children(struct agent_server *server)
@@ -161,13 +163,21 @@ int agent_server_init(struct agent_server *server, const struct shl_log *log)
     if (rc < 0) {
         goto err_disk;
     }
+    rc = agent_pool_init(&server->system, &server->loop, SYSTEM_THREADS);
+    if (rc < 0) {
+        goto err_spawner;
+    }
     server->spawner.urgent = server->guest.is_init;
+    server->system.urgent = server->guest.is_init;
     agent_sessions_init(&server->sessions, &server->loop, &server->spawner, &server->limits);
     server->sessions.reset_oom_score = server->guest.is_init;
+    server->sessions.group_fd = server->freezer.group_fd;
     rc = watch_children(server);
     if (rc == 0) {
         return 0;
     }
+    agent_pool_release(&server->system);
+err_spawner:
     agent_pool_release(&server->spawner);
 err_disk:
     agent_pool_release(&server->disk);
@@ -180,6 +190,8 @@ void agent_server_release(struct agent_server *server)
 {
     agent_mux_release(&server->mux);
     agent_link_close(&server->link);
+    agent_pool_release(&server->system);
+    agent_freezer_release(&server->freezer); /* a start may wait in a frozen child */
     agent_pool_release(&server->spawner);
     agent_pool_release(&server->disk);
     agent_sessions_release(&server->sessions);

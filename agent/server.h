@@ -5,6 +5,7 @@
 #ifndef SHL_AGENT_SERVER_H
 #define SHL_AGENT_SERVER_H
 
+#include "agent/freeze.h"
 #include "agent/guest.h"
 #include "agent/link.h"
 #include "agent/session.h"
@@ -15,8 +16,10 @@ struct agent_server {
     struct agent_link link;
     struct agent_pool disk;    /* file operations, one step at a time */
     struct agent_pool spawner; /* its own: a hung file system must not stop commands */
+    struct agent_pool system;  /* one thread: setup, freeze and thaw, in the order they came */
     struct shl_list writes;    /* file.write under way, by path (file.c) */
     struct agent_guest guest;
+    struct agent_freezer freezer; /* of the system pool; group_fd is read by everyone */
     struct agent_limits limits;
     struct agent_sessions sessions;
     struct agent_watch child_watch;
@@ -25,10 +28,13 @@ struct agent_server {
     bool want_shutdown; /* asked for by the node: the loop has stopped */
 };
 
+/* The share of this machine's memory that output may take, as it is now. */
+size_t agent_output_limit(void);
+
 /* Sensible limits for this machine: an eighth of its memory for output. */
 void agent_limits_default(struct agent_limits *limits);
 
-/* guest and limits are set by the caller before; @log is borrowed, may be NULL.
+/* guest, freezer and limits are set by the caller before; @log is borrowed, may be NULL.
  * SIGCHLD must be blocked. 0 or -errno, then nothing is left behind. */
 SHL_MUST_CHECK int agent_server_init(struct agent_server *server, const struct shl_log *log);
 void agent_server_release(struct agent_server *server);
@@ -67,6 +73,12 @@ void agent_op_file_remove(struct agent_server *server,
 void agent_op_setup(struct agent_server *server,
                     struct agent_stream *stream,
                     const msgpack_object *request);
+void agent_op_freeze(struct agent_server *server,
+                     struct agent_stream *stream,
+                     const msgpack_object *request);
+void agent_op_thaw(struct agent_server *server,
+                   struct agent_stream *stream,
+                   const msgpack_object *request);
 void agent_op_stats(struct agent_server *server,
                     struct agent_stream *stream,
                     const msgpack_object *request);

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -249,13 +251,62 @@ static char **make_shell_argv(char *const *argv)
     return copy;
 }
 
+/* fork(2) into memory and a stack of our choosing and a cgroup, which clone(2) cannot. The
+ * child starts on its own stack, so no frame of ours is shared with it. */
+static long clone_into_group(void *stack, struct child *child)
+{
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP,
+        .exit_signal = SIGCHLD,
+        .stack = (uintptr_t)stack,
+        .stack_size = CHILD_STACK_BYTES,
+        .cgroup = (uint64_t)child->spawn->group_fd,
+    };
+    register long result __asm__("rax") = SYS_clone3;
+    register struct clone_args *at __asm__("rdi") = &args;
+    register size_t size __asm__("rsi") = sizeof(args);
+    register int (*entry)(void *) __asm__("r12") = child_main;
+    register void *arg __asm__("r13") = child;
+
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "mov %%r13, %%rdi\n\t"
+                     "call *%%r12\n\t" /* does not return */
+                     "ud2\n"
+                     "1:"
+                     : "+r"(result)
+                     : "r"(at), "r"(size), "r"(entry), "r"(arg)
+                     : "rcx", "r11", "cc", "memory");
+    return result;
+}
+
+/* The process id or -errno. A cgroup that root of the guest has removed is done without. */
+static int clone_child(char *stack, struct child *child)
+{
+    if (child->spawn->group_fd >= 0) {
+        long pid = clone_into_group(stack, child);
+
+        if (pid != -ENODEV && pid != -ENOENT && pid != -ENOSYS) {
+            return (int)pid;
+        }
+    }
+    {
+        int pid =
+            clone(child_main, stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, child);
+
+        return pid < 0 ? -errno : pid;
+    }
+}
+
 int agent_spawn_run(struct agent_spawn *spawn)
 {
     SHL_CLEANUP_FREE char *stack = NULL;
     SHL_CLEANUP_FREE char **shell_argv = NULL;
     SHL_CLEANUP_FREE struct child *child = NULL;
     sigset_t all, before;
-    int pid, error;
+    int pid;
 
     assert(spawn->fds[0] > 2 && spawn->fds[1] > 2 && spawn->fds[2] > 2);
     spawn->failed_step = AGENT_SPAWN_FORK;
@@ -271,11 +322,10 @@ int agent_spawn_run(struct agent_spawn *spawn)
     /* No handler of ours may run in the child before it has reset them. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = clone(child_main, stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, child);
-    error = -errno;
+    pid = clone_child(stack, child);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid < 0) {
-        return error;
+        return pid;
     }
     return child->error < 0 ? child->error : pid;
 }

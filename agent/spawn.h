@@ -6,6 +6,9 @@
  * nothing else. Only async-signal-safe code and raw system calls run in the child.
  * (ThreadSanitizer takes the child for a fork and ignores locks of the calling thread
  * from then on: what it reports after the first command is not real.)
+ *
+ * The child is in its cgroup from its first instruction on. When that is frozen, it stops
+ * there, and the calling thread waits until it is thawed.
  */
 #ifndef SHL_AGENT_SPAWN_H
 #define SHL_AGENT_SPAWN_H
@@ -30,6 +33,7 @@ struct agent_spawn {
     const char *cwd_fallback; /* tried when @cwd is not there; NULL: that is an error */
     int fds[3];               /* stdin, stdout, stderr; all > 2 */
     bool reset_oom_score;
+    int group_fd; /* folder of the cgroup v2 it begins in, or -1 */
 
     enum agent_spawn_step failed_step; /* set with a negative result */
 };

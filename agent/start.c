@@ -255,6 +255,7 @@ int agent_sessions_start(struct agent_sessions *sessions,
     start->spawn.cwd = start->spec.cwd ? start->spec.cwd : guest->home;
     start->spawn.cwd_fallback = start->spec.cwd ? NULL : "/";
     start->spawn.reset_oom_score = sessions->reset_oom_score;
+    start->spawn.group_fd = sessions->group_fd;
     start->work.run = run_spawn;
     start->work.done = on_spawned;
     sessions->spawning_count++;

@@ -4,7 +4,9 @@
  * usage: agentctl [--wait SECONDS] [--timeout SECONDS] SOCKET COMMAND [ARG...]
  *   hello                             boot id of the guest
  *   ping
- *   setup HOSTNAME [IP/PREFIX GATEWAY DNS]  with fresh entropy and the time of this machine
+ *   setup HOSTNAME [IP/PREFIX GATEWAY DNS] [mac=M] [machine_id=I] [cpus=N] [memory_bytes=N]
+ *                                     with fresh entropy and the time of this machine
+ *   freeze [sync] [fs]                stops user processes; thaw
  *   grow DISK_BYTES                   setup that only grows the root file system
  *   exec [--user U] [--cwd D] [--env K=V]... [--limit-ms N] -- CMD [ARG...]
  *                                     prints the output, exits with the exit code
@@ -128,11 +130,41 @@ static int run_plain(struct ctl *ctl, const char *op, const char *path)
     return finish(ctl, &call);
 }
 
+/* "key=value" at the end of a setup; false when it is none. */
+static bool add_setup_option(struct client_call *call, const char *option)
+{
+    static const char *const texts[] = {"mac", "machine_id"};
+    static const char *const numbers[] = {"cpus", "memory_bytes", "disk_bytes"};
+    const char *equals = strchr(option, '=');
+    char key[32];
+    size_t i;
+
+    if (!equals || (size_t)(equals - option) >= sizeof(key)) {
+        return false;
+    }
+    memcpy(key, option, (size_t)(equals - option));
+    key[equals - option] = '\0';
+    for (i = 0; i < SHL_ARRAY_SIZE(texts); i++) {
+        if (strcmp(key, texts[i]) == 0) {
+            shl_mp_kv_str(&call->w, key, equals + 1);
+            return true;
+        }
+    }
+    for (i = 0; i < SHL_ARRAY_SIZE(numbers); i++) {
+        if (strcmp(key, numbers[i]) == 0) {
+            shl_mp_kv_uint(&call->w, key, strtoull(equals + 1, NULL, 10));
+            return true;
+        }
+    }
+    return false;
+}
+
 static int run_setup(struct ctl *ctl, int argc, char **argv)
 {
     struct client_call call;
     uint8_t entropy[ENTROPY];
     char *slash;
+    int i = 1;
 
     shl_random_bytes(entropy, sizeof(entropy));
     client_begin(&ctl->client, &call, "setup");
@@ -147,6 +179,26 @@ static int run_setup(struct ctl *ctl, int argc, char **argv)
         shl_mp_kv_array(&call.w, "dns");
         shl_mp_str(&call.w, argv[3]);
         shl_mp_end(&call.w);
+        i = 4;
+    }
+    for (; i < argc; i++) {
+        if (!add_setup_option(&call, argv[i])) {
+            fprintf(stderr, "agentctl: setup does not know '%s'\n", argv[i]);
+            client_call_release(&call);
+            return EXIT_LINK;
+        }
+    }
+    return finish(ctl, &call);
+}
+
+static int run_freeze(struct ctl *ctl, int argc, char **argv)
+{
+    struct client_call call;
+    int i;
+
+    client_begin(&ctl->client, &call, "freeze");
+    for (i = 0; i < argc; i++) {
+        shl_mp_kv_bool(&call.w, argv[i], true);
     }
     return finish(ctl, &call);
 }
@@ -342,8 +394,12 @@ static int run_command(struct ctl *ctl, int argc, char **argv)
         printf("%s\n", ctl->client.boot_id);
         return 0;
     }
-    if (strcmp(name, "ping") == 0 || strcmp(name, "stats") == 0 || strcmp(name, "shutdown") == 0) {
+    if (strcmp(name, "ping") == 0 || strcmp(name, "stats") == 0 || strcmp(name, "shutdown") == 0 ||
+        strcmp(name, "thaw") == 0) {
         return run_plain(ctl, name, NULL);
+    }
+    if (strcmp(name, "freeze") == 0) {
+        return run_freeze(ctl, argc - 1, argv + 1);
     }
     if (strcmp(name, "sessions") == 0) {
         return run_list(ctl, "exec.list", NULL);

@@ -68,10 +68,12 @@ static struct agent_server *new_server(void)
     agent_limits_default(&server->limits);
     server->limits.sessions_max = SESSIONS_MAX;
     server->limits.output_bytes = 100000;
+    agent_freezer_init(&server->freezer);
     agent_guest_init_here(&server->guest, "/nonexistent");
     rc = agent_server_init(server, NULL);
     assert(rc == 0);
     server->spawner.thread_max = 0;
+    server->system.thread_max = 0; /* its work is done at once: there is no guest to change */
     server->disk.run_here = no_disk;
     server->sessions.spawn = fake_spawn;
     server->sessions.kill = fake_kill;
@@ -89,6 +91,7 @@ static void take_record(struct agent_server *server,
     if (type == RECORD_POLL) {
         agent_pool_poll(&server->spawner);
         agent_pool_poll(&server->disk);
+        agent_pool_poll(&server->system);
     } else if (type == RECORD_EXIT) {
         agent_sessions_exited(&server->sessions, next_pid - 1,
                               payload.len >= 2 ? shl_get_le16(payload.base) : 0);

@@ -1,0 +1,332 @@
+/* What the node may ask of a guest, and the sizes of a guest: decoding, processors in a
+ * folder like sysfs, memory maps. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/setup.h"
+#include "base/io.h"
+#include "base/mp.h"
+
+#define MIB (1ull << 20)
+
+/* ---- decoding -------------------------------------------------------------------- */
+
+static int decode(const struct shl_buf *buf, struct agent_setup *setup, struct shl_err *err)
+{
+    struct shl_mp_doc doc;
+    int rc;
+
+    assert_int_equal(shl_mp_parse(&doc, shl_buf_bytes(buf)), 0);
+    rc = agent_setup_decode(setup, doc.root, err);
+    shl_mp_release(&doc); /* decoding copies */
+    return rc;
+}
+
+static int decode_text(const char *key, const char *value, struct agent_setup *setup)
+{
+    struct shl_mp_writer w;
+    struct shl_err err = {0};
+    struct shl_buf buf;
+    int rc;
+
+    shl_buf_init(&buf, 4096);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    shl_mp_kv_str(&w, key, value);
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+    rc = decode(&buf, setup, &err);
+    assert_int_equal(err.code, rc);
+    assert_int_equal(rc < 0, err.msg[0] != '\0');
+    agent_setup_release(setup);
+    shl_buf_release(&buf);
+    return rc;
+}
+
+static void test_setup_mac_is_checked(void **state)
+{
+    static const char *const bad[] = {"",
+                                      "02:00:00:00:00",
+                                      "02:00:00:00:00:0",
+                                      "02:00:00:00:00:00:00",
+                                      "02-00-00-00-00-00",
+                                      "02:00:00:00:00:0g",
+                                      "02:00:00:00:000:0",
+                                      "01:00:00:00:00:00", /* a group of devices */
+                                      "ff:ff:ff:ff:ff:ff"};
+    static const uint8_t want[] = {0x02, 0xAB, 0xcd, 0x00, 0x10, 0xff};
+    struct agent_setup setup;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(decode_text("mac", "02:AB:cd:00:10:ff", &setup), 0);
+    assert_true(setup.net.has_mac);
+    assert_memory_equal(setup.net.mac, want, sizeof(want));
+    for (i = 0; i < SHL_ARRAY_SIZE(bad); i++) {
+        assert_int_equal(decode_text("mac", bad[i], &setup), SHL_EINVALIDARG);
+    }
+}
+
+static void test_setup_texts_are_checked(void **state)
+{
+    char long_name[80];
+    struct agent_setup setup;
+
+    (void)state;
+    memset(long_name, 'a', sizeof(long_name) - 1);
+    long_name[sizeof(long_name) - 1] = '\0';
+    assert_int_equal(decode_text("hostname", "sb-12ab.x", &setup), 0);
+    assert_string_equal(setup.hostname, "sb-12ab.x");
+    assert_int_equal(decode_text("hostname", "a b", &setup), SHL_EINVALIDARG);
+    assert_int_equal(decode_text("hostname", "a\nb", &setup), SHL_EINVALIDARG);
+    assert_int_equal(decode_text("hostname", long_name, &setup), SHL_EINVALIDARG);
+    assert_int_equal(decode_text("machine_id", "0123456789abcdef0123456789abcdef", &setup), 0);
+    assert_int_equal(decode_text("machine_id", "0123456789abcdef0123456789abcde", &setup),
+                     SHL_EINVALIDARG);
+    assert_int_equal(decode_text("machine_id", "0123456789abcdef0123456789abcdeg", &setup),
+                     SHL_EINVALIDARG);
+    assert_int_equal(decode_text("cpus", "2", &setup), SHL_EINVALIDARG);
+    assert_int_equal(decode_text("dns", "1.1.1.1", &setup), SHL_EINVALIDARG);
+    assert_int_equal(decode_text("env", "A=1", &setup), SHL_EINVALIDARG);
+    assert_int_equal(decode_text("unknown", "is ignored", &setup), 0);
+}
+
+static void test_setup_keeps_copies(void **state)
+{
+    static const uint8_t entropy[] = {1, 2, 3, 0, 5};
+    struct shl_mp_writer w;
+    struct shl_err err = {0};
+    struct agent_setup setup;
+    struct shl_buf buf;
+
+    (void)state;
+    shl_buf_init(&buf, 4096);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    shl_mp_kv_bin(&w, "entropy", entropy, sizeof(entropy));
+    shl_mp_kv_uint(&w, "cpus", 3);
+    shl_mp_kv_uint(&w, "memory_bytes", 2048 * MIB);
+    shl_mp_kv_uint(&w, "time_ms", 1700000000123ull);
+    shl_mp_kv_map(&w, "env");
+    shl_mp_kv_str(&w, "A", "1");
+    shl_mp_end(&w);
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+    assert_int_equal(decode(&buf, &setup, &err), 0);
+    shl_buf_release(&buf);
+    assert_int_equal(setup.entropy_len, sizeof(entropy));
+    assert_memory_equal(setup.entropy, entropy, sizeof(entropy));
+    assert_int_equal(setup.cpus, 3);
+    assert_int_equal(setup.memory_bytes, 2048 * MIB);
+    assert_int_equal(setup.time_ms, 1700000000123ull);
+    assert_true(setup.has_env);
+    assert_string_equal(agent_environ_get(&setup.env, "A"), "1");
+    agent_setup_release(&setup);
+}
+
+static void test_setup_entropy_is_bounded(void **state)
+{
+    uint8_t entropy[AGENT_ENTROPY_MAX_BYTES + 1] = {0};
+    struct shl_mp_writer w;
+    struct shl_err err = {0};
+    struct agent_setup setup;
+    struct shl_buf buf;
+
+    (void)state;
+    shl_buf_init(&buf, 4096);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    shl_mp_kv_bin(&w, "entropy", entropy, sizeof(entropy));
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+    assert_int_equal(decode(&buf, &setup, &err), SHL_EINVALIDARG);
+    agent_setup_release(&setup);
+    shl_buf_release(&buf);
+}
+
+/* ---- processors ------------------------------------------------------------------ */
+
+struct cpus {
+    char dir[32];
+};
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[96];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    (void)close(fd);
+}
+
+static char read_online(const char *dir, int cpu)
+{
+    char path[96], byte = '?';
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/cpu%d/online", dir, cpu);
+    fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(read(fd, &byte, 1), 1);
+    (void)close(fd);
+    return byte;
+}
+
+/* Four processors, of which the first cannot be switched, as on real machines. */
+static int make_cpus(void **state)
+{
+    struct cpus *cpus = calloc(1, sizeof(*cpus));
+    int i;
+
+    assert_non_null(cpus);
+    strcpy(cpus->dir, "/tmp/shoal-cpus-XXXXXX");
+    assert_non_null(mkdtemp(cpus->dir));
+    write_file(cpus->dir, "present", "0-3\n");
+    for (i = 0; i < 4; i++) {
+        char name[64];
+
+        (void)snprintf(name, sizeof(name), "%s/cpu%d", cpus->dir, i);
+        assert_int_equal(mkdir(name, 0755), 0);
+        (void)snprintf(name, sizeof(name), "cpu%d/online", i);
+        if (i > 0) {
+            write_file(cpus->dir, name, "1\n");
+        }
+    }
+    *state = cpus;
+    return 0;
+}
+
+static int remove_cpus(void **state)
+{
+    struct cpus *cpus = *state;
+
+    assert_int_equal(shl_remove_tree(cpus->dir), 0);
+    free(cpus);
+    return 0;
+}
+
+static void assert_online(const struct cpus *cpus, const char *want)
+{
+    int i;
+
+    for (i = 1; i < 4; i++) {
+        assert_int_equal(read_online(cpus->dir, i), want[i - 1]);
+    }
+}
+
+static void test_cpus_first_ones_are_online(void **state)
+{
+    struct cpus *cpus = *state;
+
+    assert_int_equal(agent_cpus_set(cpus->dir, 1, NULL), 0);
+    assert_online(cpus, "000");
+    assert_int_equal(agent_cpus_set(cpus->dir, 3, NULL), 0);
+    assert_online(cpus, "110");
+    assert_int_equal(agent_cpus_set(cpus->dir, 2, NULL), 0);
+    assert_online(cpus, "100");
+    assert_int_equal(agent_cpus_set(cpus->dir, 4, NULL), 0);
+    assert_online(cpus, "111");
+}
+
+/* One that is right already is not written: that would cost milliseconds. */
+static void test_cpus_right_ones_are_left_alone(void **state)
+{
+    struct cpus *cpus = *state;
+
+    write_file(cpus->dir, "cpu1/online", "1 untouched");
+    write_file(cpus->dir, "cpu2/online", "0 untouched");
+    assert_int_equal(agent_cpus_set(cpus->dir, 2, NULL), 0);
+    assert_online(cpus, "100");
+    {
+        struct shl_buf buf;
+        char path[96];
+
+        (void)snprintf(path, sizeof(path), "%s/cpu2/online", cpus->dir);
+        shl_buf_init(&buf, 64);
+        assert_int_equal(shl_read_file(path, &buf), 0);
+        assert_int_equal(shl_buf_len(&buf), strlen("0 untouched"));
+        shl_buf_release(&buf);
+    }
+}
+
+static void test_cpus_more_than_there_are(void **state)
+{
+    struct cpus *cpus = *state;
+    struct shl_err err = {0};
+
+    assert_int_equal(agent_cpus_set(cpus->dir, 5, &err), SHL_EINVALIDARG);
+    assert_string_equal(err.msg, "the machine has 4 processors, not 5");
+    assert_int_equal(agent_cpus_set(cpus->dir, 0, &err), SHL_EINVALIDARG);
+    assert_online(cpus, "111");
+    write_file(cpus->dir, "present", "0\n");
+    assert_int_equal(agent_cpus_set(cpus->dir, 1, &err), 0);
+    assert_int_equal(agent_cpus_set(cpus->dir, 2, &err), SHL_EINVALIDARG);
+    assert_int_equal(agent_cpus_set("/nonexistent", 1, &err), SHL_EINVALIDARG);
+}
+
+/* ---- memory ---------------------------------------------------------------------- */
+
+static void test_memory_of_iomem(void **state)
+{
+    (void)state;
+    assert_int_equal(agent_iomem_ram_bytes(""), 0);
+    assert_int_equal(agent_iomem_ram_bytes("nonsense\n\n00-"), 0);
+    /* A guest with a part of its virtio-mem region plugged: only what the firmware gave. */
+    assert_int_equal(agent_iomem_ram_bytes("00000000-00000fff : Reserved\n"
+                                           "00001000-0009fbff : System RAM\n"
+                                           "00100000-1fffffff : System RAM\n"
+                                           "  01000000-01e025c7 : Kernel code\n"
+                                           "d0000000-d00001ff : LNRO0005:00\n"
+                                           "100000000-4dfffffff : virtio5\n"
+                                           "  100000000-13fffffff : System RAM (virtio_mem)\n"),
+                     0x9ec00 + 0x1ff00000);
+    /* One that reaches above 4 GiB. */
+    assert_int_equal(agent_iomem_ram_bytes("100000000-13fffffff : System RAM\n"), 1024 * MIB);
+    assert_int_equal(agent_iomem_ram_bytes("13fffffff-100000000 : System RAM\n"), 0);
+    assert_int_equal(agent_iomem_ram_bytes("  100000000-13fffffff : System RAM"), 0);
+}
+
+static void test_memory_wanted_is_what_is_added(void **state)
+{
+    /* 512 MiB less the holes of the firmware; the kernel keeps 45 MiB of it. */
+    struct agent_memory_base base = {.ram_bytes = 512 * MIB - 389120, .total_bytes = 467 * MIB};
+
+    (void)state;
+    assert_int_equal(agent_memory_wanted(&base, 512 * MIB), 467 * MIB);
+    assert_int_equal(agent_memory_wanted(&base, 516 * MIB), 471 * MIB);
+    assert_int_equal(agent_memory_wanted(&base, 2048 * MIB), (2048 - 45) * MIB);
+    assert_int_equal(agent_memory_wanted(&base, 16384 * MIB), (16384 - 45) * MIB);
+    assert_int_equal(agent_memory_wanted(&base, 128 * MIB), 467 * MIB); /* never less */
+    assert_int_equal(agent_memory_wait(&base, 0, NULL), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_setup_mac_is_checked),
+        cmocka_unit_test(test_setup_texts_are_checked),
+        cmocka_unit_test(test_setup_keeps_copies),
+        cmocka_unit_test(test_setup_entropy_is_bounded),
+        cmocka_unit_test_setup_teardown(test_cpus_first_ones_are_online, make_cpus, remove_cpus),
+        cmocka_unit_test_setup_teardown(test_cpus_right_ones_are_left_alone, make_cpus,
+                                        remove_cpus),
+        cmocka_unit_test_setup_teardown(test_cpus_more_than_there_are, make_cpus, remove_cpus),
+        cmocka_unit_test(test_memory_of_iomem),
+        cmocka_unit_test(test_memory_wanted_is_what_is_added),
+    };
+
+    return cmocka_run_group_tests_name("agent/setup", tests, NULL, NULL);
+}
