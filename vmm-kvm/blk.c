@@ -212,3 +212,40 @@ void vmm_blk_init(struct vmm_blk *blk,
     vmm_virtio_init(&blk->dev, &blk_ops, F_SEG_MAX | F_FLUSH | F_DISCARD | F_WRITE_ZEROES, mem,
                     irq);
 }
+
+void vmm_blk_grow(struct vmm_blk *blk, uint64_t bytes)
+{
+    assert(bytes % SECTOR == 0);
+    if (bytes > blk->disk.bytes) {
+        blk->disk.bytes = bytes;
+        vmm_virtio_signal_config(&blk->dev);
+    }
+}
+
+int vmm_blk_save(const struct vmm_blk *blk, struct shl_buf *buf)
+{
+    uint8_t raw[VMM_BLK_STATE_BYTES];
+
+    shl_put_le64(raw, blk->disk.bytes);
+    return shl_buf_append(buf, raw, sizeof(raw));
+}
+
+int vmm_blk_restore(struct vmm_blk *blk, struct shl_bytes bytes, struct shl_err *err)
+{
+    uint64_t known;
+
+    if (bytes.len != VMM_BLK_STATE_BYTES) {
+        return shl_err_set(err, SHL_ECORRUPT, "the saved state of the disk device is damaged");
+    }
+    known = shl_get_le64(bytes.base);
+    if (known == 0 || known % SECTOR != 0) {
+        return shl_err_set(err, SHL_ECORRUPT, "the saved size of the disk is not possible");
+    }
+    if (known > blk->disk.bytes) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "the disk was saved with %llu bytes and cannot become smaller (%llu)",
+                           (unsigned long long)known, (unsigned long long)blk->disk.bytes);
+    }
+    blk->disk.bytes = known;
+    return 0;
+}

@@ -73,7 +73,7 @@ static void write_e820(uint8_t *zero_page, const struct vmm_mem *mem)
 
     add_e820(zero_page, 0, VMM_ADDR_EBDA, VMM_E820_RAM);
     add_e820(zero_page, VMM_ADDR_EBDA, VMM_ADDR_HIMEM, VMM_E820_RESERVED);
-    for (i = 0; i < mem->region_count; i++) {
+    for (i = 0; i < mem->boot_region_count; i++) {
         const struct vmm_mem_region *region = &mem->regions[i];
 
         add_e820(zero_page, SHL_MAX(region->start, (uint64_t)VMM_ADDR_HIMEM),

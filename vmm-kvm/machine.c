@@ -192,7 +192,7 @@ int vmm_machine_build(struct vmm_machine *machine,
     for (i = 0; i < VMM_VCPUS_MAX; i++) {
         machine->vcpus[i].fd = -1;
     }
-    r = vmm_mem_init(&machine->mem, machine->config.memory_bytes, err);
+    r = vmm_mem_init(&machine->mem, machine->config.memory_bytes, 0, 0, err);
     if (r == 0) {
         r = vmm_kvm_create_vm(&machine->kvm, &machine->mem, err);
     }
@@ -292,9 +292,7 @@ void vmm_machine_release(struct vmm_machine *machine)
     for (i = 0; i < machine->vcpu_count; i++) {
         vmm_vcpu_release(&machine->vcpus[i]);
     }
-    if (machine->overlay.bitmap) {
-        vmm_overlay_release(&machine->overlay);
-    }
+    vmm_overlay_release(&machine->overlay);
     if (machine->serial_irq_fd > 0) {
         (void)close(machine->serial_irq_fd);
     }

@@ -16,22 +16,45 @@
 /* Requests have at most one entry per descriptor; zero() and copy-up use one. */
 #define IOV_COUNT_MAX VMM_QUEUE_SIZE_MAX
 
+/* Where a cluster comes from: a layer's index, or one of these. */
+#define FROM_TOP  (-1)
+#define FROM_BASE (-2)
+
 static bool is_present(const struct vmm_overlay *overlay, uint64_t n)
 {
-    return overlay->bitmap[n / 8] >> (n % 8) & 1;
+    return overlay->top.bitmap[n / 8] >> (n % 8) & 1;
 }
 
 static void set_present(struct vmm_overlay *overlay, uint64_t n)
 {
-    overlay->bitmap[n / 8] |= (uint8_t)(1u << (n % 8));
-    overlay->dirty_pages[n / 8 / VMM_PAGE_BYTES] = 1;
-    overlay->bitmap_dirty = true;
-    overlay->present_count++;
+    struct vmm_overlay_top *top = &overlay->top;
+
+    top->bitmap[n / 8] |= (uint8_t)(1u << (n % 8));
+    top->dirty_pages[n / 8 / VMM_PAGE_BYTES] = 1;
+    top->bitmap_dirty = true;
+    top->present_count++;
 }
 
 static uint64_t cluster_at(const struct vmm_overlay *overlay, uint64_t n)
 {
-    return overlay->data_offset + n * CLUSTER;
+    return overlay->header.data_offset + n * CLUSTER;
+}
+
+static int source_below(const struct vmm_overlay *overlay, uint64_t n)
+{
+    int i;
+
+    for (i = (int)overlay->layer_count - 1; i >= 0; i--) {
+        if (vmm_sealed_has(&overlay->layers[i], n)) {
+            return i;
+        }
+    }
+    return FROM_BASE;
+}
+
+static int source_of(const struct vmm_overlay *overlay, uint64_t n)
+{
+    return is_present(overlay, n) ? FROM_TOP : source_below(overlay, n);
 }
 
 /* Whole transfer of @iov; entries are consumed. Reads beyond the file give zeros. */
@@ -77,7 +100,7 @@ static int read_base(struct vmm_overlay *overlay,
 {
     unsigned i;
 
-    if (overlay->base_fd >= 0 && offset < overlay->base_bytes) {
+    if (overlay->base_fd >= 0 && offset < overlay->header.base_bytes) {
         return transfer(overlay->base_fd, iov, count, offset, false);
     }
     for (i = 0; i < count; i++) {
@@ -86,14 +109,32 @@ static int read_base(struct vmm_overlay *overlay,
     return 0;
 }
 
-/* Bytes from @offset on that come from the same place, at most @len. */
-static uint64_t run_length(const struct vmm_overlay *overlay, uint64_t offset, uint64_t len)
+/* A range that lies in one source. Entries of @iov are consumed. */
+static int read_from(struct vmm_overlay *overlay,
+                     int source,
+                     uint64_t offset,
+                     struct iovec *iov,
+                     unsigned count)
 {
-    uint64_t n = offset / CLUSTER;
-    bool present = is_present(overlay, n);
-    uint64_t end = (n + 1) * CLUSTER;
+    if (source == FROM_TOP) {
+        return transfer(overlay->top.fd, iov, count, overlay->header.data_offset + offset, false);
+    }
+    if (source == FROM_BASE) {
+        return read_base(overlay, offset, iov, count);
+    }
+    return transfer(overlay->layers[source].fd, iov, count,
+                    overlay->layers[source].header.data_offset + offset, false);
+}
 
-    while (end < offset + len && is_present(overlay, end / CLUSTER) == present) {
+/* Bytes from @offset on that come from @source, at most @len. */
+static uint64_t run_length(const struct vmm_overlay *overlay,
+                           int source,
+                           uint64_t offset,
+                           uint64_t len)
+{
+    uint64_t end = (offset / CLUSTER + 1) * CLUSTER;
+
+    while (end < offset + len && source_of(overlay, end / CLUSTER) == source) {
         end += CLUSTER;
     }
     return SHL_MIN(end - offset, len);
@@ -109,19 +150,15 @@ static int overlay_read(void *ctx,
     struct iovec part[IOV_COUNT_MAX];
     size_t done = 0;
 
-    assert(offset <= overlay->virtual_bytes);
-    assert(len <= overlay->virtual_bytes - offset);
+    assert(offset <= overlay->header.virtual_bytes);
+    assert(len <= overlay->header.virtual_bytes - offset);
     while (done < len) {
         uint64_t at = offset + done;
-        size_t step = (size_t)run_length(overlay, at, len - done);
+        int source = source_of(overlay, at / CLUSTER);
+        size_t step = (size_t)run_length(overlay, source, at, len - done);
         unsigned parts = vmm_iov_slice(part, iov, count, done, step);
-        int r;
+        int r = read_from(overlay, source, at, part, parts);
 
-        if (is_present(overlay, at / CLUSTER)) {
-            r = transfer(overlay->fd, part, parts, overlay->data_offset + at, false);
-        } else {
-            r = read_base(overlay, at, part, parts);
-        }
         if (r < 0) {
             return r;
         }
@@ -137,9 +174,9 @@ static void undo_absent(struct vmm_overlay *overlay, uint64_t first, uint64_t la
 
     for (n = first; n <= last; n++) {
         if (!is_present(overlay, n) &&
-            fallocate(overlay->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            fallocate(overlay->top.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                       (off_t)cluster_at(overlay, n), CLUSTER) < 0) {
-            overlay->no_holes = true;
+            overlay->top.no_holes = true;
         }
     }
 }
@@ -149,8 +186,8 @@ static bool is_zero(const uint8_t *data, size_t len)
     return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
 }
 
-/* Part of one absent cluster. A cluster without a bit is a hole, so when the base has
- * zeros there the part alone is enough; else the whole cluster is copied up. */
+/* Part of one absent cluster. A cluster without a bit is a hole, so when there are zeros
+ * below the part alone is enough; else the whole cluster is copied up. */
 static int write_partial(struct vmm_overlay *overlay,
                          uint64_t offset,
                          struct iovec *iov,
@@ -161,20 +198,20 @@ static int write_partial(struct vmm_overlay *overlay,
     size_t within = (size_t)(offset % CLUSTER);
     struct iovec whole = {overlay->bounce, CLUSTER};
     unsigned i;
-    int r = read_base(overlay, n * CLUSTER, &whole, 1);
+    int r = read_from(overlay, source_below(overlay, n), n * CLUSTER, &whole, 1);
 
     if (r < 0) {
         return r;
     }
-    if (!overlay->no_holes && is_zero(overlay->bounce, CLUSTER)) {
-        r = transfer(overlay->fd, iov, count, overlay->data_offset + offset, true);
+    if (!overlay->top.no_holes && is_zero(overlay->bounce, CLUSTER)) {
+        r = transfer(overlay->top.fd, iov, count, overlay->header.data_offset + offset, true);
     } else {
         for (i = 0; i < count; i++) {
             memcpy(overlay->bounce + within, iov[i].iov_base, iov[i].iov_len);
             within += iov[i].iov_len;
         }
         assert(within == offset % CLUSTER + len);
-        r = shl_pwrite_full(overlay->fd, overlay->bounce, CLUSTER, cluster_at(overlay, n));
+        r = shl_pwrite_full(overlay->top.fd, overlay->bounce, CLUSTER, cluster_at(overlay, n));
     }
     if (r < 0) {
         undo_absent(overlay, n, n);
@@ -207,7 +244,7 @@ static int write_direct(struct vmm_overlay *overlay,
                         size_t len)
 {
     uint64_t first = at / CLUSTER, last = (at + len - 1) / CLUSTER, n;
-    int r = transfer(overlay->fd, iov, count, overlay->data_offset + at, true);
+    int r = transfer(overlay->top.fd, iov, count, overlay->header.data_offset + at, true);
 
     if (r < 0) {
         undo_absent(overlay, first, last);
@@ -231,9 +268,9 @@ static int overlay_write(void *ctx,
     struct iovec part[IOV_COUNT_MAX];
     size_t done = 0;
 
-    assert(offset <= overlay->virtual_bytes);
-    assert(len <= overlay->virtual_bytes - offset);
-    overlay->data_dirty = true;
+    assert(offset <= overlay->header.virtual_bytes);
+    assert(len <= overlay->header.virtual_bytes - offset);
+    overlay->top.data_dirty = true;
     while (done < len) {
         uint64_t at = offset + done;
         size_t step = direct_length(overlay, at, len - done);
@@ -255,23 +292,23 @@ static int overlay_write(void *ctx,
     return 0;
 }
 
-/* One whole cluster: a hole in the file, with a bit when the base would show through. */
+/* One whole cluster: a hole in the file, with a bit when what is below would show. */
 static int zero_cluster(struct vmm_overlay *overlay, uint64_t n)
 {
     static const uint8_t zeros[VMM_PAGE_BYTES];
     size_t i;
     int r = 0;
 
-    if (!is_present(overlay, n) && !overlay->no_holes) {
-        if (n * CLUSTER < overlay->base_bytes) {
+    if (!is_present(overlay, n) && !overlay->top.no_holes) {
+        if (source_below(overlay, n) != FROM_BASE || n * CLUSTER < overlay->header.base_bytes) {
             set_present(overlay, n);
         }
         return 0;
     }
-    if (fallocate(overlay->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    if (fallocate(overlay->top.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   (off_t)cluster_at(overlay, n), CLUSTER) < 0) {
         for (i = 0; i < CLUSTER && r == 0; i += sizeof(zeros)) {
-            r = shl_pwrite_full(overlay->fd, zeros, sizeof(zeros), cluster_at(overlay, n) + i);
+            r = shl_pwrite_full(overlay->top.fd, zeros, sizeof(zeros), cluster_at(overlay, n) + i);
         }
     }
     if (r == 0 && !is_present(overlay, n)) {
@@ -285,9 +322,9 @@ static int overlay_zero(void *ctx, uint64_t offset, uint64_t len)
     struct vmm_overlay *overlay = ctx;
     static uint8_t zeros[CLUSTER];
 
-    assert(offset <= overlay->virtual_bytes);
-    assert(len <= overlay->virtual_bytes - offset);
-    overlay->data_dirty = true;
+    assert(offset <= overlay->header.virtual_bytes);
+    assert(len <= overlay->header.virtual_bytes - offset);
+    overlay->top.data_dirty = true;
     while (len > 0) {
         uint64_t step = SHL_MIN(CLUSTER - offset % CLUSTER, len);
         struct iovec iov = {zeros, (size_t)step};
@@ -303,57 +340,88 @@ static int overlay_zero(void *ctx, uint64_t offset, uint64_t len)
     return 0;
 }
 
-static int write_bitmap(struct vmm_overlay *overlay)
+int vmm_overlay_complete(struct vmm_overlay *overlay)
 {
+    struct vmm_overlay_top *top = &overlay->top;
     size_t pages = overlay->bitmap_bytes / VMM_PAGE_BYTES;
     size_t i;
 
+    if (!top->bitmap_dirty) {
+        return 0;
+    }
     for (i = 0; i < pages; i++) {
         int r;
 
-        if (!overlay->dirty_pages[i]) {
+        if (!top->dirty_pages[i]) {
             continue;
         }
-        r = shl_pwrite_full(overlay->fd, overlay->bitmap + i * VMM_PAGE_BYTES, VMM_PAGE_BYTES,
+        r = shl_pwrite_full(top->fd, top->bitmap + i * VMM_PAGE_BYTES, VMM_PAGE_BYTES,
                             VMM_OVERLAY_HEADER_BYTES + i * VMM_PAGE_BYTES);
         if (r < 0) {
             return r;
         }
-        overlay->dirty_pages[i] = 0;
+        top->dirty_pages[i] = 0;
+    }
+    top->bitmap_dirty = false;
+    top->data_dirty = true;
+    return 0;
+}
+
+/* Layers that were sealed here before the guest's flush: from the lowest, so that what
+ * is durable is never newer above than below. */
+static int flush_layers(struct vmm_overlay *overlay)
+{
+    unsigned i;
+
+    for (i = 0; i < overlay->layer_count; i++) {
+        if (overlay->layer_unsynced[i]) {
+            if (fdatasync(overlay->layers[i].fd) < 0) {
+                return -errno;
+            }
+            overlay->layer_unsynced[i] = false;
+        }
     }
     return 0;
 }
 
 /* The crash rule: data, then the bits that publish it, each made durable. */
-static int overlay_flush(void *ctx)
+int vmm_overlay_flush(struct vmm_overlay *overlay)
 {
-    struct vmm_overlay *overlay = ctx;
-    int r;
+    int r = flush_layers(overlay);
 
-    if (!overlay->data_dirty) {
-        return 0;
+    if (r < 0 || !overlay->top.data_dirty) {
+        return r;
     }
-    if (fdatasync(overlay->fd) < 0) {
+    if (fdatasync(overlay->top.fd) < 0) {
         return -errno;
     }
-    if (overlay->bitmap_dirty) {
-        r = write_bitmap(overlay);
+    if (overlay->top.bitmap_dirty) {
+        r = vmm_overlay_complete(overlay);
         if (r < 0) {
             return r;
         }
-        if (fdatasync(overlay->fd) < 0) {
+        if (fdatasync(overlay->top.fd) < 0) {
             return -errno;
         }
-        overlay->bitmap_dirty = false;
     }
-    overlay->data_dirty = false;
+    overlay->top.data_dirty = false;
     return 0;
+}
+
+uint64_t vmm_overlay_used_bytes(const struct vmm_overlay *overlay)
+{
+    return overlay->top.present_count * CLUSTER;
+}
+
+static int overlay_flush(void *ctx)
+{
+    return vmm_overlay_flush(ctx);
 }
 
 struct vmm_disk vmm_overlay_disk(struct vmm_overlay *overlay)
 {
     return (struct vmm_disk){
-        .bytes = overlay->virtual_bytes,
+        .bytes = overlay->header.virtual_bytes,
         .ctx = overlay,
         .read = overlay_read,
         .write = overlay_write,

@@ -1,22 +1,21 @@
-/* Copy-on-write disk: a read-only base image and one sparse overlay file.
+/* Copy-on-write disk: a read-only base image, sealed overlays over it, and one sparse
+ * overlay file on top, which alone is written. File format: overlay_format.h.
  *
- * Overlay file, all fields little-endian:
- *   0      header, 4 KiB: magic "SHLOVL\r\n", u32 version, u32 cluster_bytes,
- *          u64 virtual_bytes, u64 base_bytes, 16 bytes base id, u64 bitmap_offset,
- *          u64 data_offset, u64 checksum of the 64 bytes before it
- *   4096   bitmap: bit n (LSB first) set: cluster n is in this file
- *   ...    data_offset (multiple of 64 KiB): cluster n at data_offset + n * 64 KiB
- * Clusters without a bit come from the base; beyond its end they are zeros.
+ * A cluster comes from the top if it has it, else from the highest sealed layer that
+ * has it, else from the base; beyond the end of the base there are zeros. A layer may be
+ * of a smaller disk (the disk grew since).
  *
- * Crash rule: a bit reaches the file only after the data of its cluster is on disk
- * (flush: fdatasync, write bitmap, fdatasync). So whatever kills the process, flushed
- * data is there and an unflushed cluster is as it was at the last flush. In exchange
- * a cluster without a bit must be a hole: open punches what a crash left there.
+ * Crash rule: a bit reaches the top's file only after the data of its cluster is on
+ * disk (flush: fdatasync, write bitmap, fdatasync). So whatever kills the process,
+ * flushed data is there and an unflushed cluster is as it was at the last flush. In
+ * exchange a cluster without a bit must be a hole: open punches what a crash left.
+ * vmm_overlay_seal and vmm_overlay_complete write the bitmap without waiting for the
+ * disk (they run while the VM stands still): a power failure between them and the next
+ * sync may leave bits without data. Flush shortly before and sync right after.
  *
- * The base id is a fingerprint of the first and last 64 KiB and the size. It catches
- * mistakes (a wrong or changed base), it is no proof against an attacker.
- *
- * One thread. The file is locked (OFD lock) so that two VMs never share it.
+ * One thread. The top is locked (OFD lock) so that two VMs never share it, sealed layers
+ * have shared locks. System calls: preadv, pwritev, pread64, pwrite64, fdatasync,
+ * fallocate, lseek, fstat, ftruncate, fcntl (F_OFD_SETLK), mmap, munmap, brk.
  */
 #ifndef SHL_VMM_OVERLAY_H
 #define SHL_VMM_OVERLAY_H
@@ -25,52 +24,69 @@
 
 #include "base/attr.h"
 #include "base/err.h"
+#include "vmm-kvm/control.h"
 #include "vmm-kvm/disk.h"
+#include "vmm-kvm/overlay_format.h"
+#include "vmm-kvm/sealed.h"
 
-#define VMM_OVERLAY_CLUSTER_BYTES 65536u
-#define VMM_OVERLAY_HEADER_BYTES  4096u
-#define VMM_OVERLAY_ID_BYTES      16u
-#define VMM_OVERLAY_VIRTUAL_MAX   (1ull << 42) /* 4 TiB: an 8 MiB bitmap */
-
-struct vmm_overlay {
-    int fd;      /* borrowed, like base_fd */
-    int base_fd; /* -1: the base is empty */
-    uint64_t virtual_bytes;
-    uint64_t base_bytes;
-    uint64_t cluster_count;
-    uint64_t data_offset;
-    uint64_t present_count; /* clusters in the overlay */
-    uint8_t base_id[VMM_OVERLAY_ID_BYTES];
-    uint8_t *bitmap; /* bitmap_bytes, what the VM sees */
-    size_t bitmap_bytes;
-    uint8_t *dirty_pages; /* one byte per 4 KiB of bitmap: differs from the file */
+/* The overlay that is written. */
+struct vmm_overlay_top {
+    int fd;                 /* borrowed */
+    uint64_t present_count; /* clusters in it */
+    uint8_t *bitmap;        /* bitmap_bytes, what the VM sees */
+    uint8_t *dirty_pages;   /* one byte per 4 KiB of bitmap: differs from the file */
     bool bitmap_dirty;
     bool data_dirty; /* written since the last flush */
     bool no_holes;   /* this file system cannot punch: copy whole clusters */
+};
+
+struct vmm_overlay {
+    struct vmm_overlay_top top;
+    struct vmm_sealed layers[VMM_DISK_LAYERS_MAX]; /* from the lowest to the highest */
+    unsigned layer_count;
+    bool layer_unsynced[VMM_DISK_LAYERS_MAX]; /* sealed here and not flushed since */
+    int base_fd;                              /* borrowed; -1: the base is empty */
+    struct vmm_overlay_header header;         /* of the top */
+    uint64_t cluster_count;
+    size_t bitmap_bytes;
     uint8_t *bounce; /* one cluster */
 };
 
-/* Header fields as parsed; separate so that the parser can be fuzzed. */
-struct vmm_overlay_header {
-    uint64_t virtual_bytes;
-    uint64_t base_bytes;
-    uint64_t data_offset;
-    uint8_t base_id[VMM_OVERLAY_ID_BYTES];
-};
-
-/* Parse and check a header alone. 0, SHL_EVERSION or SHL_ECORRUPT with the reason. */
-SHL_MUST_CHECK int vmm_overlay_header_parse(const uint8_t raw[VMM_OVERLAY_HEADER_BYTES],
-                                            struct vmm_overlay_header *ret,
-                                            struct shl_err *err);
-
-/* Open or, when @fd is an empty file, create. The descriptors stay the caller's and
- * must outlive the overlay. Errors: SHL_ECORRUPT, SHL_EVERSION, SHL_ECONFLICT (other
- * base, other size, in use), SHL_EINVALIDARG, or errno. */
+/* Open or, when @fd is an empty file, create the top. The descriptors stay the caller's
+ * and must outlive the overlay. No sealed layers yet: see vmm_overlay_set_layers.
+ * Errors: SHL_ECORRUPT, SHL_EVERSION, SHL_ECONFLICT (other base, other size, in use),
+ * SHL_EINVALIDARG, or errno. */
 SHL_MUST_CHECK int vmm_overlay_open(struct vmm_overlay *overlay,
                                     int fd,
                                     int base_fd,
                                     uint64_t virtual_bytes,
                                     struct shl_err *err);
+
+/* Read through @fds (from the lowest to the highest, borrowed until replaced or
+ * release) instead of the present sealed layers. When there were some, the caller made
+ * sure that the contents are equal and durable. On failure nothing changes. SHL_ELIMIT,
+ * SHL_ECONFLICT (other base, a larger disk, still written), SHL_ECORRUPT, SHL_EVERSION,
+ * errno. */
+SHL_MUST_CHECK int vmm_overlay_set_layers(struct vmm_overlay *overlay,
+                                          const int *fds,
+                                          unsigned count,
+                                          struct shl_err *err);
+
+/* Make the top the highest sealed layer and go on with the empty file @new_fd as top.
+ * The old top is complete in its file afterwards, though not synced; a later flush of
+ * the guest syncs it too. On failure the old top stays in use and nothing is lost.
+ * SHL_ELIMIT, SHL_EINVALIDARG (@new_fd is not empty), errno. */
+SHL_MUST_CHECK int vmm_overlay_seal(struct vmm_overlay *overlay, int new_fd, struct shl_err *err);
+
+/* Write what the top's file lacks (its bitmap), without syncing. 0 or -errno. */
+SHL_MUST_CHECK int vmm_overlay_complete(struct vmm_overlay *overlay);
+
+/* What the guest's flush does: all data durable. 0 or -errno. */
+SHL_MUST_CHECK int vmm_overlay_flush(struct vmm_overlay *overlay);
+
+/* Bytes of clusters in the top. */
+uint64_t vmm_overlay_used_bytes(const struct vmm_overlay *overlay);
+
 /* Frees memory; does not flush. */
 void vmm_overlay_release(struct vmm_overlay *overlay);
 

@@ -1,4 +1,4 @@
-/* The overlay's file format: header, bitmap, opening and creating. */
+/* The overlay's files: opening and creating the top, layers, sealing. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -6,134 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/io.h"
 #include "vmm-kvm/layout.h"
 #include "vmm-kvm/overlay.h"
 
-#define CLUSTER       VMM_OVERLAY_CLUSTER_BYTES
-#define HEADER_SUMMED 64u
-#define VERSION       1u
-
-static const char magic[8] = {'S', 'H', 'L', 'O', 'V', 'L', '\r', '\n'};
-
-/* FNV-1a over 64-bit words (and bytes at the end), with the high half folded down. */
-static uint64_t fingerprint(uint64_t hash, const uint8_t *data, size_t len)
-{
-    size_t i = 0;
-
-    for (; len - i >= 8; i += 8) {
-        hash = (hash ^ shl_get_le64(data + i)) * 0x100000001b3ull;
-        hash ^= hash >> 32;
-    }
-    for (; i < len; i++) {
-        hash = (hash ^ data[i]) * 0x100000001b3ull;
-    }
-    return hash;
-}
-
-#define FINGERPRINT_START 0xcbf29ce484222325ull
-
-static uint64_t round_up(uint64_t value, uint64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
-static uint64_t bitmap_bytes_of(uint64_t virtual_bytes)
-{
-    uint64_t clusters = (virtual_bytes + CLUSTER - 1) / CLUSTER;
-
-    return round_up((clusters + 7) / 8, VMM_PAGE_BYTES);
-}
-
-static uint64_t data_offset_of(uint64_t virtual_bytes)
-{
-    return round_up(VMM_OVERLAY_HEADER_BYTES + bitmap_bytes_of(virtual_bytes), CLUSTER);
-}
-
-int vmm_overlay_header_parse(const uint8_t raw[VMM_OVERLAY_HEADER_BYTES],
-                             struct vmm_overlay_header *ret,
-                             struct shl_err *err)
-{
-    struct vmm_overlay_header header;
-
-    if (memcmp(raw, magic, sizeof(magic)) != 0) {
-        return shl_err_set(err, SHL_ECORRUPT,
-                           "the overlay file does not start with an overlay header");
-    }
-    if (shl_get_le32(raw + 8) != VERSION) {
-        return shl_err_set(err, SHL_EVERSION,
-                           "the overlay has format version %u, this program knows %u",
-                           shl_get_le32(raw + 8), VERSION);
-    }
-    if (shl_get_le64(raw + HEADER_SUMMED) != fingerprint(FINGERPRINT_START, raw, HEADER_SUMMED)) {
-        return shl_err_set(err, SHL_ECORRUPT, "the overlay header is damaged (checksum)");
-    }
-    header.virtual_bytes = shl_get_le64(raw + 16);
-    header.base_bytes = shl_get_le64(raw + 24);
-    memcpy(header.base_id, raw + 32, VMM_OVERLAY_ID_BYTES);
-    header.data_offset = shl_get_le64(raw + 56);
-    if (shl_get_le32(raw + 12) != CLUSTER || header.virtual_bytes == 0 ||
-        header.virtual_bytes % 512 != 0 || header.virtual_bytes > VMM_OVERLAY_VIRTUAL_MAX ||
-        shl_get_le64(raw + 48) != VMM_OVERLAY_HEADER_BYTES ||
-        header.data_offset != data_offset_of(header.virtual_bytes)) {
-        return shl_err_set(err, SHL_ECORRUPT, "the overlay header has impossible sizes");
-    }
-    *ret = header;
-    return 0;
-}
-
-static void format_header(const struct vmm_overlay *overlay, uint8_t raw[VMM_OVERLAY_HEADER_BYTES])
-{
-    memset(raw, 0, VMM_OVERLAY_HEADER_BYTES);
-    memcpy(raw, magic, sizeof(magic));
-    shl_put_le32(raw + 8, VERSION);
-    shl_put_le32(raw + 12, CLUSTER);
-    shl_put_le64(raw + 16, overlay->virtual_bytes);
-    shl_put_le64(raw + 24, overlay->base_bytes);
-    memcpy(raw + 32, overlay->base_id, VMM_OVERLAY_ID_BYTES);
-    shl_put_le64(raw + 48, VMM_OVERLAY_HEADER_BYTES);
-    shl_put_le64(raw + 56, overlay->data_offset);
-    shl_put_le64(raw + HEADER_SUMMED, fingerprint(FINGERPRINT_START, raw, HEADER_SUMMED));
-}
-
-/* Size and fingerprint of the base. */
-static int measure_base(struct vmm_overlay *overlay, struct shl_err *err)
-{
-    uint64_t hash = FINGERPRINT_START;
-    struct stat st;
-    size_t len;
-    int r;
-
-    shl_put_le64(overlay->base_id, hash);
-    if (overlay->base_fd < 0) {
-        return 0;
-    }
-    if (fstat(overlay->base_fd, &st) < 0) {
-        return shl_err_sys(err, errno, "cannot look at the disk base image");
-    }
-    overlay->base_bytes = (uint64_t)st.st_size;
-    if (!S_ISREG(st.st_mode) || overlay->base_bytes > overlay->virtual_bytes) {
-        return shl_err_set(err, SHL_EINVALIDARG,
-                           "the disk base image must be a file no larger than the disk (%llu > "
-                           "%llu bytes)",
-                           (unsigned long long)overlay->base_bytes,
-                           (unsigned long long)overlay->virtual_bytes);
-    }
-    len = (size_t)SHL_MIN(overlay->base_bytes, (uint64_t)CLUSTER);
-    r = shl_pread_full(overlay->base_fd, overlay->bounce, len, 0);
-    hash = fingerprint(hash, overlay->bounce, len);
-    shl_put_le64(overlay->base_id, hash);
-    if (r == 0) {
-        r = shl_pread_full(overlay->base_fd, overlay->bounce, len, overlay->base_bytes - len);
-    }
-    if (r < 0) {
-        return shl_err_sys(err, -r, "cannot read the disk base image");
-    }
-    hash = fingerprint(hash ^ overlay->base_bytes, overlay->bounce, len);
-    shl_put_le64(overlay->base_id + 8, hash);
-    return 0;
-}
+#define CLUSTER VMM_OVERLAY_CLUSTER_BYTES
 
 static int lock_file(int fd, struct shl_err *err)
 {
@@ -148,70 +25,79 @@ static int lock_file(int fd, struct shl_err *err)
     return shl_err_sys(err, errno, "cannot lock the overlay file");
 }
 
-static int create(struct vmm_overlay *overlay, struct shl_err *err)
-{
-    uint8_t raw[VMM_OVERLAY_HEADER_BYTES];
-    uint64_t bytes = overlay->data_offset + overlay->cluster_count * CLUSTER;
-    int r;
+/* ---- the top ---- */
 
-    if (ftruncate(overlay->fd, (off_t)bytes) < 0) {
-        return shl_err_sys(err, errno, "cannot size the overlay file");
+static void release_top(struct vmm_overlay_top *top)
+{
+    free(top->bitmap);
+    free(top->dirty_pages);
+    memset(top, 0, sizeof(*top));
+    top->fd = -1;
+}
+
+static int allocate_top(const struct vmm_overlay *overlay,
+                        struct vmm_overlay_top *top,
+                        int fd,
+                        struct shl_err *err)
+{
+    memset(top, 0, sizeof(*top));
+    top->fd = fd;
+    top->bitmap = calloc(1, overlay->bitmap_bytes);
+    top->dirty_pages = calloc(1, overlay->bitmap_bytes / VMM_PAGE_BYTES);
+    if (!top->bitmap || !top->dirty_pages) {
+        return shl_err_set(err, -ENOMEM, "no memory for the overlay's bitmap");
     }
-    format_header(overlay, raw);
-    r = shl_pwrite_full(overlay->fd, raw, sizeof(raw), 0);
-    if (r < 0) {
-        return shl_err_sys(err, -r, "cannot write the overlay file");
-    }
-    overlay->data_dirty = true;
     return 0;
 }
 
-static int load_bitmap(struct vmm_overlay *overlay, struct shl_err *err)
+static int load_bitmap(const struct vmm_overlay *overlay,
+                       struct vmm_overlay_top *top,
+                       struct shl_err *err)
 {
     uint64_t n;
-    int r = shl_pread_full(overlay->fd, overlay->bitmap, overlay->bitmap_bytes,
-                           VMM_OVERLAY_HEADER_BYTES);
+    int r = shl_pread_full(top->fd, top->bitmap, overlay->bitmap_bytes, VMM_OVERLAY_HEADER_BYTES);
 
     if (r < 0) {
         return shl_err_sys(err, -r, "cannot read the overlay's bitmap");
     }
     for (n = 0; n < overlay->bitmap_bytes * 8; n++) {
-        if (!(overlay->bitmap[n / 8] >> (n % 8) & 1)) {
+        if (!(top->bitmap[n / 8] >> (n % 8) & 1)) {
             continue;
         }
         if (n >= overlay->cluster_count) {
             return shl_err_set(err, SHL_ECORRUPT, "the overlay's bitmap is longer than the disk");
         }
-        overlay->present_count++;
+        top->present_count++;
     }
     return 0;
 }
 
 /* Make every cluster without a bit a hole again (see the crash rule). */
-static void punch_leftovers(struct vmm_overlay *overlay)
+static void punch_leftovers(const struct vmm_overlay *overlay, struct vmm_overlay_top *top)
 {
-    off_t end = (off_t)(overlay->data_offset + overlay->cluster_count * CLUSTER);
-    off_t at = (off_t)overlay->data_offset;
+    const off_t data_offset = (off_t)overlay->header.data_offset;
+    off_t end = data_offset + (off_t)(overlay->cluster_count * CLUSTER);
+    off_t at = data_offset;
 
     while (at < end) {
-        off_t data = lseek(overlay->fd, at, SEEK_DATA);
-        off_t hole = data < 0 ? -1 : lseek(overlay->fd, data, SEEK_HOLE);
+        off_t data = lseek(top->fd, at, SEEK_DATA);
+        off_t hole = data < 0 ? -1 : lseek(top->fd, data, SEEK_HOLE);
 
         if (data < 0 && errno == ENXIO) {
             return;
         }
         if (data < 0 || hole < 0) {
-            overlay->no_holes = true;
+            top->no_holes = true;
             return;
         }
         for (at = data; at < hole && at < end;) {
-            uint64_t n = ((uint64_t)at - overlay->data_offset) / CLUSTER;
-            off_t start = (off_t)(overlay->data_offset + n * CLUSTER);
+            uint64_t n = (uint64_t)(at - data_offset) / CLUSTER;
+            off_t start = data_offset + (off_t)(n * CLUSTER);
 
-            if (!(overlay->bitmap[n / 8] >> (n % 8) & 1) &&
-                fallocate(overlay->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, CLUSTER) <
+            if (!(top->bitmap[n / 8] >> (n % 8) & 1) &&
+                fallocate(top->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, CLUSTER) <
                     0) {
-                overlay->no_holes = true;
+                top->no_holes = true;
                 return;
             }
             at = start + (off_t)CLUSTER;
@@ -219,11 +105,31 @@ static void punch_leftovers(struct vmm_overlay *overlay)
     }
 }
 
-static int load(struct vmm_overlay *overlay, uint64_t file_bytes, struct shl_err *err)
+static int check_header(const struct vmm_overlay *overlay,
+                        const struct vmm_overlay_header *header,
+                        struct shl_err *err)
+{
+    if (header->virtual_bytes != overlay->header.virtual_bytes) {
+        return shl_err_set(err, SHL_ECONFLICT, "the overlay is of a disk of %llu bytes, not %llu",
+                           (unsigned long long)header->virtual_bytes,
+                           (unsigned long long)overlay->header.virtual_bytes);
+    }
+    if (header->base_bytes != overlay->header.base_bytes ||
+        memcmp(header->base_id, overlay->header.base_id, VMM_OVERLAY_ID_BYTES) != 0) {
+        return shl_err_set(err, SHL_ECONFLICT,
+                           "the overlay belongs to another base image, or the base has changed");
+    }
+    return 0;
+}
+
+static int load(const struct vmm_overlay *overlay,
+                struct vmm_overlay_top *top,
+                uint64_t file_bytes,
+                struct shl_err *err)
 {
     uint8_t raw[VMM_OVERLAY_HEADER_BYTES];
     struct vmm_overlay_header header;
-    int r = shl_pread_full(overlay->fd, raw, sizeof(raw), 0);
+    int r = shl_pread_full(top->fd, raw, sizeof(raw), 0);
 
     if (r == -ENODATA) {
         return shl_err_set(err, SHL_ECORRUPT, "the overlay file is cut off in its header");
@@ -232,51 +138,84 @@ static int load(struct vmm_overlay *overlay, uint64_t file_bytes, struct shl_err
         return shl_err_sys(err, -r, "cannot read the overlay file");
     }
     r = vmm_overlay_header_parse(raw, &header, err);
+    if (r == 0) {
+        r = check_header(overlay, &header, err);
+    }
     if (r < 0) {
         return r;
     }
-    if (header.virtual_bytes != overlay->virtual_bytes) {
-        return shl_err_set(err, SHL_ECONFLICT, "the overlay is of a disk of %llu bytes, not %llu",
-                           (unsigned long long)header.virtual_bytes,
-                           (unsigned long long)overlay->virtual_bytes);
-    }
-    if (header.base_bytes != overlay->base_bytes ||
-        memcmp(header.base_id, overlay->base_id, VMM_OVERLAY_ID_BYTES) != 0) {
-        return shl_err_set(err, SHL_ECONFLICT,
-                           "the overlay belongs to another base image, or the base has changed");
-    }
-    if (file_bytes < overlay->data_offset + overlay->cluster_count * CLUSTER) {
+    if (file_bytes < overlay->header.data_offset + overlay->cluster_count * CLUSTER) {
         return shl_err_set(err, SHL_ECORRUPT, "the overlay file is cut off");
     }
-    r = load_bitmap(overlay, err);
+    r = load_bitmap(overlay, top, err);
     if (r == 0) {
-        punch_leftovers(overlay);
+        punch_leftovers(overlay, top);
     }
     return r;
 }
 
-static int open_file(struct vmm_overlay *overlay, struct shl_err *err)
+static int create(const struct vmm_overlay *overlay,
+                  struct vmm_overlay_top *top,
+                  struct shl_err *err)
+{
+    top->data_dirty = true; /* the header: durable with the first flush */
+    return vmm_overlay_file_create(top->fd, &overlay->header, err);
+}
+
+/* Open @fd as top into @top, which the caller releases also on failure. */
+static int open_top(const struct vmm_overlay *overlay,
+                    struct vmm_overlay_top *top,
+                    int fd,
+                    bool only_empty,
+                    struct shl_err *err)
 {
     struct stat st;
-    int r = lock_file(overlay->fd, err);
+    int r = allocate_top(overlay, top, fd, err);
 
     if (r == 0) {
-        r = measure_base(overlay, err);
+        r = lock_file(fd, err);
     }
     if (r < 0) {
         return r;
     }
-    if (fstat(overlay->fd, &st) < 0) {
+    if (fstat(fd, &st) < 0) {
         return shl_err_sys(err, errno, "cannot look at the overlay file");
     }
     if (!S_ISREG(st.st_mode)) {
         return shl_err_set(err, SHL_EINVALIDARG, "the overlay is not a regular file");
     }
     /* All hole: created by a process that died before it wrote the header. */
-    if (st.st_size == 0 || (lseek(overlay->fd, 0, SEEK_DATA) < 0 && errno == ENXIO)) {
-        return create(overlay, err);
+    if (st.st_size == 0 || (lseek(fd, 0, SEEK_DATA) < 0 && errno == ENXIO)) {
+        return create(overlay, top, err);
     }
-    return load(overlay, (uint64_t)st.st_size, err);
+    if (only_empty) {
+        return shl_err_set(err, SHL_EINVALIDARG, "the file of the new overlay is not empty");
+    }
+    return load(overlay, top, (uint64_t)st.st_size, err);
+}
+
+static int measure(struct vmm_overlay *overlay, uint64_t virtual_bytes, struct shl_err *err)
+{
+    struct vmm_overlay_header *header = &overlay->header;
+    int r;
+
+    if (virtual_bytes == 0 || virtual_bytes % 512 != 0 || virtual_bytes > VMM_OVERLAY_VIRTUAL_MAX) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "a disk of %llu bytes is not possible: give a multiple of 512 up to "
+                           "4 TiB",
+                           (unsigned long long)virtual_bytes);
+    }
+    header->virtual_bytes = virtual_bytes;
+    header->data_offset = vmm_overlay_data_offset(virtual_bytes);
+    overlay->cluster_count = vmm_overlay_cluster_count(virtual_bytes);
+    overlay->bitmap_bytes = (size_t)vmm_overlay_bitmap_bytes(virtual_bytes);
+    r = vmm_overlay_measure_base(overlay->base_fd, &header->base_bytes, header->base_id, err);
+    if (r == 0 && header->base_bytes > virtual_bytes) {
+        r = shl_err_set(err, SHL_EINVALIDARG,
+                        "the disk base image must be no larger than the disk (%llu > %llu bytes)",
+                        (unsigned long long)header->base_bytes, (unsigned long long)virtual_bytes);
+    }
+    return r;
 }
 
 int vmm_overlay_open(struct vmm_overlay *overlay,
@@ -288,25 +227,13 @@ int vmm_overlay_open(struct vmm_overlay *overlay,
     int r;
 
     memset(overlay, 0, sizeof(*overlay));
-    overlay->fd = fd;
+    overlay->top.fd = fd;
     overlay->base_fd = base_fd;
-    if (virtual_bytes == 0 || virtual_bytes % 512 != 0 || virtual_bytes > VMM_OVERLAY_VIRTUAL_MAX) {
-        return shl_err_set(err, SHL_EINVALIDARG,
-                           "a disk of %llu bytes is not possible: give a multiple of 512 up to "
-                           "4 TiB",
-                           (unsigned long long)virtual_bytes);
-    }
-    overlay->virtual_bytes = virtual_bytes;
-    overlay->cluster_count = (virtual_bytes + CLUSTER - 1) / CLUSTER;
-    overlay->data_offset = data_offset_of(virtual_bytes);
-    overlay->bitmap_bytes = (size_t)bitmap_bytes_of(virtual_bytes);
-    overlay->bitmap = calloc(1, overlay->bitmap_bytes);
-    overlay->dirty_pages = calloc(1, overlay->bitmap_bytes / VMM_PAGE_BYTES);
-    overlay->bounce = malloc(CLUSTER);
-    if (!overlay->bitmap || !overlay->dirty_pages || !overlay->bounce) {
-        r = shl_err_set(err, -ENOMEM, "no memory for the overlay's bitmap");
-    } else {
-        r = open_file(overlay, err);
+    r = measure(overlay, virtual_bytes, err);
+    if (r == 0) {
+        overlay->bounce = malloc(CLUSTER);
+        r = overlay->bounce ? open_top(overlay, &overlay->top, fd, false, err)
+                            : shl_err_set(err, -ENOMEM, "no memory for the overlay");
     }
     if (r < 0) {
         vmm_overlay_release(overlay);
@@ -314,12 +241,110 @@ int vmm_overlay_open(struct vmm_overlay *overlay,
     return r;
 }
 
+/* ---- sealed layers ---- */
+
+static void release_layers(struct vmm_sealed *layers, unsigned count)
+{
+    unsigned i;
+
+    for (i = 0; i < count; i++) {
+        vmm_sealed_release(&layers[i]);
+    }
+}
+
+static int check_layer(const struct vmm_overlay *overlay,
+                       const struct vmm_sealed *layer,
+                       struct shl_err *err)
+{
+    if (layer->header.base_bytes != overlay->header.base_bytes ||
+        memcmp(layer->header.base_id, overlay->header.base_id, VMM_OVERLAY_ID_BYTES) != 0) {
+        return shl_err_set(err, SHL_ECONFLICT,
+                           "a disk layer belongs to another base image, or the base has changed");
+    }
+    if (layer->header.virtual_bytes > overlay->header.virtual_bytes) {
+        return shl_err_set(err, SHL_ECONFLICT,
+                           "a disk layer is of a disk of %llu bytes, larger than this of %llu",
+                           (unsigned long long)layer->header.virtual_bytes,
+                           (unsigned long long)overlay->header.virtual_bytes);
+    }
+    return 0;
+}
+
+int vmm_overlay_set_layers(struct vmm_overlay *overlay,
+                           const int *fds,
+                           unsigned count,
+                           struct shl_err *err)
+{
+    struct vmm_sealed layers[VMM_DISK_LAYERS_MAX];
+    unsigned i;
+    int r = 0;
+
+    if (count > VMM_DISK_LAYERS_MAX) {
+        return shl_err_set(err, SHL_ELIMIT, "a disk has at most %d layers", VMM_DISK_LAYERS_MAX);
+    }
+    for (i = 0; i < count; i++) {
+        r = vmm_sealed_open(&layers[i], fds[i], err);
+        if (r < 0) {
+            break;
+        }
+        r = check_layer(overlay, &layers[i], err);
+        if (r < 0) {
+            i++; /* this one is open */
+            break;
+        }
+    }
+    if (r < 0) {
+        release_layers(layers, i);
+        return r;
+    }
+    release_layers(overlay->layers, overlay->layer_count);
+    memcpy(overlay->layers, layers, count * sizeof(layers[0]));
+    memset(overlay->layer_unsynced, 0, sizeof(overlay->layer_unsynced));
+    overlay->layer_count = count;
+    return 0;
+}
+
+int vmm_overlay_seal(struct vmm_overlay *overlay, int new_fd, struct shl_err *err)
+{
+    struct vmm_overlay_top top;
+    struct vmm_sealed sealed;
+    int r;
+
+    if (overlay->layer_count == VMM_DISK_LAYERS_MAX) {
+        return shl_err_set(err, SHL_ELIMIT, "the disk has %d layers already: merge some first",
+                           VMM_DISK_LAYERS_MAX);
+    }
+    r = open_top(overlay, &top, new_fd, true, err);
+    if (r == 0) {
+        r = vmm_overlay_complete(overlay);
+        if (r < 0) {
+            (void)shl_err_sys(err, -r, "cannot complete the overlay file");
+        }
+    }
+    if (r == 0) {
+        /* Turns the lock of the old top into a shared one. */
+        r = vmm_sealed_open(&sealed, overlay->top.fd, err);
+        if (r < 0) {
+            (void)lock_file(overlay->top.fd, NULL);
+        }
+    }
+    if (r < 0) {
+        release_top(&top);
+        return r;
+    }
+    overlay->layer_unsynced[overlay->layer_count] = overlay->top.data_dirty;
+    overlay->layers[overlay->layer_count++] = sealed;
+    release_top(&overlay->top);
+    overlay->top = top;
+    return 0;
+}
+
 void vmm_overlay_release(struct vmm_overlay *overlay)
 {
-    free(overlay->bitmap);
-    free(overlay->dirty_pages);
+    release_layers(overlay->layers, overlay->layer_count);
+    release_top(&overlay->top);
     free(overlay->bounce);
     memset(overlay, 0, sizeof(*overlay));
-    overlay->fd = -1;
+    overlay->top.fd = -1;
     overlay->base_fd = -1;
 }

@@ -300,28 +300,3 @@ size_t vmm_chain_write(const struct vmm_chain *chain, size_t offset, const void 
     return copy_parts(chain->iov + chain->read_count, chain->write_count, offset,
                       (uint8_t *)(uintptr_t)src, len, true);
 }
-
-unsigned vmm_iov_slice(struct iovec *dst,
-                       const struct iovec *src,
-                       unsigned src_count,
-                       size_t offset,
-                       size_t len)
-{
-    unsigned count = 0;
-    unsigned i;
-
-    for (i = 0; i < src_count && len > 0; i++) {
-        size_t step;
-
-        if (offset >= src[i].iov_len) {
-            offset -= src[i].iov_len;
-            continue;
-        }
-        step = SHL_MIN(src[i].iov_len - offset, len);
-        dst[count++] = (struct iovec){(uint8_t *)src[i].iov_base + offset, step};
-        len -= step;
-        offset = 0;
-    }
-    assert(len == 0);
-    return count;
-}

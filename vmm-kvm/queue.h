@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "base/attr.h"
+#include "vmm-kvm/iov.h"
 
 struct vmm_mem;
 
@@ -100,13 +101,5 @@ bool vmm_queue_wants_interrupt(struct vmm_queue *queue);
 size_t vmm_chain_read(const struct vmm_chain *chain, size_t offset, void *dst, size_t len);
 /* The same for the write-only parts. */
 size_t vmm_chain_write(const struct vmm_chain *chain, size_t offset, const void *src, size_t len);
-
-/* Part [offset, offset + len) of @src into @dst (room for @src_count entries), which
- * must exist. Returns the number of entries. */
-unsigned vmm_iov_slice(struct iovec *dst,
-                       const struct iovec *src,
-                       unsigned src_count,
-                       size_t offset,
-                       size_t len);
 
 #endif /* SHL_VMM_QUEUE_H */

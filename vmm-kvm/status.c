@@ -52,7 +52,7 @@ static void write_disk(struct shl_mp_writer *w, struct vmm_machine *machine)
     shl_mp_kv_uint(w, "write_bytes", disk->write_bytes);
     shl_mp_kv_uint(w, "flushes", disk->flushes);
     shl_mp_kv_uint(w, "errors", disk->errors);
-    shl_mp_kv_uint(w, "overlay_bytes", machine->overlay.present_count * VMM_OVERLAY_CLUSTER_BYTES);
+    shl_mp_kv_uint(w, "overlay_bytes", vmm_overlay_used_bytes(&machine->overlay));
     shl_mp_end(w);
 }
 

@@ -28,6 +28,8 @@ struct vmm_virtio;
 #define VMM_VIRTIO_ID_BLOCK   2u
 #define VMM_VIRTIO_ID_CONSOLE 3u
 #define VMM_VIRTIO_ID_RNG     4u
+#define VMM_VIRTIO_ID_BALLOON 5u
+#define VMM_VIRTIO_ID_MEM     24u
 
 /* Feature bits of section 6. */
 #define VMM_F_EVENT_IDX (1ull << 29)

@@ -10,7 +10,7 @@ void driver_init(struct driver *driver)
     int r;
 
     memset(driver, 0, sizeof(*driver));
-    r = vmm_mem_init(&driver->mem, DRIVER_MEMORY, NULL);
+    r = vmm_mem_init(&driver->mem, DRIVER_MEMORY, 0, 0, NULL);
     assert(r == 0);
     driver->heap = 0x10000;
 }

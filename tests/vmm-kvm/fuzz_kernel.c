@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t entry;
 
     parse_overlay(data, size);
-    if (vmm_mem_init(&mem, 32 * VMM_MIB, NULL) < 0) {
+    if (vmm_mem_init(&mem, 32 * VMM_MIB, 0, 0, NULL) < 0) {
         abort();
     }
     if (size > 0 && vmm_boot_load(&boot, &mem, &entry, NULL) == 0) {

@@ -308,7 +308,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vmm_virtio *dev;
     int used;
 
-    if (!mem.map && vmm_mem_init(&mem, MEMORY, NULL) < 0) {
+    if (!mem.map && vmm_mem_init(&mem, MEMORY, 0, 0, NULL) < 0) {
         abort();
     }
     if (size < 2) {

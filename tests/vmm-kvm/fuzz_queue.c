@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vmm_queue queue;
     size_t rings;
 
-    if (!mem.map && vmm_mem_init(&mem, MEMORY, NULL) < 0) {
+    if (!mem.map && vmm_mem_init(&mem, MEMORY, 0, 0, NULL) < 0) {
         abort();
     }
     if (size < 4) {

@@ -63,7 +63,7 @@ static struct vmm_mem mem;
 static int setup(void **state)
 {
     (void)state;
-    return vmm_mem_init(&mem, 128 * VMM_MIB, NULL);
+    return vmm_mem_init(&mem, 128 * VMM_MIB, 0, 0, NULL);
 }
 
 static int teardown(void **state)
@@ -294,7 +294,7 @@ static void test_boot_e820_of_a_large_guest_leaves_the_hole(void **state)
 
     (void)state;
     make_elf(&bytes);
-    assert_int_equal(vmm_mem_init(&large, 5 * VMM_GIB, NULL), 0);
+    assert_int_equal(vmm_mem_init(&large, 5 * VMM_GIB, 0, 0, NULL), 0);
     assert_int_equal(vmm_boot_load(&boot, &large, &entry, NULL), 0);
     zp = vmm_mem_slice(&large, VMM_ADDR_ZERO_PAGE, 4096);
     assert_int_equal(zp[0x1e8], 4);

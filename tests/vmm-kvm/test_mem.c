@@ -8,7 +8,7 @@ static void test_mem_small_guest_is_one_region(void **state)
     struct vmm_mem mem;
 
     (void)state;
-    assert_int_equal(vmm_mem_init(&mem, 256 * VMM_MIB, NULL), 0);
+    assert_int_equal(vmm_mem_init(&mem, 256 * VMM_MIB, 0, 0, NULL), 0);
     assert_int_equal(mem.region_count, 1);
     assert_true(mem.regions[0].size == 256 * VMM_MIB);
     vmm_mem_release(&mem);
@@ -21,7 +21,7 @@ static void test_mem_large_guest_is_split_at_the_hole(void **state)
     uint8_t *low, *high;
 
     (void)state;
-    assert_int_equal(vmm_mem_init(&mem, 5 * VMM_GIB, NULL), 0);
+    assert_int_equal(vmm_mem_init(&mem, 5 * VMM_GIB, 0, 0, NULL), 0);
     assert_int_equal(mem.region_count, 2);
     low = vmm_mem_slice(&mem, VMM_RAM_LOW_END - 1, 1);
     high = vmm_mem_slice(&mem, VMM_RAM_HIGH_START, 1);
@@ -41,7 +41,7 @@ static void test_mem_r8_slice_does_not_overflow(void **state)
     struct vmm_mem mem;
 
     (void)state;
-    assert_int_equal(vmm_mem_init(&mem, VMM_MIB, NULL), 0);
+    assert_int_equal(vmm_mem_init(&mem, VMM_MIB, 0, 0, NULL), 0);
     assert_null(vmm_mem_slice(&mem, UINT64_MAX, 1));
     assert_null(vmm_mem_slice(&mem, UINT64_MAX, 2));
     assert_null(vmm_mem_slice(&mem, 16, UINT64_MAX));
@@ -59,9 +59,9 @@ static void test_mem_impossible_sizes_are_refused(void **state)
     struct shl_err err = {0};
 
     (void)state;
-    assert_int_equal(vmm_mem_init(&mem, 0, &err), SHL_EINVALIDARG);
-    assert_int_equal(vmm_mem_init(&mem, 4097, &err), SHL_EINVALIDARG);
-    assert_int_equal(vmm_mem_init(&mem, UINT64_MAX & ~4095ull, &err), SHL_EINVALIDARG);
+    assert_int_equal(vmm_mem_init(&mem, 0, 0, 0, &err), SHL_EINVALIDARG);
+    assert_int_equal(vmm_mem_init(&mem, 4097, 0, 0, &err), SHL_EINVALIDARG);
+    assert_int_equal(vmm_mem_init(&mem, UINT64_MAX & ~4095ull, 0, 0, &err), SHL_EINVALIDARG);
     assert_true(strlen(err.msg) > 0);
 }
 

@@ -265,7 +265,7 @@ static void test_overlay_leftovers_of_a_crash_are_gone(void **state)
     vmm_overlay_release(&overlay); /* no flush: the bit is lost */
     open_overlay(&overlay, files);
     disk = vmm_overlay_disk(&overlay);
-    assert_true(overlay.present_count == 0);
+    assert_true(overlay.top.present_count == 0);
     memset(sector, 0xbb, sizeof(sector));
     assert_int_equal(disk.write(disk.ctx, 7 * CLUSTER, &iov, 1, 512), 0);
     assert_int_equal(disk.read(disk.ctx, 7 * CLUSTER, &both, 1, 1024), 0);
@@ -426,11 +426,11 @@ static void test_overlay_full_disk_fails_one_request(void **state)
     /* /dev/full answers every write with ENOSPC. */
     full.fd = open("/dev/full", O_RDWR | O_CLOEXEC);
     assert_true(full.fd >= 0);
-    overlay.fd = full.fd;
+    overlay.top.fd = full.fd;
     assert_int_equal(disk.write(disk.ctx, 512, &iov, 1, sizeof(data)), -ENOSPC);
     assert_int_equal(disk.write(disk.ctx, 8 * CLUSTER, &iov, 1, sizeof(data)), -ENOSPC);
-    assert_true(overlay.present_count == 0);
-    overlay.fd = files->fd;
+    assert_true(overlay.top.present_count == 0);
+    overlay.top.fd = files->fd;
     check_all(&overlay, flat);
     assert_int_equal(disk.write(disk.ctx, 512, &iov, 1, sizeof(data)), 0);
     memset(flat + 512, 1, 512);

@@ -404,7 +404,7 @@ static void test_queue_r8_total_fits_32_bits(void **state)
 
     (void)state;
     /* 3 GiB of reserved, never touched memory; the rings stay in the small one. */
-    assert_int_equal(vmm_mem_init(&large, 3ull << 30, NULL), 0);
+    assert_int_equal(vmm_mem_init(&large, 3ull << 30, 0, 0, NULL), 0);
     driver_add(&driver, 0, parts, 2);
     assert_int_equal(vmm_queue_pop(&dev.queues[0], &large, &chain), SHL_EGUEST);
     parts[1].len = 0x7fffffffu;

@@ -1,0 +1,16 @@
+/* Parts of scattered buffers. */
+#ifndef SHL_VMM_IOV_H
+#define SHL_VMM_IOV_H
+
+#include <stddef.h>
+#include <sys/uio.h>
+
+/* Part [offset, offset + len) of @src into @dst (room for @src_count entries), which
+ * must exist. Returns the number of entries. */
+unsigned vmm_iov_slice(struct iovec *dst,
+                       const struct iovec *src,
+                       unsigned src_count,
+                       size_t offset,
+                       size_t len);
+
+#endif /* SHL_VMM_IOV_H */

@@ -1,0 +1,300 @@
+#include "vmm-kvm/mem_save.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "vmm-kvm/layer.h"
+#include "vmm-kvm/layout.h"
+#include "vmm-kvm/mem.h"
+
+/* Linux Documentation/admin-guide/mm/pagemap.rst: one u64 per page. */
+#define ENTRY_PRESENT (1ull << 63)
+#define ENTRY_SWAPPED (1ull << 62)
+#define ENTRY_FILE    (1ull << 61) /* a file's page, or shared */
+#define PIECE_PAGES   65536u       /* 512 KiB of pagemap */
+
+/* Joining runs over the clean pages between them makes fewer pieces to map. As long as
+ * it adds no more than this share of the dirty pages it is worth it anyway. */
+#define JOIN_SHARE 16u
+#define GAP_MAX    1024u /* gaps counted one by one; longer ones are never joined */
+#define IOV_MAX_   1024u /* UIO_MAXIOV of Linux */
+
+_Static_assert(VMM_LAYER_MEMORY_MAX / VMM_PAGE_BYTES / GAP_MAX < VMM_LAYER_RUNS_MAX * 2,
+               "joining all gaps up to GAP_MAX leaves few enough runs (see choose_gap)");
+
+struct save {
+    const struct vmm_mem *mem;
+    int pagemap_fd;
+    uint64_t page_end; /* behind the last page there is */
+    uint64_t *dirty;   /* a bit per page */
+    uint64_t *entries; /* one piece of pagemap */
+    struct vmm_mem_save_stats *stats;
+};
+
+static bool is_private(uint64_t entry)
+{
+    return (entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) && !(entry & ENTRY_FILE);
+}
+
+static bool zeros_below(const struct vmm_mem *mem, uint64_t page)
+{
+    if (mem->has_base && page < mem->size / VMM_PAGE_BYTES) {
+        return false;
+    }
+    return !mem->layered || !(mem->layered[page / 8] >> (page % 8) & 1);
+}
+
+static bool is_zero(const uint8_t *page)
+{
+    /* Most pages that are not zeros show it at once. */
+    return *(const uint64_t *)(const void *)page == 0 &&
+           memcmp(page, page + 8, VMM_PAGE_BYTES - 8) == 0;
+}
+
+/* Pages [page, page + count), which are at @host without a gap. */
+static int scan_piece(struct save *save, uint64_t page, uint64_t count, const uint8_t *host)
+{
+    uint64_t i;
+    int r = shl_pread_full(save->pagemap_fd, save->entries, (size_t)count * sizeof(uint64_t),
+                           (uintptr_t)host / VMM_PAGE_BYTES * sizeof(uint64_t));
+
+    if (r < 0) {
+        return r;
+    }
+    for (i = 0; i < count; i++) {
+        uint64_t n = page + i;
+
+        if (!is_private(save->entries[i])) {
+            continue;
+        }
+        if (zeros_below(save->mem, n) && is_zero(host + i * VMM_PAGE_BYTES)) {
+            save->stats->zero_pages++;
+            continue;
+        }
+        save->dirty[n / 64] |= 1ull << (n % 64);
+        save->stats->dirty_pages++;
+    }
+    return 0;
+}
+
+static int scan(struct save *save, struct shl_err *err)
+{
+    uint64_t page = 0;
+
+    while (page < save->page_end) {
+        uint64_t count;
+        const uint8_t *host = vmm_mem_page(save->mem, page, &count);
+        int r;
+
+        count = SHL_MIN(count, (uint64_t)PIECE_PAGES);
+        r = scan_piece(save, page, count, host);
+        if (r < 0) {
+            return shl_err_sys(err, -r, "cannot read which pages of the guest are its own");
+        }
+        page += count;
+    }
+    return 0;
+}
+
+/* The next dirty page from @page on, or page_end. */
+static uint64_t next_dirty(const struct save *save, uint64_t page)
+{
+    while (page < save->page_end) {
+        uint64_t word = save->dirty[page / 64] >> (page % 64);
+
+        if (word) {
+            return page + (uint64_t)__builtin_ctzll(word);
+        }
+        page = (page / 64 + 1) * 64;
+    }
+    return save->page_end;
+}
+
+/* Behind the last dirty page of the run that starts at @page. */
+static uint64_t end_of_run(const struct save *save, uint64_t page)
+{
+    while (page < save->page_end) {
+        uint64_t word = ~save->dirty[page / 64] >> (page % 64);
+
+        /* The shift brings zeros in from above: those bits are no clean pages. */
+        if (word) {
+            return page + (uint64_t)__builtin_ctzll(word);
+        }
+        page = (page / 64 + 1) * 64;
+    }
+    return save->page_end;
+}
+
+/* How many clean pages between two runs are written with them: all that cost little,
+ * and as many as it takes to come down to VMM_LAYER_RUNS_MAX. */
+static uint64_t choose_gap(const struct save *save, uint64_t *ret_runs)
+{
+    uint64_t gaps[GAP_MAX + 1] = {0};
+    uint64_t runs = 0, added = 0, gap;
+    uint64_t first = next_dirty(save, 0);
+
+    while (first < save->page_end) {
+        uint64_t end = end_of_run(save, first);
+
+        first = next_dirty(save, end);
+        runs++;
+        if (first < save->page_end && first - end <= GAP_MAX) {
+            gaps[first - end]++;
+        }
+    }
+    for (gap = 1; gap <= GAP_MAX; gap++) {
+        added += gaps[gap] * gap;
+        if (runs <= VMM_LAYER_RUNS_MAX && added > save->stats->dirty_pages / JOIN_SHARE) {
+            break;
+        }
+        runs -= gaps[gap];
+    }
+    *ret_runs = runs;
+    return gap - 1;
+}
+
+static int collect_runs(const struct save *save, struct vmm_layer *layer, struct shl_err *err)
+{
+    uint64_t runs;
+    uint64_t gap = choose_gap(save, &runs);
+    uint64_t first = next_dirty(save, 0);
+
+    if (runs > VMM_LAYER_RUNS_MAX) {
+        return shl_err_set(err, SHL_ELIMIT, "the guest's memory is too scattered to be saved");
+    }
+    layer->runs = calloc((size_t)runs + 1, sizeof(*layer->runs));
+    if (!layer->runs) {
+        return shl_err_set(err, -ENOMEM, "no memory for the table of a memory layer");
+    }
+    while (first < save->page_end) {
+        uint64_t end = end_of_run(save, first);
+        uint64_t next = next_dirty(save, end);
+
+        while (next < save->page_end && next - end <= gap) {
+            end = end_of_run(save, next);
+            next = next_dirty(save, end);
+        }
+        layer->runs[layer->run_count++] =
+            (struct vmm_layer_run){.first_page = first, .page_count = end - first};
+        first = next;
+    }
+    return 0;
+}
+
+/* All of @iov at @offset; entries are consumed. */
+static int write_all(int fd, struct iovec *iov, unsigned count, uint64_t offset)
+{
+    while (count > 0) {
+        ssize_t n = pwritev(fd, iov, (int)count, (off_t)offset);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return n < 0 ? -errno : -EIO;
+        }
+        offset += (uint64_t)n;
+        while (count > 0 && (size_t)n >= iov->iov_len) {
+            n -= (ssize_t)iov->iov_len;
+            iov++;
+            count--;
+        }
+        if (count > 0) {
+            iov->iov_base = (uint8_t *)iov->iov_base + n;
+            iov->iov_len -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+/* The pages of all runs, straight from the guest's memory. */
+static int write_pages(const struct save *save, const struct vmm_layer *layer)
+{
+    struct iovec iov[IOV_MAX_];
+    unsigned used = 0;
+    uint64_t offset = layer->data_offset, pending = 0, i;
+
+    for (i = 0; i < layer->run_count; i++) {
+        uint64_t page = layer->runs[i].first_page;
+        uint64_t left = layer->runs[i].page_count;
+
+        while (left > 0) {
+            uint64_t step;
+            uint8_t *host = vmm_mem_page(save->mem, page, &step);
+
+            step = SHL_MIN(step, left);
+            iov[used++] = (struct iovec){host, (size_t)(step * VMM_PAGE_BYTES)};
+            pending += step * VMM_PAGE_BYTES;
+            page += step;
+            left -= step;
+            if (used == IOV_MAX_) {
+                int r = write_all(layer->fd, iov, used, offset);
+
+                if (r < 0) {
+                    return r;
+                }
+                offset += pending;
+                pending = 0;
+                used = 0;
+            }
+        }
+    }
+    return write_all(layer->fd, iov, used, offset);
+}
+
+static int save_layer(struct save *save, int out_fd, struct shl_err *err)
+{
+    struct vmm_layer layer = {.fd = out_fd, .memory_bytes = vmm_mem_total_bytes(save->mem)};
+    int r = scan(save, err);
+
+    if (r == 0) {
+        r = collect_runs(save, &layer, err);
+    }
+    if (r == 0) {
+        r = vmm_layer_begin(&layer, err);
+    }
+    if (r == 0) {
+        r = write_pages(save, &layer);
+        if (r < 0) {
+            (void)shl_err_sys(err, -r, "cannot write the guest's memory");
+        }
+    }
+    save->stats->run_count = layer.run_count;
+    save->stats->written_bytes = layer.data_offset + layer.page_count * VMM_PAGE_BYTES;
+    vmm_layer_release(&layer);
+    return r;
+}
+
+int vmm_mem_save(const struct vmm_mem *mem,
+                 int pagemap_fd,
+                 int out_fd,
+                 struct vmm_mem_save_stats *ret,
+                 struct shl_err *err)
+{
+    SHL_CLEANUP_FREE uint64_t *dirty = NULL;
+    SHL_CLEANUP_FREE uint64_t *entries = NULL;
+    struct vmm_mem_save_stats stats = {0};
+    struct save save = {.mem = mem, .pagemap_fd = pagemap_fd, .stats = &stats};
+    int r;
+
+    save.page_end = (mem->size + mem->hotplug_usable) / VMM_PAGE_BYTES;
+    dirty = calloc((size_t)(save.page_end / 64 + 1), sizeof(*dirty));
+    entries = malloc(PIECE_PAGES * sizeof(*entries));
+    if (!dirty || !entries) {
+        return shl_err_set(err, -ENOMEM, "no memory to look for the guest's own pages");
+    }
+    save.dirty = dirty;
+    save.entries = entries;
+    r = save_layer(&save, out_fd, err);
+    if (r == 0) {
+        *ret = stats;
+    }
+    return r;
+}
