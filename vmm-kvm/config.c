@@ -92,6 +92,15 @@ int vmm_config_check(const struct vmm_config *config, struct shl_err *err)
                            "%llu MiB",
                            VMM_MEMORY_MIN_BYTES / VMM_MIB, VMM_MEMORY_MAX_BYTES / VMM_MIB);
     }
+    if (config->hotplug_max_bytes % VMM_HOTPLUG_BLOCK_BYTES != 0 ||
+        config->hotplug_bytes % VMM_HOTPLUG_BLOCK_BYTES != 0 ||
+        config->hotplug_bytes > config->hotplug_max_bytes ||
+        config->hotplug_max_bytes > VMM_MEMORY_MAX_BYTES) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "pluggable memory must be a multiple of %llu MiB, at most "
+                           "hotplug_max_bytes, and that at most %llu MiB",
+                           VMM_HOTPLUG_BLOCK_BYTES / VMM_MIB, VMM_MEMORY_MAX_BYTES / VMM_MIB);
+    }
     if (config->disk_bytes == 0 || config->disk_bytes % 512 != 0) {
         return shl_err_set(err, SHL_EINVALIDARG, "disk_bytes must be a multiple of 512");
     }

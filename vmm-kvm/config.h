@@ -15,6 +15,8 @@ struct vmm_config {
     unsigned vcpus;
     uint64_t memory_bytes;
     uint64_t disk_bytes;
+    uint64_t hotplug_max_bytes; /* 0: no memory can be plugged */
+    uint64_t hotplug_bytes;
     uint64_t serial_max_bytes;
     char cmdline[VMM_CMDLINE_MAX];
     uint8_t mac[VMM_NET_MAC_BYTES];

@@ -132,6 +132,33 @@ static int add_rng(struct vmm_machine *machine, struct shl_err *err)
     return connect_slot(machine, slot, &machine->rng.dev, err);
 }
 
+static int add_balloon(struct vmm_machine *machine, struct shl_err *err)
+{
+    struct vmm_slot *slot = add_slot(machine, err);
+
+    if (!slot) {
+        return err->code;
+    }
+    vmm_balloon_init(&machine->balloon, &machine->mem, vmm_slot_irq(slot));
+    return connect_slot(machine, slot, &machine->balloon.dev, err);
+}
+
+static int add_hotplug(struct vmm_machine *machine, struct shl_err *err)
+{
+    struct vmm_slot *slot;
+
+    if (machine->mem.hotplug_max == 0) {
+        return 0;
+    }
+    slot = add_slot(machine, err);
+    if (!slot) {
+        return err->code;
+    }
+    vmm_hotplug_init(&machine->hotplug, &machine->mem, vmm_slot_irq(slot),
+                     machine->config.hotplug_bytes);
+    return connect_slot(machine, slot, &machine->hotplug.dev, err);
+}
+
 static int load_guest(struct vmm_machine *machine, uint64_t *ret_entry, struct shl_err *err)
 {
     const struct vmm_config *config = &machine->config;
@@ -192,7 +219,8 @@ int vmm_machine_build(struct vmm_machine *machine,
     for (i = 0; i < VMM_VCPUS_MAX; i++) {
         machine->vcpus[i].fd = -1;
     }
-    r = vmm_mem_init(&machine->mem, machine->config.memory_bytes, 0, 0, err);
+    r = vmm_mem_init(&machine->mem, machine->config.memory_bytes, machine->config.hotplug_max_bytes,
+                     machine->config.hotplug_bytes, err);
     if (r == 0) {
         r = vmm_kvm_create_vm(&machine->kvm, &machine->mem, err);
     }
@@ -210,6 +238,12 @@ int vmm_machine_build(struct vmm_machine *machine,
     }
     if (r == 0) {
         r = add_rng(machine, err);
+    }
+    if (r == 0) {
+        r = add_balloon(machine, err);
+    }
+    if (r == 0) {
+        r = add_hotplug(machine, err);
     }
     if (r == 0) {
         r = load_guest(machine, &entry, err);

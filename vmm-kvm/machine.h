@@ -12,11 +12,13 @@
 
 #include "base/err.h"
 #include "vmm-kvm/agent_socket.h"
+#include "vmm-kvm/balloon.h"
 #include "vmm-kvm/blk.h"
 #include "vmm-kvm/config.h"
 #include "vmm-kvm/console.h"
 #include "vmm-kvm/console_log.h"
 #include "vmm-kvm/control.h"
+#include "vmm-kvm/hotplug.h"
 #include "vmm-kvm/kvm.h"
 #include "vmm-kvm/layout.h"
 #include "vmm-kvm/loop.h"
@@ -55,6 +57,8 @@ struct vmm_machine {
     struct vmm_console console;
     struct vmm_agent_socket agent;
     struct vmm_rng rng;
+    struct vmm_balloon balloon;
+    struct vmm_hotplug hotplug; /* only connected when mem.hotplug_max is not 0 */
     uint64_t started_at_ms;
     int (*thread_init)(void *ctx); /* run by each vCPU thread first (seccomp), or NULL */
 };

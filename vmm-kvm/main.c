@@ -13,7 +13,7 @@ static const char usage[] =
     "usage: shoal-vmm --dir DIR [--uid N --gid N] [--cgroup PATH] [--no-jail]\n"
     "       shoal-vmm --dir DIR [...] run --kernel F [--initrd F] --disk F --overlay F\n"
     "                 --memory-mb N --cpus N [--disk-mb N] [--cmdline S] [--tap NAME]\n"
-    "                 [--serial F|-]\n"
+    "                 [--serial F|-] [--hotplug-max-mb N] [--hotplug-mb N]\n"
     "\n"
     "Runs one VM under KVM. Without 'run' it waits on DIR/control.sock for the op start\n"
     "(vmm-kvm/control.h). DIR belongs to this VM: sockets, and exit.msgpack at the end.\n";
@@ -41,6 +41,8 @@ enum {
     OPT_CMDLINE,
     OPT_TAP,
     OPT_SERIAL,
+    OPT_HOTPLUG_MAX,
+    OPT_HOTPLUG,
     OPT_HELP,
 };
 
@@ -60,6 +62,8 @@ static const struct option long_options[] = {
     {"cmdline", required_argument, NULL, OPT_CMDLINE},
     {"tap", required_argument, NULL, OPT_TAP},
     {"serial", required_argument, NULL, OPT_SERIAL},
+    {"hotplug-max-mb", required_argument, NULL, OPT_HOTPLUG_MAX},
+    {"hotplug-mb", required_argument, NULL, OPT_HOTPLUG},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -99,6 +103,12 @@ static int apply_number(struct options *options, int option, const char *text)
         break;
     case OPT_CPUS:
         options->vm.vcpus = value;
+        break;
+    case OPT_HOTPLUG_MAX:
+        options->vm.hotplug_max_mb = value;
+        break;
+    case OPT_HOTPLUG:
+        options->vm.hotplug_mb = value;
         break;
     default:
         options->vm.disk_mb = value;
@@ -145,6 +155,8 @@ static int apply_option(struct options *options, int option, const char *text)
     case OPT_MEMORY:
     case OPT_CPUS:
     case OPT_DISK_MB:
+    case OPT_HOTPLUG_MAX:
+    case OPT_HOTPLUG:
         return apply_number(options, option, text);
     default:
         return SHL_EINVALIDARG;

@@ -117,6 +117,14 @@ int vmm_request_decode_start(const msgpack_object *map,
     if (r < 0 && r != SHL_ENOTFOUND) {
         return bad_field(err, "serial_max_bytes");
     }
+    r = shl_mp_get_uint(map, "hotplug_max_bytes", VMM_MEMORY_MAX_BYTES, &config->hotplug_max_bytes);
+    if (r < 0 && r != SHL_ENOTFOUND) {
+        return bad_field(err, "hotplug_max_bytes");
+    }
+    r = shl_mp_get_uint(map, "hotplug_bytes", VMM_MEMORY_MAX_BYTES, &config->hotplug_bytes);
+    if (r < 0 && r != SHL_ENOTFOUND) {
+        return bad_field(err, "hotplug_bytes");
+    }
     r = take_descriptors(map, fds, fd_count, config, err);
     if (r < 0) {
         return r;

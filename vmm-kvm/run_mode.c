@@ -78,6 +78,8 @@ int vmm_run_config(const struct vmm_run_options *options,
 
     config->vcpus = (unsigned)options->vcpus;
     config->memory_bytes = options->memory_mb * VMM_MIB;
+    config->hotplug_max_bytes = options->hotplug_max_mb * VMM_MIB;
+    config->hotplug_bytes = options->hotplug_mb * VMM_MIB;
     (void)snprintf(config->cmdline, sizeof(config->cmdline), "%s",
                    options->cmdline ? options->cmdline : VMM_RUN_CMDLINE);
     r = open_path(options->kernel, O_RDONLY, "kernel", &config->kernel_fd, err);

@@ -16,6 +16,8 @@ struct vmm_run_options {
     uint64_t memory_mb;
     uint64_t disk_mb; /* 0: the size of the base */
     uint64_t vcpus;
+    uint64_t hotplug_max_mb;
+    uint64_t hotplug_mb;
 };
 
 /* Quiet, because each console character leaves the guest twice; no firmware devices. */

@@ -104,6 +104,10 @@ void vmm_stats_write(struct shl_mp_writer *w, struct vmm_machine *machine, int s
         }
     }
     shl_mp_kv_uint(w, "rng_bytes", machine->rng.bytes);
+    shl_mp_kv_map(w, "balloon");
+    shl_mp_kv_uint(w, "reported_bytes", machine->balloon.stats.reported_bytes);
+    shl_mp_kv_uint(w, "discarded_bytes", machine->balloon.stats.discarded_bytes);
+    shl_mp_end(w);
     shl_mp_kv_uint(w, "queue_errors", queue_errors);
     shl_mp_kv_uint(w, "serial_bytes", load(&machine->log.bytes));
     shl_mp_kv_uint(w, "serial_dropped_bytes", load(&machine->log.dropped_bytes));
