@@ -8,10 +8,30 @@
 
 void node_agent_request_init(struct node_agent_request *request, const char *op)
 {
+    request->is_finished = false;
     shl_buf_init(&request->buf, AGENT_REQUEST_MAX);
     shl_mp_writer_init(&request->w, &request->buf);
     shl_mp_map(&request->w);
     shl_mp_kv_str(&request->w, "op", op);
+}
+
+int node_agent_request_finish(struct node_agent_request *request, struct shl_err *err)
+{
+    int rc;
+
+    if (request->is_finished) {
+        return 0;
+    }
+    shl_mp_end(&request->w);
+    rc = shl_mp_done(&request->w);
+    if (rc == SHL_ELIMIT) {
+        return shl_err_set(err, rc,
+                           "the request is too large: command, arguments and environment together "
+                           "may take %u bytes",
+                           AGENT_REQUEST_MAX);
+    }
+    request->is_finished = rc == 0;
+    return rc < 0 ? shl_err_set(err, rc, "no memory for the request") : 0;
 }
 
 static int open_stream(struct node_agent_request *request,
@@ -24,19 +44,11 @@ static int open_stream(struct node_agent_request *request,
     struct node_agent_link *link = call->sandbox->agent;
     int rc;
 
-    shl_mp_end(&request->w);
-    rc = shl_mp_done(&request->w);
-    if (rc == SHL_ELIMIT) {
-        return shl_err_set(err, rc,
-                           "the request is too large: command, arguments and environment together "
-                           "may take %u bytes",
-                           AGENT_REQUEST_MAX);
-    }
-    if (rc < 0) {
-        return shl_err_set(err, rc, "no memory for the request");
-    }
-    if (!link) { /* it ended between two steps of this call */
-        return shl_err_set(err, SHL_EGONE, "the sandbox has stopped");
+    if (!link) { /* it left between two steps of this call */
+        return node_call_is_ended(call->sandbox, err)
+                   ? SHL_EGONE
+                   : shl_err_set(err, SHL_EUNAVAILABLE,
+                                 "the sandbox is being hibernated or restarted, try again");
     }
     rc = node_agent_open(link, shl_buf_bytes(&request->buf), ops, arg, ret_stream);
     if (rc == SHL_ELIMIT) {
@@ -53,8 +65,11 @@ int node_agent_request_send(struct node_agent_request *request,
                             struct node_agent_stream **ret_stream,
                             struct shl_err *err)
 {
-    int rc = open_stream(request, call, ops, arg, ret_stream, err);
+    int rc = node_agent_request_finish(request, err);
 
+    if (rc == 0) {
+        rc = open_stream(request, call, ops, arg, ret_stream, err);
+    }
     shl_buf_release(&request->buf);
     return rc;
 }

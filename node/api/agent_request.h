@@ -9,11 +9,17 @@
 struct node_agent_request {
     struct shl_buf buf;
     struct shl_mp_writer w;
+    bool is_finished;
 };
 
 void node_agent_request_init(struct node_agent_request *request, const char *op);
 
-/* Opens a stream to the agent of the call's sandbox (node_call_open_sandbox). On failure
+/* All fields are written: 0, SHL_ELIMIT with a sentence, or -ENOMEM. */
+SHL_MUST_CHECK int node_agent_request_finish(struct node_agent_request *request,
+                                             struct shl_err *err);
+
+/* Finishes the request and opens a stream to the agent of the call's sandbox, which the
+ * call has entered (node_call_enter). On failure
  * sets @err and returns its code: SHL_ELIMIT (request too large), SHL_EUNAVAILABLE (too
  * many streams), SHL_EGONE, -ENOMEM. */
 SHL_MUST_CHECK int node_agent_request_send(struct node_agent_request *request,

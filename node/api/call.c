@@ -8,6 +8,8 @@
 
 #include "node/api/server_private.h"
 
+#define ENTRY_TRIES_MAX 4 /* a sandbox that is woken and hibernated in turns */
+
 struct node_call *node_call_ref(struct node_call *call)
 {
     call->refs++;
@@ -19,9 +21,11 @@ void node_call_unref(struct node_call *call)
     if (--call->refs > 0) {
         return;
     }
-    if (call->sandbox) {
+    if (call->is_held) {
         node_sandbox_release(call->sandbox);
         node_sandbox_touch(call->sandbox);
+    }
+    if (call->sandbox) {
         node_sandbox_unref(call->sandbox);
     }
     node_server_unref(call->server);
@@ -39,42 +43,148 @@ struct node_sandbox *node_call_find_sandbox(struct node_call *call)
     return sandbox;
 }
 
-static bool check_running(struct node_call *call, const struct node_sandbox *sandbox)
+bool node_call_is_ended(const struct node_sandbox *sandbox, struct shl_err *err)
 {
-    switch (sandbox->state) {
-    case NODE_SANDBOX_RUNNING:
-        if (sandbox->agent) {
-            return true;
-        }
-        node_call_fail(call, SHL_EUNAVAILABLE, "the sandbox is not reachable yet, try again");
-        return false;
-    case NODE_SANDBOX_CREATING:
-        node_call_fail(call, SHL_EUNAVAILABLE, "the sandbox is still starting, try again");
-        return false;
-    case NODE_SANDBOX_STOPPING:
-    case NODE_SANDBOX_STOPPED:
-    case NODE_SANDBOX_ERROR:
-        break;
-    }
-    node_call_failf(call, SHL_EGONE, "the sandbox %s%s%s",
-                    sandbox->state == NODE_SANDBOX_ERROR ? "has failed" : "has stopped",
-                    sandbox->reason[0] != '\0' ? ": " : "", sandbox->reason);
-    return false;
-}
+    bool has_failed = sandbox->state == NODE_SANDBOX_ERROR;
 
-bool node_call_open_sandbox(struct node_call *call)
-{
-    struct node_sandbox *sandbox = node_call_find_sandbox(call);
-
-    if (!sandbox || !check_running(call, sandbox)) {
+    if (!has_failed && sandbox->state != NODE_SANDBOX_STOPPING &&
+        sandbox->state != NODE_SANDBOX_STOPPED) {
         return false;
     }
-    node_sandbox_ref(sandbox);
-    node_sandbox_touch(sandbox);
-    node_sandbox_hold(sandbox);
-    call->sandbox = sandbox;
+    (void)shl_err_set(err, SHL_EGONE, "the sandbox %s%s%s",
+                      has_failed ? "has failed" : "has stopped",
+                      sandbox->reason[0] != '\0' ? ": " : "", sandbox->reason);
     return true;
 }
+
+/* Entering */
+
+static void refuse(struct node_call *call, int code, const char *msg)
+{
+    if (call->entry.refused) {
+        call->entry.refused(call->entry.arg, code, msg);
+    } else if (code == -EINPROGRESS) {
+        node_call_fail_waking(call);
+    } else {
+        node_call_fail(call, code, msg);
+    }
+}
+
+static void set_sandbox(struct node_call *call, struct node_sandbox *sandbox)
+{
+    if (!call->sandbox) {
+        node_sandbox_ref(sandbox);
+        call->sandbox = sandbox;
+    }
+}
+
+void node_call_hold(struct node_call *call, struct node_sandbox *sandbox)
+{
+    set_sandbox(call, sandbox);
+    node_sandbox_touch(sandbox);
+    node_sandbox_hold(sandbox);
+    call->is_held = true;
+}
+
+static void enter(struct node_call *call);
+
+static void on_needed(void *arg, int code, const char *msg)
+{
+    struct node_call *call = arg;
+
+    if (!node_call_is_open(call)) {
+        refuse(call, -ECANCELED, "the client has left");
+    } else if (code < 0) {
+        refuse(call, code, msg);
+    } else {
+        enter(call); /* it may have changed again before we were told */
+    }
+    node_call_unref(call);
+}
+
+static void on_woken_in_background(void *arg, int code, const char *msg)
+{
+    (void)code; /* the manager logs failures; the client comes again and asks anew */
+    (void)msg;
+    node_sandbox_unref(arg);
+}
+
+/* Need, for a client that does not want to wait. As node_sandbox_need, with -EINPROGRESS
+ * in place of 0. */
+static int need_in_background(struct node_sandbox *sandbox, struct shl_err *err)
+{
+    int rc;
+
+    node_sandbox_ref(sandbox);
+    rc = node_sandbox_need(sandbox, on_woken_in_background, sandbox, err);
+    if (rc != 0) {
+        node_sandbox_unref(sandbox);
+        return rc;
+    }
+    return shl_err_set(err, -EINPROGRESS, "the sandbox is being woken, try again");
+}
+
+static int need(struct node_call *call, struct shl_err *err)
+{
+    const char *async = node_exchange_header(call->x, "X-OSB-Async-Wake");
+    int rc;
+
+    if (node_call_is_ended(call->sandbox, err)) {
+        return SHL_EGONE;
+    }
+    if (call->entry.tries++ == ENTRY_TRIES_MAX) {
+        return shl_err_set(err, SHL_EUNAVAILABLE,
+                           "the sandbox does not stay awake long enough, try again");
+    }
+    if (async && strcmp(async, "1") == 0) {
+        return need_in_background(call->sandbox, err);
+    }
+    rc = node_sandbox_need(call->sandbox, on_needed, node_call_ref(call), err);
+    if (rc != 0) {
+        node_call_unref(call);
+    }
+    return rc;
+}
+
+static void enter(struct node_call *call)
+{
+    struct shl_err err = {0};
+    int rc = need(call, &err);
+
+    if (rc < 0) {
+        refuse(call, rc, err.msg);
+    } else if (rc > 0) {
+        node_call_hold(call, call->sandbox);
+        call->entry.ready(call->entry.arg);
+    }
+}
+
+void node_call_enter(struct node_call *call,
+                     void (*ready)(void *arg),
+                     void (*refused)(void *arg, int code, const char *msg),
+                     void *arg)
+{
+    struct node_sandbox *sandbox =
+        node_manager_find(call->server->manager, call->caller.org, call->id);
+
+    call->entry = (struct node_call_entry){.ready = ready, .refused = refused, .arg = arg};
+    if (!sandbox) {
+        refuse(call, SHL_ENOTFOUND, "sandbox not found");
+        return;
+    }
+    set_sandbox(call, sandbox);
+    enter(call);
+}
+
+void node_call_fail_waking(struct node_call *call)
+{
+    if (call->x) {
+        node_exchange_fail_more(call->x, -EINPROGRESS, "the sandbox is being woken, try again",
+                                NULL, ",\"waking\":true");
+    }
+}
+
+/* Replies */
 
 void node_call_fail(struct node_call *call, int code, const char *msg)
 {
@@ -97,6 +207,22 @@ void node_call_failf(struct node_call *call, int code, const char *fmt, ...)
 void node_call_fail_err(struct node_call *call, const struct shl_err *err)
 {
     node_call_fail(call, err->code < 0 ? err->code : -EIO, err->msg);
+}
+
+void node_call_fail_create(struct node_call *call, int code, const char *msg)
+{
+    struct node_manager_counts counts;
+    char members[96];
+
+    if (code != SHL_EQUOTA || !call->x) {
+        node_call_fail(call, code, msg);
+        return;
+    }
+    /* The quota is what is used up, by what it counts: the living sandboxes. */
+    node_manager_count(call->server->manager, &counts);
+    (void)snprintf(members, sizeof(members), ",\"active\":%u,\"limit\":%u",
+                   counts.running + counts.creating, counts.running + counts.creating);
+    node_exchange_fail_more(call->x, code, msg, NULL, members);
 }
 
 void node_call_reply_json(struct node_call *call, int status, json_t *json)

@@ -19,6 +19,14 @@
 struct node_route;
 struct node_server;
 
+/* Who waits for the sandbox; see node_call_enter. */
+struct node_call_entry {
+    void (*ready)(void *arg);
+    void (*refused)(void *arg, int code, const char *msg);
+    void *arg;
+    unsigned tries;
+};
+
 struct node_call {
     struct shl_list link; /* of the server */
     struct node_server *server;
@@ -28,7 +36,10 @@ struct node_call {
     unsigned refs;
     const char *id;               /* :id of the route, NULL without; valid while x is */
     const char *sid;              /* :sid of the route */
-    struct node_sandbox *sandbox; /* referenced and held, after node_call_open_sandbox */
+    const char *cid;              /* :cid of the route */
+    struct node_sandbox *sandbox; /* referenced, after node_call_enter */
+    bool is_held;                 /* its idle timer is stopped by this call */
+    struct node_call_entry entry;
     /* Set by a handler: x has just become NULL; stop what only the client wanted. */
     void (*on_gone)(void *arg);
     void *gone_arg;
@@ -45,14 +56,32 @@ void node_call_unref(struct node_call *call);
 /* The sandbox of the path, whatever its state; NULL after a 404 was sent. */
 struct node_sandbox *node_call_find_sandbox(struct node_call *call);
 
-/* The sandbox of the path for a data-plane operation: running, activity noted, idle
- * timer stopped until the call ends. False after an error was sent (404, 410, 503). */
-bool node_call_open_sandbox(struct node_call *call);
+/* The sandbox of the path for a data-plane operation. @ready is called, at once or when it
+ * was woken, with call->sandbox running, activity noted and the idle timer stopped until
+ * the call ends. Otherwise @refused is called once: SHL_ENOTFOUND, SHL_EGONE, why it does
+ * not wake, -EINPROGRESS (the client asked not to wait: X-OSB-Async-Wake), or -ECANCELED
+ * (the client has left). NULL @refused: the error is replied. Once per call; the call is
+ * referenced meanwhile. */
+void node_call_enter(struct node_call *call,
+                     void (*ready)(void *arg),
+                     void (*refused)(void *arg, int code, const char *msg),
+                     void *arg);
+
+/* The sandbox runs: note the activity and stop its idle timer until the call ends. */
+void node_call_hold(struct node_call *call, struct node_sandbox *sandbox);
+
+/* The sentence for a sandbox that has ended; false when it has not. */
+bool node_call_is_ended(const struct node_sandbox *sandbox, struct shl_err *err);
+
+/* 503 {"waking": true} for clients that come again by themselves. */
+void node_call_fail_waking(struct node_call *call);
 
 /* Replies. They do nothing when the call is no longer open. */
 void node_call_fail(struct node_call *call, int code, const char *msg);
 void node_call_failf(struct node_call *call, int code, const char *fmt, ...) SHL_PRINTF(3, 4);
 void node_call_fail_err(struct node_call *call, const struct shl_err *err);
+/* A sandbox could not be made: as above, with what is used up when it was a quota. */
+void node_call_fail_create(struct node_call *call, int code, const char *msg);
 /* @json is taken (a reference is stolen); NULL stands for "no memory". */
 void node_call_reply_json(struct node_call *call, int status, json_t *json);
 void node_call_reply_empty(struct node_call *call, int status);

@@ -13,6 +13,7 @@
 #include "base/id.h"
 #include "base/io.h"
 #include "node/api/agent_request.h"
+#include "node/api/cold.h"
 #include "node/api/exec_spec.h"
 #include "node/api/handlers.h"
 #include "node/api/output.h"
@@ -44,7 +45,8 @@ struct exec {
     bool has_head;
     bool running;
     struct node_output_facts facts;
-    int fault; /* why we cancelled the stream ourselves, 0 otherwise */
+    int fault;                         /* why we cancelled the stream ourselves, 0 otherwise */
+    struct node_agent_request request; /* exec.start until it is sent */
 };
 
 static void ask_result(struct exec *exec);
@@ -52,6 +54,7 @@ static void ask_result(struct exec *exec);
 static void exec_free(struct exec *exec)
 {
     node_output_release(&exec->output);
+    shl_buf_release(&exec->request.buf);
     exec->call->on_gone = NULL;
     node_call_unref(exec->call);
     free(exec);
@@ -95,6 +98,14 @@ static void reply_waking(struct exec *exec)
                                    "stderr", ""));
 }
 
+static bool may_come_back(const struct exec *exec, int code)
+{
+    const struct node_sandbox *sandbox = exec->call->sandbox;
+
+    return code == SHL_EUNAVAILABLE || code == -ENOMEM ||
+           (code == SHL_EGONE && sandbox && !node_call_is_ended(sandbox, NULL));
+}
+
 static void fail(struct exec *exec, int code, const char *msg)
 {
     struct node_call *call = exec->call;
@@ -105,7 +116,7 @@ static void fail(struct exec *exec, int code, const char *msg)
     if (!msg || *msg == '\0') {
         msg = shl_err_text(code);
     }
-    if (exec->mode == EXEC_POLL && (code == SHL_EUNAVAILABLE || code == -ENOMEM)) {
+    if (exec->mode == EXEC_POLL && may_come_back(exec, code)) {
         reply_waking(exec); /* a poll that fails loses the result */
     } else if (exec->mode == EXEC_POLL && code == SHL_ENOTFOUND) {
         node_call_fail(call, code, "exec session not found");
@@ -202,6 +213,13 @@ static bool may_ask_again(const struct exec *exec)
            shl_monotonic_ms() < exec->deadline_ms;
 }
 
+static bool is_hibernated(const struct exec *exec)
+{
+    const struct node_sandbox *sandbox = exec->call->sandbox;
+
+    return sandbox->state == NODE_SANDBOX_HIBERNATING || sandbox->state == NODE_SANDBOX_HIBERNATED;
+}
+
 static void on_result_failed(struct exec *exec, int code, const char *msg)
 {
     /* A link that broke comes back, and the session is still there. */
@@ -210,7 +228,10 @@ static void on_result_failed(struct exec *exec, int code, const char *msg)
         ask_result(exec);
         return;
     }
-    if (exec->fault == SHL_EUNAVAILABLE) {
+    if (exec->mode == EXEC_RUN && exec->fault == 0 && is_hibernated(exec)) {
+        fail(exec, SHL_EUNAVAILABLE,
+             "the sandbox was hibernated while the command ran: it goes on after the next wake");
+    } else if (exec->fault == SHL_EUNAVAILABLE) {
         fail(exec, exec->fault, "the node holds too much command output, try again");
     } else if (exec->fault < 0) {
         fail(exec, exec->fault, NULL);
@@ -310,28 +331,88 @@ static struct exec *exec_new(struct node_call *call, enum exec_mode mode, uint64
     exec->call = node_call_ref(call);
     exec->mode = mode;
     exec->wait_ms = wait_ms;
-    exec->deadline_ms = shl_monotonic_ms() + wait_ms;
     node_output_init(&exec->output, call->server);
+    shl_buf_init(&exec->request.buf, AGENT_REQUEST_MAX);
     call->on_gone = on_gone;
     call->gone_arg = exec;
     return exec;
 }
 
-static void start(struct node_call *call, enum exec_mode mode)
+static void send_start(void *arg)
 {
-    struct node_exec_spec spec;
-    struct node_agent_request request;
+    struct exec *exec = arg;
     struct node_agent_stream *stream = NULL; /* runs to its end whatever happens */
     struct shl_err err = {0};
-    struct exec *exec;
-    int rc;
+    int rc = node_agent_request_send(&exec->request, exec->call, &start_ops, exec, &stream, &err);
 
-    if (!node_call_open_sandbox(call)) {
+    exec->deadline_ms = shl_monotonic_ms() + exec->wait_ms;
+    if (rc < 0) {
+        fail(exec, rc, err.msg);
+        exec_free(exec);
+    }
+}
+
+static void on_refused(void *arg, int code, const char *msg)
+{
+    struct exec *exec = arg;
+
+    if (code == -EINPROGRESS && !exec->call->x->is_padded) {
+        node_call_fail_waking(exec->call);
+    } else {
+        fail(exec, code, msg);
+    }
+    exec_free(exec);
+}
+
+static void run(struct exec *exec)
+{
+    if (node_exchange_pad(exec->call->x) < 0) {
+        /* It works without, only not for clients that are impatient. */
+        SHL_LOG(exec->call->server->log, SHL_LOG_WARN, "exec_unpadded",
+                SHL_S("sandbox", exec->call->id));
+    }
+    node_call_enter(exec->call, send_start, on_refused, exec);
+}
+
+/* A sandbox that does not run wakes in the background, the client polls. */
+static void run_async(struct exec *exec, struct node_sandbox *sandbox)
+{
+    struct node_call *call = exec->call;
+    struct shl_err err = {0};
+    int rc = node_agent_request_finish(&exec->request, &err);
+
+    if (rc == 0 && node_call_is_ended(sandbox, &err)) {
+        rc = SHL_EGONE;
+    }
+    if (rc == 0) {
+        rc = node_cold_begin(call->server, sandbox, exec->session, &exec->request, &err);
+    }
+    if (rc > 0) {
+        node_call_hold(call, sandbox);
+        send_start(exec);
         return;
     }
-    rc = node_exec_spec_parse(shl_buf_bytes(&call->x->body), NODE_EXEC_TIMEOUT_DEFAULT_S, &spec,
-                              &err);
     if (rc < 0) {
+        fail(exec, rc, err.msg);
+    } else {
+        exec->started_at_ms = shl_realtime_ms();
+        reply_running(exec);
+    }
+    exec_free(exec);
+}
+
+static void start(struct node_call *call, enum exec_mode mode)
+{
+    struct node_sandbox *sandbox = node_call_find_sandbox(call);
+    struct node_exec_spec spec;
+    struct shl_err err = {0};
+    struct exec *exec;
+
+    if (!sandbox) {
+        return;
+    }
+    if (node_exec_spec_parse(shl_buf_bytes(&call->x->body), NODE_EXEC_TIMEOUT_DEFAULT_S, &spec,
+                             &err) < 0) {
         node_call_fail_err(call, &err);
         return;
     }
@@ -340,19 +421,14 @@ static void start(struct node_call *call, enum exec_mode mode)
                  mode == EXEC_RUN ? (uint64_t)spec.timeout_s * 1000 + RUN_GRACE_MS : FAST_WAIT_MS);
     if (exec) {
         shl_id_make(exec->session, sizeof(exec->session), "", SESSION_DIGITS);
-        node_exec_spec_write(&spec, exec->session, false, &request);
-        rc = node_agent_request_send(&request, call, &start_ops, exec, &stream, &err);
-        if (rc == 0 && mode == EXEC_RUN && node_exchange_pad(call->x) < 0) {
-            /* It works without, only not for clients that are impatient. */
-            SHL_LOG(call->server->log, SHL_LOG_WARN, "exec_unpadded",
-                    SHL_S("sandbox", call->sandbox->id));
+        node_exec_spec_write(&spec, exec->session, false, &exec->request);
+        if (mode == EXEC_RUN) {
+            run(exec);
+        } else {
+            run_async(exec, sandbox);
         }
     }
     node_exec_spec_release(&spec);
-    if (exec && rc < 0) {
-        fail(exec, rc, err.msg);
-        exec_free(exec);
-    }
 }
 
 void node_handle_exec_run(struct node_call *call)
@@ -363,6 +439,41 @@ void node_handle_exec_run(struct node_call *call)
 void node_handle_exec_run_async(struct node_call *call)
 {
     start(call, EXEC_ASYNC);
+}
+
+/* The command, or the whole sandbox, waits to be woken. False when it runs. */
+static bool reply_cold(struct exec *exec, struct node_sandbox *sandbox)
+{
+    struct node_server *server = exec->call->server;
+    struct node_cold *cold = node_cold_find(server, sandbox->id, exec->session);
+    struct shl_err err = {0};
+    int rc;
+
+    if (cold && cold->has_failed) {
+        reply_failed_result(exec, cold->error);
+        if (!cold->is_start) { /* the next poll tries to wake it again */
+            node_cold_drop(cold);
+        }
+        return true;
+    }
+    if (cold) {
+        reply_waking(exec);
+        return true;
+    }
+    if (node_call_is_ended(sandbox, &err)) {
+        node_call_fail_err(exec->call, &err);
+        return true;
+    }
+    rc = node_cold_begin(server, sandbox, exec->session, NULL, &err);
+    if (rc <= 0) {
+        if (rc < 0) {
+            fail(exec, rc, err.msg);
+        } else {
+            reply_waking(exec);
+        }
+        return true;
+    }
+    return false;
 }
 
 void node_handle_exec_result(struct node_call *call)
@@ -377,16 +488,11 @@ void node_handle_exec_result(struct node_call *call)
     if (!exec) {
         return;
     }
-    if (sandbox->state == NODE_SANDBOX_CREATING ||
-        (sandbox->state == NODE_SANDBOX_RUNNING && !sandbox->agent)) {
-        reply_waking(exec);
-        exec_free(exec);
-        return;
-    }
-    if (!node_call_open_sandbox(call)) {
-        exec_free(exec);
-        return;
-    }
     memcpy(exec->session, call->sid, strlen(call->sid) + 1);
+    if (reply_cold(exec, sandbox)) {
+        exec_free(exec);
+        return;
+    }
+    node_call_hold(call, sandbox);
     ask_result(exec);
 }

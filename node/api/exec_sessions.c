@@ -64,15 +64,39 @@ static void on_start_end(void *arg, int code, const char *msg, const msgpack_obj
 
 static const struct node_agent_stream_ops start_ops = {.on_end = on_start_end};
 
-void node_handle_exec_start(struct node_call *call)
+static void start_ready(void *arg)
 {
+    struct start *start = arg;
     struct node_agent_request request;
     struct node_agent_stream *stream = NULL;
     struct shl_err err = {0};
-    struct start *start;
-    int rc;
 
-    if (!node_call_open_sandbox(call)) {
+    shl_id_make(start->session, sizeof(start->session), "", SESSION_DIGITS);
+    node_exec_spec_write(&start->spec, start->session, true, &request);
+    if (node_agent_request_send(&request, start->call, &start_ops, start, &stream, &err) < 0) {
+        node_call_fail_err(start->call, &err);
+        start_free(start);
+    }
+}
+
+static void start_refused(void *arg, int code, const char *msg)
+{
+    struct start *start = arg;
+
+    if (code == -EINPROGRESS) {
+        node_call_fail_waking(start->call);
+    } else {
+        node_call_fail(start->call, code, msg);
+    }
+    start_free(start);
+}
+
+void node_handle_exec_start(struct node_call *call)
+{
+    struct shl_err err = {0};
+    struct start *start;
+
+    if (!node_call_find_sandbox(call)) {
         return;
     }
     start = calloc(1, sizeof(*start));
@@ -81,16 +105,12 @@ void node_handle_exec_start(struct node_call *call)
         return;
     }
     start->call = node_call_ref(call);
-    rc = node_exec_spec_parse(shl_buf_bytes(&call->x->body), 0, &start->spec, &err);
-    if (rc == 0) {
-        shl_id_make(start->session, sizeof(start->session), "", SESSION_DIGITS);
-        node_exec_spec_write(&start->spec, start->session, true, &request);
-        rc = node_agent_request_send(&request, call, &start_ops, start, &stream, &err);
-    }
-    if (rc < 0) {
+    if (node_exec_spec_parse(shl_buf_bytes(&call->x->body), 0, &start->spec, &err) < 0) {
         node_call_fail_err(call, &err);
         start_free(start);
+        return;
     }
+    node_call_enter(call, start_ready, start_refused, start);
 }
 
 /* List */
@@ -193,14 +213,18 @@ static int convert_session(void *arg, const msgpack_object *item, struct shl_buf
                           (unsigned long long)session.attached);
 }
 
-void node_handle_exec_list(struct node_call *call)
+static void list_ready(void *arg)
 {
+    struct node_call *call = arg;
     struct node_agent_request request;
 
-    if (node_call_open_sandbox(call)) {
-        node_agent_request_init(&request, "exec.list");
-        node_array_reply(&request, call, convert_session, call, NULL);
-    }
+    node_agent_request_init(&request, "exec.list");
+    node_array_reply(&request, call, convert_session, call, NULL);
+}
+
+void node_handle_exec_list(struct node_call *call)
+{
+    node_call_enter(call, list_ready, NULL, call);
 }
 
 /* Attach and kill */
@@ -235,15 +259,13 @@ static int parse_signal(struct node_call *call, int64_t *ret_signal, struct shl_
     return rc;
 }
 
-void node_handle_exec_kill(struct node_call *call)
+static void kill_ready(void *arg)
 {
+    struct node_call *call = arg;
     struct node_agent_request request;
     struct shl_err err = {0};
     int64_t signal = SIGNAL_DEFAULT;
 
-    if (!node_call_open_sandbox(call) || !node_call_check_session(call)) {
-        return;
-    }
     if (parse_signal(call, &signal, &err) < 0) {
         node_call_fail_err(call, &err);
         return;
@@ -252,4 +274,19 @@ void node_handle_exec_kill(struct node_call *call)
     shl_mp_kv_str(&request.w, "session", call->sid);
     shl_mp_kv_int(&request.w, "signal", signal);
     node_agent_request_simple(&request, call, json_pack("{s:s}", "status", "ok"));
+}
+
+void node_handle_exec_kill(struct node_call *call)
+{
+    struct shl_err err = {0};
+    int64_t signal = SIGNAL_DEFAULT;
+
+    if (!node_call_find_sandbox(call) || !node_call_check_session(call)) {
+        return;
+    }
+    if (parse_signal(call, &signal, &err) < 0) { /* before anything is woken for it */
+        node_call_fail_err(call, &err);
+        return;
+    }
+    node_call_enter(call, kill_ready, NULL, call);
 }

@@ -155,16 +155,13 @@ static void on_gone(void *arg)
     }
 }
 
-void node_handle_file_read(struct node_call *call)
+static void read_ready(void *arg)
 {
+    struct node_call *call = arg;
     struct node_agent_request request;
-    const char *path = node_call_path(call, NULL);
     struct shl_err err = {0};
     struct reading *r;
 
-    if (!path || !node_call_open_sandbox(call)) {
-        return;
-    }
     r = calloc(1, sizeof(*r));
     if (!r) {
         node_call_fail(call, -ENOMEM, NULL);
@@ -177,9 +174,16 @@ void node_handle_file_read(struct node_call *call)
     call->on_gone = on_gone;
     call->gone_arg = r;
     node_agent_request_init(&request, "file.read");
-    shl_mp_kv_str(&request.w, "path", path);
+    shl_mp_kv_str(&request.w, "path", node_url_query(&call->x->url, "path"));
     if (node_agent_request_send(&request, call, &stream_ops, r, &r->stream, &err) < 0) {
         node_call_fail_err(call, &err);
         reading_unref(r);
+    }
+}
+
+void node_handle_file_read(struct node_call *call)
+{
+    if (node_call_path(call, NULL)) {
+        node_call_enter(call, read_ready, NULL, call);
     }
 }

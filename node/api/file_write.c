@@ -74,16 +74,13 @@ static void on_gone(void *arg)
     }
 }
 
-void node_handle_file_write(struct node_call *call)
+static void write_ready(void *arg)
 {
+    struct node_call *call = arg;
     struct node_agent_request request;
-    const char *path = node_call_path(call, NULL);
     struct shl_err err = {0};
     struct writing *w;
 
-    if (!path || !node_call_open_sandbox(call)) {
-        return;
-    }
     w = calloc(1, sizeof(*w));
     if (!w) {
         node_call_fail(call, -ENOMEM, NULL);
@@ -91,7 +88,7 @@ void node_handle_file_write(struct node_call *call)
     }
     w->call = node_call_ref(call);
     node_agent_request_init(&request, "file.write");
-    shl_mp_kv_str(&request.w, "path", path);
+    shl_mp_kv_str(&request.w, "path", node_url_query(&call->x->url, "path"));
     if (node_agent_request_send(&request, call, &stream_ops, w, &w->stream, &err) < 0) {
         node_call_fail_err(call, &err);
         node_call_unref(call);
@@ -101,4 +98,17 @@ void node_handle_file_write(struct node_call *call)
     call->on_gone = on_gone;
     call->gone_arg = w;
     node_exchange_set_sink(call->x, &sink_ops, w);
+    if (call->x->is_body_done) { /* an empty one, while the sandbox was woken */
+        sink_end(w);
+    } else {
+        node_exchange_resume_body(call->x); /* what came meanwhile */
+    }
+}
+
+/* The body waits in the connection until the sandbox runs. */
+void node_handle_file_write(struct node_call *call)
+{
+    if (node_call_path(call, NULL)) {
+        node_call_enter(call, write_ready, NULL, call);
+    }
 }

@@ -10,15 +10,25 @@
 
 #define HOME "/home/sandbox" /* what relative paths are relative to, as in the agent */
 
-void node_handle_file_mkdir(struct node_call *call)
+/* One request with the path of the query, answered with 204. */
+static void change(struct node_call *call, const char *op)
 {
     struct node_agent_request request;
-    const char *path = node_call_path(call, NULL);
 
-    if (path && node_call_open_sandbox(call)) {
-        node_agent_request_init(&request, "file.mkdir");
-        shl_mp_kv_str(&request.w, "path", path);
-        node_agent_request_simple(&request, call, NULL);
+    node_agent_request_init(&request, op);
+    shl_mp_kv_str(&request.w, "path", node_url_query(&call->x->url, "path"));
+    node_agent_request_simple(&request, call, NULL);
+}
+
+static void mkdir_ready(void *arg)
+{
+    change(arg, "file.mkdir");
+}
+
+void node_handle_file_mkdir(struct node_call *call)
+{
+    if (node_call_path(call, NULL)) {
+        node_call_enter(call, mkdir_ready, NULL, call);
     }
 }
 
@@ -46,9 +56,13 @@ static bool is_root(const char *path)
     return depth == 0;
 }
 
+static void remove_ready(void *arg)
+{
+    change(arg, "file.remove");
+}
+
 void node_handle_file_remove(struct node_call *call)
 {
-    struct node_agent_request request;
     const char *path = node_call_path(call, NULL);
 
     if (!path) {
@@ -58,11 +72,7 @@ void node_handle_file_remove(struct node_call *call)
         node_call_fail(call, SHL_EINVALIDARG, "the root folder cannot be removed");
         return;
     }
-    if (node_call_open_sandbox(call)) {
-        node_agent_request_init(&request, "file.remove");
-        shl_mp_kv_str(&request.w, "path", path);
-        node_agent_request_simple(&request, call, NULL);
-    }
+    node_call_enter(call, remove_ready, NULL, call);
 }
 
 /* List: the argument of the conversion is the folder as JSON text without the closing
@@ -141,16 +151,13 @@ static struct shl_buf *folder_new(const char *path)
     return folder;
 }
 
-void node_handle_file_list(struct node_call *call)
+static void list_ready(void *arg)
 {
+    struct node_call *call = arg;
     struct node_agent_request request;
     const char *path = node_call_path(call, "/");
-    struct shl_buf *folder;
+    struct shl_buf *folder = folder_new(path);
 
-    if (!path || !node_call_open_sandbox(call)) {
-        return;
-    }
-    folder = folder_new(path);
     if (!folder) {
         node_call_fail(call, -ENOMEM, NULL);
         return;
@@ -158,4 +165,11 @@ void node_handle_file_list(struct node_call *call)
     node_agent_request_init(&request, "file.list");
     shl_mp_kv_str(&request.w, "path", path);
     node_array_reply(&request, call, convert_entry, folder, free_folder);
+}
+
+void node_handle_file_list(struct node_call *call)
+{
+    if (node_call_path(call, "/")) {
+        node_call_enter(call, list_ready, NULL, call);
+    }
 }

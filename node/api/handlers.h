@@ -19,6 +19,21 @@ void node_handle_sandbox_get(struct node_call *call);
 void node_handle_sandbox_kill(struct node_call *call);
 void node_handle_sandbox_timeout(struct node_call *call);
 
+/* lifecycle.c */
+void node_handle_sandbox_hibernate(struct node_call *call);
+void node_handle_sandbox_wake(struct node_call *call);
+void node_handle_sandbox_reboot(struct node_call *call);
+void node_handle_sandbox_power_cycle(struct node_call *call);
+
+/* checkpoints.c */
+void node_handle_checkpoint_create(struct node_call *call);
+void node_handle_checkpoint_list(struct node_call *call);
+void node_handle_checkpoint_delete(struct node_call *call);
+void node_handle_checkpoint_restore(struct node_call *call);
+
+/* fork.c */
+void node_handle_fork(struct node_call *call);
+
 /* exec.c, exec_sessions.c */
 void node_handle_exec_run(struct node_call *call);
 void node_handle_exec_run_async(struct node_call *call);

@@ -25,6 +25,34 @@ void node_handle_readyz(struct node_call *call)
     node_call_reply_json(call, 200, json_pack("{s:s}", "status", "ready"));
 }
 
+static int write_snapshot_metrics(const struct node_manager_counts *counts, struct shl_buf *out)
+{
+    uint32_t unready = counts->checkpoints_processing + counts->checkpoints_failed;
+
+    return shl_buf_printf(
+        out,
+        "# HELP shoal_hibernations_total Sandboxes hibernated since the start.\n"
+        "# TYPE shoal_hibernations_total counter\n"
+        "shoal_hibernations_total %" PRIu64 "\n"
+        "# HELP shoal_wakes_total Sandboxes woken since the start: with their memory, or "
+        "booted from the disk.\n"
+        "# TYPE shoal_wakes_total counter\n"
+        "shoal_wakes_total{kind=\"warm\"} %" PRIu64 "\n"
+        "shoal_wakes_total{kind=\"cold\"} %" PRIu64 "\n"
+        "# HELP shoal_checkpoints Checkpoints by status.\n"
+        "# TYPE shoal_checkpoints gauge\n"
+        "shoal_checkpoints{status=\"processing\"} %" PRIu32 "\n"
+        "shoal_checkpoints{status=\"ready\"} %" PRIu32 "\n"
+        "shoal_checkpoints{status=\"failed\"} %" PRIu32 "\n"
+        "# HELP shoal_warm_templates Templates whose sandboxes are restored, not booted.\n"
+        "# TYPE shoal_warm_templates gauge\n"
+        "shoal_warm_templates %" PRIu32 "\n",
+        counts->hibernations, counts->wakes_warm, counts->wakes_cold,
+        counts->checkpoints_processing,
+        counts->checkpoints > unready ? counts->checkpoints - unready : 0,
+        counts->checkpoints_failed, counts->warm_templates);
+}
+
 static int write_metrics(struct node_server *server, struct shl_buf *out)
 {
     struct node_manager_counts counts;
@@ -45,15 +73,19 @@ static int write_metrics(struct node_server *server, struct shl_buf *out)
                         "shoal_sandboxes{state=\"running\"} %" PRIu32 "\n"
                         "shoal_sandboxes{state=\"creating\"} %" PRIu32 "\n"
                         "shoal_sandboxes{state=\"error\"} %" PRIu32 "\n"
+                        "shoal_sandboxes{state=\"hibernated\"} %" PRIu32 "\n"
                         "# HELP shoal_memory_bytes Memory of the machine, and promised to "
                         "sandboxes.\n"
                         "# TYPE shoal_memory_bytes gauge\n"
                         "shoal_memory_bytes{kind=\"total\"} %" PRIu64 "\n"
                         "shoal_memory_bytes{kind=\"committed\"} %" PRIu64 "\n",
                         SHL_VERSION, (shl_realtime_ms() - server->started_at_ms) / 1000,
-                        counts.running, counts.creating, counts.errors,
+                        counts.running, counts.creating, counts.errors, counts.hibernated,
                         (uint64_t)counts.memory_total_mb << 20,
                         (uint64_t)counts.memory_committed_mb << 20);
+    if (rc == 0) {
+        rc = write_snapshot_metrics(&counts, out);
+    }
     if (rc == 0) {
         rc = shl_buf_printf(out, "# HELP shoal_http_requests_total Requests by class of status; "
                                  "0xx: the client left first.\n"
@@ -156,12 +188,17 @@ void node_handle_debug_state(struct node_call *call)
     node_http_stats(server->http, &http);
     node_call_reply_json(
         call, 200,
-        json_pack("{s:s, s:s, s:I, s:{s:i, s:i, s:i}, s:{s:i, s:i}, s:{s:i, s:i, s:I, s:I}, s:o}",
+        json_pack("{s:s, s:s, s:I, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i}, "
+                  "s:{s:i, s:i, s:I, s:I}, s:o}",
                   "version", SHL_VERSION, "workerID", server->worker_id, "uptimeMs",
                   (json_int_t)(shl_realtime_ms() - server->started_at_ms), "sandboxes", "running",
                   (int)counts.running, "creating", (int)counts.creating, "error",
-                  (int)counts.errors, "memoryMB", "total", (int)counts.memory_total_mb, "committed",
-                  (int)counts.memory_committed_mb, "http", "connections", (int)http.connections,
-                  "inFlight", (int)http.in_flight, "refused", (json_int_t)http.refused,
-                  "outputBytes", (json_int_t)server->output_bytes, "calls", calls));
+                  (int)counts.errors, "hibernated", (int)counts.hibernated, "snapshots",
+                  "checkpoints", (int)counts.checkpoints, "processing",
+                  (int)counts.checkpoints_processing, "warmTemplates", (int)counts.warm_templates,
+                  "waiting", (int)server->cold_count, "memoryMB", "total",
+                  (int)counts.memory_total_mb, "committed", (int)counts.memory_committed_mb, "http",
+                  "connections", (int)http.connections, "inFlight", (int)http.in_flight, "refused",
+                  (json_int_t)http.refused, "outputBytes", (json_int_t)server->output_bytes,
+                  "calls", calls));
 }

@@ -19,6 +19,16 @@ const struct node_route node_routes[] = {
     {NODE_METHOD_GET,    "sandboxes/:id",                   NODE_ROUTE_API | NODE_ROUTE_TOKEN, node_handle_sandbox_get},
     {NODE_METHOD_DELETE, "sandboxes/:id",                   NODE_ROUTE_API, node_handle_sandbox_kill},
     {NODE_METHOD_POST,   "sandboxes/:id/timeout",           NODE_ROUTE_API, node_handle_sandbox_timeout},
+    {NODE_METHOD_POST,   "sandboxes/:id/hibernate",         NODE_ROUTE_API, node_handle_sandbox_hibernate},
+    {NODE_METHOD_POST,   "sandboxes/:id/wake",              NODE_ROUTE_API, node_handle_sandbox_wake},
+    {NODE_METHOD_POST,   "sandboxes/:id/reboot",            NODE_ROUTE_API, node_handle_sandbox_reboot},
+    {NODE_METHOD_POST,   "sandboxes/:id/power-cycle",       NODE_ROUTE_API, node_handle_sandbox_power_cycle},
+
+    {NODE_METHOD_POST,   "sandboxes/:id/checkpoints",       NODE_ROUTE_API, node_handle_checkpoint_create},
+    {NODE_METHOD_GET,    "sandboxes/:id/checkpoints",       NODE_ROUTE_API, node_handle_checkpoint_list},
+    {NODE_METHOD_DELETE, "sandboxes/:id/checkpoints/:cid",  NODE_ROUTE_API, node_handle_checkpoint_delete},
+    {NODE_METHOD_POST,   "sandboxes/:id/checkpoints/:cid/restore", NODE_ROUTE_API, node_handle_checkpoint_restore},
+    {NODE_METHOD_POST,   "sandboxes/from-checkpoint/:cid",  NODE_ROUTE_API, node_handle_fork},
 
     {NODE_METHOD_POST,   "sandboxes/:id/exec/run",          NODE_ROUTE_DATA, node_handle_exec_run},
     {NODE_METHOD_POST,   "sandboxes/:id/exec/run-async",    NODE_ROUTE_DATA, node_handle_exec_run_async},
@@ -37,14 +47,17 @@ const struct node_route node_routes[] = {
 };
 /* clang-format on */
 
-/* Does @url, from segment @skip on, fit @pattern? Returns the number of static segments,
- * -1 when it does not fit. */
+#define RANK_PER_SEGMENT (1 << 16) /* one bit per segment (NODE_URL_SEGMENTS) is below it */
+
+/* Does @url, from segment @skip on, fit @pattern? Returns how specific the pattern is, by
+ * the number of static segments, then by where they are; -1 when it does not fit. */
 static int fit(const char *pattern,
                const struct node_url *url,
                size_t skip,
                struct node_route_match *match)
 {
     int fixed = 0;
+    int place = 0;
     size_t at = skip;
 
     for (const char *p = pattern; p; at++) {
@@ -54,19 +67,23 @@ static int fit(const char *pattern,
         if (at >= url->segment_count) {
             return -1;
         }
+        place <<= 1;
         if (p[0] != ':') {
             if (strlen(url->segments[at]) != len || memcmp(p, url->segments[at], len) != 0) {
                 return -1;
             }
-            fixed++;
+            fixed += RANK_PER_SEGMENT;
+            place |= 1;
         } else if (p[1] == 's') {
             match->sid = url->segments[at];
+        } else if (p[1] == 'c') {
+            match->cid = url->segments[at];
         } else {
             match->id = url->segments[at];
         }
         p = *end == '\0' ? NULL : end + 1;
     }
-    return at == url->segment_count ? fixed : -1;
+    return at == url->segment_count ? fixed + place : -1;
 }
 
 static void add_method(struct node_route_match *match, enum node_method method)

@@ -1,8 +1,9 @@
 /* Which handler serves which method and path.
  *
  * Pure. A pattern is a path of static segments and ":name" parameters. When several fit,
- * the one with more static segments wins, whatever the method, so /exec/run is never the
- * session "run".
+ * the one with more static segments wins, then the one whose static segments come first,
+ * whatever the method: /exec/run is never the session "run", from-checkpoint never a
+ * sandbox.
  */
 #ifndef SHL_NODE_API_ROUTES_H
 #define SHL_NODE_API_ROUTES_H
@@ -34,6 +35,7 @@ struct node_route_match {
     const struct node_route *route; /* NULL: see is_path_known */
     const char *id;                 /* value of :id, NULL without */
     const char *sid;                /* value of :sid */
+    const char *cid;                /* value of :cid */
     bool is_path_known;             /* other methods are served there */
     char allow[64];                 /* those methods, for the Allow header */
 };

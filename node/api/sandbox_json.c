@@ -44,7 +44,7 @@ static json_t *token_json(const struct node_server *server, const struct node_sa
 
 static bool is_living(const struct node_sandbox *sandbox)
 {
-    return sandbox->state == NODE_SANDBOX_CREATING || sandbox->state == NODE_SANDBOX_RUNNING;
+    return strcmp(node_sandbox_status(sandbox), "running") == 0;
 }
 
 json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbox *sandbox)
@@ -67,7 +67,9 @@ json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbo
     rc |= json_object_set_new(json, "connectURL", json_string(url));
     rc |= json_object_set_new(json, "sandboxDomain", json_string(server->domain));
     rc |= json_object_set_new(json, "region", json_string(server->region));
-    rc |= json_object_set_new(json, "workerID", json_string(server->worker_id));
+    if (is_living(sandbox)) { /* the others are on no worker */
+        rc |= json_object_set_new(json, "workerID", json_string(server->worker_id));
+    }
     rc |= json_object_set_new(json, "startedAt", time_json(sandbox->created_at_ms));
     if (sandbox->end_at_ms > 0 && is_living(sandbox)) {
         rc |= json_object_set_new(json, "endAt", time_json(sandbox->end_at_ms));
@@ -81,6 +83,12 @@ json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbo
     rc |= json_object_set_new(json, "metadata", map_json(&spec->metadata));
     rc |= json_object_set_new(json, "tags", json_object());
     rc |= json_object_set_new(json, "tagsLastUpdatedAt", json_null());
+    if (sandbox->from_checkpoint[0] != '\0') {
+        rc |= json_object_set_new(json, "fromCheckpointId", json_string(sandbox->from_checkpoint));
+    }
+    if (sandbox->cold_woken) {
+        rc |= json_object_set_new(json, "coldWoken", json_true());
+    }
     if (sandbox->reason[0] != '\0') {
         rc |= json_object_set_new(json, "reason", json_string(sandbox->reason));
     }

@@ -1,5 +1,4 @@
 /* POST, GET and DELETE of sandboxes, and their idle time-out. */
-#include <stdio.h>
 #include <string.h>
 
 #include "node/api/handlers.h"
@@ -17,27 +16,11 @@ static void on_created(void *arg, int code, const char *msg, struct node_sandbox
     struct node_call *call = arg;
 
     if (code < 0) {
-        node_call_fail(call, code, msg);
+        node_call_fail_create(call, code, msg);
     } else if (node_call_is_open(call)) {
         node_call_reply_json(call, 201, node_sandbox_json(call, sandbox));
     }
     node_call_unref(call);
-}
-
-static void refuse_create(struct node_call *call, const struct shl_err *err)
-{
-    struct node_manager_counts counts;
-    char members[96];
-
-    if (err->code != SHL_EQUOTA) {
-        node_call_fail_err(call, err);
-        return;
-    }
-    /* The quota is what is used up, by what it counts: the living sandboxes. */
-    node_manager_count(call->server->manager, &counts);
-    (void)snprintf(members, sizeof(members), ",\"active\":%u,\"limit\":%u",
-                   counts.running + counts.creating, counts.running + counts.creating);
-    node_exchange_fail_more(call->x, err->code, err->msg, NULL, members);
 }
 
 void node_handle_sandbox_create(struct node_call *call)
@@ -59,8 +42,7 @@ void node_handle_sandbox_create(struct node_call *call)
     rc = node_manager_create(call->server->manager, &spec, on_created, node_call_ref(call), &err);
     node_spec_release(&spec);
     if (rc < 0) {
-        err.code = rc;
-        refuse_create(call, &err);
+        node_call_fail_create(call, rc, err.msg);
         node_call_unref(call);
     }
 }
@@ -78,18 +60,23 @@ void node_handle_sandbox_get(struct node_call *call)
 
 struct listing {
     struct node_call *call;
-    const char *status; /* NULL: those that live */
+    const char *status; /* NULL: running and hibernated */
     int64_t limit;
     json_t *array;
     bool failed;
 };
+
+static bool is_kept(const char *status)
+{
+    return strcmp(status, "running") == 0 || strcmp(status, "hibernated") == 0;
+}
 
 static bool list_one(void *arg, struct node_sandbox *sandbox)
 {
     struct listing *listing = arg;
     const char *status = node_sandbox_status(sandbox);
 
-    if (strcmp(status, listing->status ? listing->status : "running") != 0) {
+    if (listing->status ? strcmp(status, listing->status) != 0 : !is_kept(status)) {
         return true;
     }
     if (json_array_append_new(listing->array, node_sandbox_json(listing->call, sandbox)) < 0) {

@@ -10,11 +10,13 @@
 #include <sodium.h>
 
 #include "base/io.h"
+#include "node/api/cold.h"
 #include "node/api/routes.h"
 #include "node/api/server_private.h"
 
 static void server_free(struct node_server *server)
 {
+    node_cold_drop_all(server);
     free(server->domain);
     free(server->public_url);
     free(server->region);
@@ -80,6 +82,7 @@ static void on_exchange_closed(void *arg, bool is_complete)
     call->x = NULL;
     call->id = NULL;
     call->sid = NULL;
+    call->cid = NULL;
     shl_list_remove(&call->link);
     if (call->on_gone) {
         call->on_gone(call->gone_arg);
@@ -155,6 +158,7 @@ static void begin_call(struct node_server *server,
     call->refs = 1; /* dropped in on_exchange_closed */
     call->id = match->id;
     call->sid = match->sid;
+    call->cid = match->cid;
     shl_list_push_back(&server->calls, &call->link);
     x->handle = run_handler;
     x->on_close = on_exchange_closed;
@@ -253,6 +257,7 @@ int node_server_open(uv_loop_t *loop,
     server->memory_default_mb =
         config->memory_default_mb > 0 ? config->memory_default_mb : NODE_SERVER_MEMORY_DEFAULT_MB;
     shl_list_init(&server->calls);
+    shl_list_init(&server->colds);
     rc = server_open(server, config, err);
     if (rc < 0) {
         server_free(server);

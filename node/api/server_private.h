@@ -30,6 +30,8 @@ struct node_server {
     uint32_t memory_default_mb;
     int64_t started_at_ms;
     struct shl_list calls;
+    struct shl_list colds; /* node/api/cold.h */
+    unsigned cold_count;
     unsigned refs; /* owner and calls: a stream of a guest may end after the close */
     int64_t output_bytes;
     void (*close_cb)(void *arg);

@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "node/sandbox/checkpoints.h"
 #include "node/sandbox/manager.h"
 #include "node/store/store.h"
 
@@ -26,6 +27,21 @@ struct fake_manager_knobs {
     int create_code; /* result of the next creates */
     const char *create_msg;
     int timeout_code; /* of set_timeout */
+    /* results of the next changes of state, and how long a wake takes (0: a moment) */
+    int hibernate_code;
+    int wake_code;
+    int reboot_code;
+    int restore_code;
+    const char *change_msg;
+    unsigned wake_ms;
+    bool stays_processing; /* new checkpoints */
+    bool makes_fail;       /* new checkpoints */
+    int delete_code;
+    /* of the next forks: refused at once, or failing later, from this one on (1 is first) */
+    int fork_refuse_code;
+    int fork_code;
+    unsigned fork_fails_from;
+    unsigned forks;
 };
 
 struct node_manager *fake_manager_new(uv_loop_t *loop);
@@ -38,6 +54,11 @@ void fake_manager_set_state(struct node_sandbox *sandbox,
 struct node_sandbox *fake_manager_last(struct node_manager *manager);
 unsigned fake_sandbox_touches(const struct node_sandbox *sandbox);
 int fake_sandbox_holds(const struct node_sandbox *sandbox);
+/* How often it was woken. */
+unsigned fake_sandbox_wakes(const struct node_sandbox *sandbox);
+
+/* Checkpoints: fake_checkpoints.c */
+struct node_checkpoint *fake_checkpoint_last(struct node_manager *manager);
 
 /* Agents: fake_agent.c. What a command does is in its name, see there. */
 struct fake_agent_stats {
