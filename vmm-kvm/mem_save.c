@@ -1,7 +1,7 @@
 #include "vmm-kvm/mem_save.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +23,12 @@
 /* Joining runs over the clean pages between them makes fewer pieces to map. As long as
  * it adds no more than this share of the dirty pages it is worth it anyway. */
 #define JOIN_SHARE 16u
-#define GAP_MAX    1024u /* gaps counted one by one; longer ones are never joined */
-#define IOV_MAX_   1024u /* UIO_MAXIOV of Linux */
+#define GAP_MAX    2048u /* longer gaps are never written */
+#define IOV_PARTS  1024u /* UIO_MAXIOV of Linux */
 
-_Static_assert(VMM_LAYER_MEMORY_MAX / VMM_PAGE_BYTES / GAP_MAX < VMM_LAYER_RUNS_MAX * 2,
-               "joining all gaps up to GAP_MAX leaves few enough runs (see choose_gap)");
+/* With all gaps up to GAP_MAX closed, few enough runs are left. */
+_Static_assert(VMM_LAYER_MEMORY_MAX / VMM_PAGE_BYTES / GAP_MAX < VMM_LAYER_RUNS_MAX,
+               "runs of any memory can be joined to fit a layer");
 
 struct save {
     const struct vmm_mem *mem;
@@ -132,44 +133,64 @@ static uint64_t end_of_run(const struct save *save, uint64_t page)
     return save->page_end;
 }
 
-/* How many clean pages between two runs are written with them: all that cost little,
- * and as many as it takes to come down to VMM_LAYER_RUNS_MAX. */
-static uint64_t choose_gap(const struct save *save, uint64_t *ret_runs)
+/* Which gaps between runs are written with them: all of up to @pages clean pages, and
+ * @more of one page more. */
+struct join {
+    uint64_t pages;
+    uint64_t more;
+    uint64_t runs; /* left then */
+};
+
+static bool joins(struct join *join, uint64_t gap)
+{
+    if (gap == join->pages + 1 && join->more > 0) {
+        join->more--;
+        return true;
+    }
+    return gap <= join->pages;
+}
+
+/* The shortest gaps first: as many as cost little, and as many as it takes to come down
+ * to VMM_LAYER_RUNS_MAX. */
+static struct join choose_join(const struct save *save)
 {
     uint64_t gaps[GAP_MAX + 1] = {0};
-    uint64_t runs = 0, added = 0, gap;
+    uint64_t budget = save->stats->dirty_pages / JOIN_SHARE;
     uint64_t first = next_dirty(save, 0);
+    struct join join = {0};
+    uint64_t gap;
 
     while (first < save->page_end) {
         uint64_t end = end_of_run(save, first);
 
         first = next_dirty(save, end);
-        runs++;
+        join.runs++;
         if (first < save->page_end && first - end <= GAP_MAX) {
             gaps[first - end]++;
         }
     }
     for (gap = 1; gap <= GAP_MAX; gap++) {
-        added += gaps[gap] * gap;
-        if (runs <= VMM_LAYER_RUNS_MAX && added > save->stats->dirty_pages / JOIN_SHARE) {
+        uint64_t needed = join.runs > VMM_LAYER_RUNS_MAX ? join.runs - VMM_LAYER_RUNS_MAX : 0;
+        uint64_t count = SHL_MIN(gaps[gap], SHL_MAX(needed, budget / gap));
+
+        join.runs -= count;
+        budget -= SHL_MIN(budget, count * gap);
+        if (count < gaps[gap]) {
+            join.more = count;
             break;
         }
-        runs -= gaps[gap];
+        join.pages = gap;
     }
-    *ret_runs = runs;
-    return gap - 1;
+    return join;
 }
 
 static int collect_runs(const struct save *save, struct vmm_layer *layer, struct shl_err *err)
 {
-    uint64_t runs;
-    uint64_t gap = choose_gap(save, &runs);
+    struct join join = choose_join(save);
     uint64_t first = next_dirty(save, 0);
 
-    if (runs > VMM_LAYER_RUNS_MAX) {
-        return shl_err_set(err, SHL_ELIMIT, "the guest's memory is too scattered to be saved");
-    }
-    layer->runs = calloc((size_t)runs + 1, sizeof(*layer->runs));
+    assert(join.runs <= VMM_LAYER_RUNS_MAX);
+    layer->runs = calloc((size_t)join.runs + 1, sizeof(*layer->runs));
     if (!layer->runs) {
         return shl_err_set(err, -ENOMEM, "no memory for the table of a memory layer");
     }
@@ -177,10 +198,11 @@ static int collect_runs(const struct save *save, struct vmm_layer *layer, struct
         uint64_t end = end_of_run(save, first);
         uint64_t next = next_dirty(save, end);
 
-        while (next < save->page_end && next - end <= gap) {
+        while (next < save->page_end && joins(&join, next - end)) {
             end = end_of_run(save, next);
             next = next_dirty(save, end);
         }
+        assert(layer->run_count < join.runs);
         layer->runs[layer->run_count++] =
             (struct vmm_layer_run){.first_page = first, .page_count = end - first};
         first = next;
@@ -217,7 +239,7 @@ static int write_all(int fd, struct iovec *iov, unsigned count, uint64_t offset)
 /* The pages of all runs, straight from the guest's memory. */
 static int write_pages(const struct save *save, const struct vmm_layer *layer)
 {
-    struct iovec iov[IOV_MAX_];
+    struct iovec iov[IOV_PARTS];
     unsigned used = 0;
     uint64_t offset = layer->data_offset, pending = 0, i;
 
@@ -234,7 +256,7 @@ static int write_pages(const struct save *save, const struct vmm_layer *layer)
             pending += step * VMM_PAGE_BYTES;
             page += step;
             left -= step;
-            if (used == IOV_MAX_) {
+            if (used == IOV_PARTS) {
                 int r = write_all(layer->fd, iov, used, offset);
 
                 if (r < 0) {
