@@ -33,6 +33,8 @@ struct change {
     enum node_sandbox_state goal;
     int code;
     const char *msg;
+    node_sandbox_cb cb; /* of who asked for it; may be NULL */
+    void *arg;
 };
 
 struct creation {
@@ -215,6 +217,24 @@ static void tell(struct node_sandbox *sandbox,
     }
 }
 
+static void give_agent(struct node_sandbox *sandbox)
+{
+    struct fake_runtime *runtime = fake_runtime_of(sandbox);
+
+    sandbox->agent = runtime->asleep ? runtime->asleep : fake_agent_new(sandbox->manager->loop);
+    runtime->asleep = NULL;
+}
+
+/* Its sessions and files are there again after the wake. */
+static void put_agent_to_sleep(struct node_sandbox *sandbox)
+{
+    struct node_agent_link *agent = sandbox->agent;
+
+    sandbox->agent = NULL;
+    fake_runtime_of(sandbox)->asleep = agent;
+    fake_agent_break(agent);
+}
+
 static void on_changed(void *arg)
 {
     struct change *change = arg;
@@ -224,8 +244,13 @@ static void on_changed(void *arg)
         sandbox->state = change->code < 0 ? change->before : change->goal;
         sandbox->saved_bytes = sandbox->state == NODE_SANDBOX_HIBERNATED ? 123456 : 0;
         if (sandbox->state == NODE_SANDBOX_RUNNING) {
-            sandbox->agent = fake_agent_new(sandbox->manager->loop);
+            give_agent(sandbox);
         }
+    }
+    if (change->cb && is_ended(sandbox)) {
+        change->cb(change->arg, SHL_EGONE, "the sandbox has stopped");
+    } else if (change->cb) {
+        change->cb(change->arg, change->code, change->msg ? change->msg : "");
     }
     tell(sandbox, change->goal, change->code, change->msg ? change->msg : "");
     if (sandbox->state == NODE_SANDBOX_HIBERNATED &&
@@ -252,11 +277,14 @@ void fake_sandbox_change(struct node_sandbox *sandbox,
                               .via = via,
                               .goal = goal,
                               .code = code,
-                              .msg = msg};
-    if (cb) {
-        add_waiter(sandbox, goal, cb, arg);
-    }
+                              .msg = msg,
+                              .cb = cb,
+                              .arg = arg};
     node_sandbox_ref(sandbox);
+    if (via == NODE_SANDBOX_HIBERNATING) {
+        sandbox->state = via;
+        put_agent_to_sleep(sandbox);
+    }
     fake_manager_set_state(sandbox, via, "");
     fake_later(sandbox->manager, via == NODE_SANDBOX_WAKING && wake_ms > 0 ? wake_ms : 2,
                on_changed, change);
@@ -551,6 +579,11 @@ void fake_manager_set_state(struct node_sandbox *sandbox,
     if (state != NODE_SANDBOX_RUNNING && agent) {
         sandbox->agent = NULL;
         sandbox->ended_at_ms = is_ended(sandbox) ? shl_realtime_ms() : 0;
+        fake_agent_free(agent);
+    }
+    agent = fake_runtime_of(sandbox)->asleep;
+    if (is_ended(sandbox) && agent) {
+        fake_runtime_of(sandbox)->asleep = NULL;
         fake_agent_free(agent);
     }
 }

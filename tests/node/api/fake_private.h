@@ -11,6 +11,7 @@ struct fake_runtime {
     unsigned refs;
     unsigned wakes;
     struct shl_list waiters;
+    struct node_agent_link *asleep; /* the agent while it is hibernated */
 };
 
 struct node_manager {

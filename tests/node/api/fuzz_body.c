@@ -1,8 +1,10 @@
-/* JSON bodies: create, exec, kill. What passes the checks is within the limits. */
+/* JSON bodies: create, exec, kill, checkpoint, fork. What passes the checks is within the limits.
+ */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/api/checkpoint_spec.h"
 #include "node/api/exec_spec.h"
 #include "node/api/params.h"
 #include "node/api/spec.h"
@@ -54,6 +56,40 @@ static void fuzz_exec(struct shl_bytes body)
     node_exec_spec_release(&spec);
 }
 
+static void fuzz_checkpoint(const json_t *json)
+{
+    struct node_checkpoint_spec spec;
+    struct shl_err err = {0};
+    int rc = node_checkpoint_spec_parse(json, &spec, &err);
+
+    if (rc < 0) {
+        assert(err.code == rc && err.msg[0] != '\0');
+        return;
+    }
+    assert(spec.name[0] != '\0' && strnlen(spec.name, sizeof(spec.name)) < sizeof(spec.name));
+    assert(spec.keep_max <=
+           (uint32_t)(spec.disk_only ? NODE_CHECKPOINTS_DISK_MAX : NODE_CHECKPOINTS_FULL_MAX));
+    (void)node_is_uuid(spec.name);
+}
+
+static void fuzz_fork(const json_t *json)
+{
+    struct node_fork_spec spec;
+    struct shl_err err = {0};
+    uint32_t count = 0;
+    int rc = node_fork_spec_parse(json, &spec, &count, &err);
+
+    if (rc < 0) {
+        assert(err.code == rc && err.msg[0] != '\0');
+        return;
+    }
+    assert(count <= NODE_FORK_COUNT_MAX && spec.cpus <= NODE_CPUS_MAX);
+    assert(spec.memory_mb <= NODE_MEMORY_MAX_MB && spec.disk_mb <= NODE_DISK_MAX_MB);
+    assert(spec.timeout_s <= NODE_TIMEOUT_MAX_S);
+    assert(spec.envs.count <= NODE_KV_MAX && spec.metadata.count <= NODE_KV_MAX);
+    node_fork_spec_release(&spec);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct shl_bytes body = shl_bytes_of(data, size);
@@ -65,6 +101,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         assert(json_is_object(json));
         fuzz_create(json);
+        fuzz_checkpoint(json);
+        fuzz_fork(json);
         if (node_params_int(json, "signal", 1, 64, &number, &err) >= 0) {
             assert(number >= 1 && number <= 64);
         }

@@ -150,3 +150,10 @@ void fake_agent_free(struct node_agent_link *link)
     }
     node_agent_link_close(link, SHL_EGONE, "the sandbox has stopped", on_link_closed, agent);
 }
+
+/* Of the fake manager's hibernations, which nobody asks for here. */
+void fake_agent_break(struct node_agent_link *link)
+{
+    (void)link;
+    fail_msg("a real agent does not go to sleep");
+}
