@@ -2,8 +2,9 @@
  *
  * Happy path:
  *  1. load: every record becomes a sandbox, newest first.
- *  2. judge: a running one whose VMM process is still the same lives; any other record
- *     that is not over gets its end and a reason.
+ *  2. judge: a running one whose VMM process is still the same lives, and so does a
+ *     hibernated one; any other record that is not over gets its end and a reason.
+ *     Those that live take the references of their layers.
  *  3. strays_remove: processes, cgroups and folders of everything that does not live.
  *  4. The network opens with the living guests (the last step that can fail).
  *  5. resume: process, control and agent link are watched as if this daemon had started
@@ -18,6 +19,7 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/sandbox.h"
 #include "node/sandbox/strays.h"
 
@@ -114,6 +116,8 @@ static int end_record(struct sandbox *sandbox, struct shl_err *err)
     if (sandbox->pub.state == NODE_SANDBOX_STOPPING) {
         state = NODE_SANDBOX_STOPPED;
         (void)snprintf(reason, sizeof(reason), "%s", sandbox->pub.reason);
+    } else if (sandbox->pub.state == NODE_SANDBOX_RUNNING && !sandbox->overlay.hex[0]) {
+        (void)snprintf(reason, sizeof(reason), "an older version of the node daemon started it");
     } else if (sandbox->pub.state == NODE_SANDBOX_CREATING) {
         (void)snprintf(reason, sizeof(reason),
                        "the node daemon was restarted while the sandbox was starting");
@@ -126,11 +130,21 @@ static int end_record(struct sandbox *sandbox, struct shl_err *err)
         sandbox_set_state(sandbox, NODE_SANDBOX_STOPPING, reason);
     }
     sandbox_set_state(sandbox, state, reason);
+    sandbox->durable = state;
     sandbox->has_slot = false;
+    sandbox->stack = (struct node_stack){0};
+    sandbox->overlay.hex[0] = sandbox->next.hex[0] = '\0';
+    sandbox->pub.saved_bytes = 0;
     return sandbox_save(sandbox, err);
 }
 
-/* Living ones stay in the state running; everything else is over afterwards. */
+static bool has_run(const struct sandbox *sandbox)
+{
+    return sandbox->pub.state == NODE_SANDBOX_RUNNING && sandbox->overlay.hex[0] &&
+           vmm_lives(sandbox);
+}
+
+/* Living ones stay in the state running or hibernated; everything else is over afterwards. */
 static int judge(struct node_manager *manager, struct shl_err *err)
 {
     struct shl_list *it;
@@ -139,11 +153,17 @@ static int judge(struct node_manager *manager, struct shl_err *err)
     SHL_LIST_FOREACH(it, &manager->sandboxes) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 
-        if (rc == 0 && !is_over(sandbox) &&
-            !(sandbox->pub.state == NODE_SANDBOX_RUNNING && vmm_lives(sandbox))) {
+        if (rc == 0 && !is_over(sandbox) && sandbox->pub.state != NODE_SANDBOX_HIBERNATED &&
+            !has_run(sandbox)) {
             rc = end_record(sandbox, err);
         }
-        manager->ended += is_over(sandbox);
+        if (is_over(sandbox)) {
+            manager->ended++;
+        } else {
+            node_stack_ref(manager, &sandbox->stack);
+            layers_ref(manager, sandbox->overlay.hex);
+            layers_ref(manager, sandbox->next.hex);
+        }
     }
     return rc;
 }
@@ -178,7 +198,7 @@ static int open_network(struct node_manager *manager,
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
         struct node_net_guest *grown;
 
-        if (is_over(sandbox) || !sandbox->has_slot) {
+        if (sandbox->pub.state != NODE_SANDBOX_RUNNING || !sandbox->has_slot) {
             continue;
         }
         grown = realloc(guests, (count + 1) * sizeof(*guests));
@@ -219,10 +239,16 @@ static void resume(struct sandbox *sandbox)
 {
     enum node_sandbox_state state = NODE_SANDBOX_ERROR;
     char reason[NODE_REASON_MAX];
+    struct node_process_id vmm_id = sandbox->vmm_id;
+    const struct node_stack nothing = {0};
     struct shl_err err = {0};
     int code = -EIO;
 
-    sandbox_begin_life(sandbox);
+    run_begin(sandbox, &nothing);
+    sandbox->vmm_id = vmm_id;
+    /* it may have died in the middle of a snapshot; both do no harm when not */
+    sandbox->resume_due = true;
+    sandbox->thaw_due = true;
     if (!sandbox->pub.manager->net) {
         sandbox->has_slot = false;
     }
@@ -248,9 +274,14 @@ void adopt_resume(struct node_manager *manager)
     SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 
-        if (!is_over(sandbox)) {
+        if (is_over(sandbox)) {
+            continue;
+        }
+        sandbox_begin_life(sandbox);
+        if (sandbox->pub.state == NODE_SANDBOX_RUNNING) {
             resume(sandbox);
         }
+        merge_consider(sandbox);
     }
 }
 

@@ -1,18 +1,19 @@
-/* From creating to running.
+/* A run from its beginning to running: for a create, a wake, a reboot.
  *
  * Happy path:
  *  1. boot_enqueue, boot_pump: at most boots_max at a time; the time limit starts when it
  *     is this one's turn.
  *  2. run_prepare (thread pool): folders, descriptors, cgroup. -> on_prepared
  *  3. start_vmm: TAP and rules, then the process. run_join puts it into its cgroup.
- *  4. on_joined -> control connection -> on_control_ready -> op start with descriptors.
+ *  4. on_joined -> control connection -> on_control_ready -> op start or restore with descriptors.
  *  5. on_started: the descriptors are the VMM's now; the agent link opens.
  *  6. boot_on_agent: the guest answered HELLO; op setup. -> on_setup_end
- *  7. The record is saved as running, the create is answered.
+ *  7. The record is saved as running, whoever waits is answered.
  *
  * What can go wrong: any step fails, the VMM ends (watch.c), the limit passes (on_limit),
- * somebody kills it. All of it is sandbox_end, which gives back whatever exists; each
- * step here returns at once when that has begun.
+ * somebody kills it. All of it is run_fail or sandbox_end, which give back whatever exists;
+ * each step here returns at once when that has begun. Until 7 a wake has changed nothing:
+ * the sandbox is hibernated again, on its former layers.
  */
 #include <assert.h>
 #include <errno.h>
@@ -21,49 +22,108 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/id.h"
 #include "base/io.h"
 #include "node/sandbox/sandbox.h"
 
-#define ENTROPY_BYTES    64
-#define MACHINE_ID_BYTES 16
-#define SETUP_MAX        AGENT_REQUEST_MAX
-#define VMM_UID_BASE     0x70000000u /* above what systemd gives to containers */
-#define USER_SIZE        16
-/* quiet and few messages: each console character is an exit of the VM. A dead kernel
- * reboots at once (panic=-1) through the keyboard controller (reboot=k), where the VMM
- * tells a panic from a reboot by the console's last words. */
-#define GUEST_CMDLINE                                                                        \
-    "console=ttyS0 quiet loglevel=1 reboot=k panic=-1 clocksource=kvm-clock 8250.nr_uarts=1" \
-    " pci=off random.trust_cpu=on"
+#define SETUP_MAX    AGENT_REQUEST_MAX
+#define VMM_UID_BASE 0x70000000u /* above what systemd gives to containers */
+#define USER_SIZE    16
 
 static void fail(struct sandbox *sandbox, int code, const char *what, const char *msg)
 {
-    sandbox_end(sandbox, NODE_SANDBOX_ERROR, code, "%s: %s", what, msg);
+    run_fail(sandbox, NODE_SANDBOX_ERROR, code, "%s: %s", what, msg);
 }
 
 /* ---- 7. running ------------------------------------------------------------------ */
 
-static void become_running(struct sandbox *sandbox)
+/* What a run that began as @start has below it. Its state is used up: whoever ran on from it
+ * once must never be restored from it again. */
+static struct node_stack stack_of_run(const struct sandbox *sandbox)
+{
+    struct node_stack stack = sandbox->start;
+
+    stack.state = (struct node_layer_id){""};
+    if (!sandbox->restored) {
+        stack.mem_count = 0;
+        stack.warm_mem = false;
+    }
+    return stack;
+}
+
+/* From the moment this is on disk the saved state is history; before, the run is. */
+static int record_running(struct sandbox *sandbox, struct shl_err *err)
+{
+    struct node_stack before = sandbox->stack;
+    struct node_stack now = stack_of_run(sandbox);
+    enum node_sandbox_state durable = sandbox->durable;
+    bool cold_woken = sandbox->pub.cold_woken;
+    uint64_t saved_bytes = sandbox->pub.saved_bytes;
+    int rc;
+
+    sandbox->stack = now;
+    sandbox->durable = NODE_SANDBOX_RUNNING;
+    sandbox->pub.saved_bytes = 0;
+    sandbox->pub.cold_woken = sandbox->cold && (sandbox->pub.state == NODE_SANDBOX_WAKING ||
+                                                sandbox->pub.from_checkpoint[0]);
+    rc = sandbox_save(sandbox, err);
+    sandbox->stack = before;
+    if (rc < 0) {
+        sandbox->durable = durable;
+        sandbox->pub.saved_bytes = saved_bytes;
+        sandbox->pub.cold_woken = cold_woken;
+        return rc;
+    }
+    sandbox_set_stack(sandbox, &now);
+    node_stack_unref(sandbox->pub.manager, &sandbox->start);
+    sandbox->start = (struct node_stack){0};
+    return 0;
+}
+
+static void tell(struct sandbox *sandbox)
 {
     node_create_cb cb = sandbox->create_cb;
-    struct shl_err err = {0};
 
-    sandbox_set_state(sandbox, NODE_SANDBOX_RUNNING, "");
-    if (sandbox_save(sandbox, &err) < 0) {
-        fail(sandbox, err.code, "the sandbox could not be recorded", err.msg);
-        return;
-    }
-    (void)uv_timer_stop(&sandbox->timer);
-    sandbox->pub.agent = sandbox->link;
-    sandbox->booting = false;
-    sandbox->pub.manager->booting--;
-    idle_start(sandbox);
-    boot_pump(sandbox->pub.manager);
     sandbox->create_cb = NULL;
+    node_sandbox_ref(&sandbox->pub);
     if (cb) {
         cb(sandbox->create_arg, 0, "", &sandbox->pub);
     }
+    reboot_answer(sandbox, 0, "");
+    waiters_answer(&sandbox->wakers, 0, "");
+    if (!shl_list_empty(&sandbox->sleepers) && sandbox->pub.state == NODE_SANDBOX_RUNNING) {
+        hibernate_begin(sandbox);
+    }
+    node_sandbox_unref(&sandbox->pub);
+}
+
+static void become_running(struct sandbox *sandbox)
+{
+    struct node_manager *manager = sandbox->pub.manager;
+    bool woken = sandbox->pub.state == NODE_SANDBOX_WAKING;
+    struct shl_err err = {0};
+
+    if (record_running(sandbox, &err) < 0) {
+        fail(sandbox, err.code, "the sandbox could not be recorded", err.msg);
+        return;
+    }
+    sandbox_set_state(sandbox, NODE_SANDBOX_RUNNING, "");
+    (void)uv_timer_stop(&sandbox->timer);
+    sandbox->pub.agent = sandbox->link;
+    sandbox->booting = false;
+    manager->booting--;
+    if (woken && !sandbox->rebooting) {
+        manager->wakes_warm += sandbox->restored;
+        manager->wakes_cold += !sandbox->restored;
+    }
+    sandbox->rebooting = false;
+    SHL_LOG(&manager->log, SHL_LOG_INFO, "sandbox_ready", SHL_S("sandbox", sandbox->pub.id),
+            SHL_S("how", woken ? "wake" : "create"),
+            SHL_S("from", sandbox->restored ? "memory" : "boot"),
+            SHL_I("ms", (int64_t)((shl_monotonic_us() - sandbox->began_us) / 1000)));
+    idle_start(sandbox);
+    boot_pump(manager);
+    merge_consider(sandbox);
+    tell(sandbox);
 }
 
 /* ---- 6. the guest answers -------------------------------------------------------- */
@@ -87,53 +147,6 @@ static void on_setup_end(void *arg, int code, const char *msg, const msgpack_obj
     become_running(sandbox);
 }
 
-static void add_network(struct sandbox *sandbox, struct shl_mp_writer *w)
-{
-    const struct node_net *net = sandbox->pub.manager->net;
-    char address[NODE_ADDRESS_SIZE];
-
-    node_address_format(address, node_net_guest(net, sandbox->slot));
-    shl_mp_kv_str(w, "ip", address);
-    shl_mp_kv_uint(w, "prefix", NODE_GUEST_PREFIX);
-    node_address_format(address, node_net_gateway(net, sandbox->slot));
-    shl_mp_kv_str(w, "gateway", address);
-    shl_mp_kv_array(w, "dns");
-    shl_mp_str(w, address);
-    shl_mp_end(w);
-}
-
-static int make_setup(struct sandbox *sandbox, struct shl_buf *buf)
-{
-    const struct node_sandbox_spec *spec = &sandbox->pub.spec;
-    char machine_id[2 * MACHINE_ID_BYTES + 1];
-    uint8_t entropy[ENTROPY_BYTES];
-    struct shl_mp_writer w;
-    size_t i;
-
-    shl_random_bytes(entropy, sizeof(entropy));
-    shl_hex_encode(machine_id, entropy, MACHINE_ID_BYTES);
-    shl_random_bytes(entropy, sizeof(entropy));
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_str(&w, "op", "setup");
-    shl_mp_kv_str(&w, "sandbox", sandbox->pub.id);
-    shl_mp_kv_str(&w, "hostname", sandbox->pub.id);
-    if (sandbox->has_slot) {
-        add_network(sandbox, &w);
-    }
-    shl_mp_kv_str(&w, "machine_id", machine_id);
-    shl_mp_kv_bin(&w, "entropy", entropy, sizeof(entropy));
-    shl_mp_kv_int(&w, "time_ms", shl_realtime_ms());
-    shl_mp_kv_map(&w, "env");
-    for (i = 0; i < spec->envs.count; i++) {
-        shl_mp_kv_str(&w, spec->envs.items[i].key, spec->envs.items[i].value);
-    }
-    shl_mp_end(&w);
-    shl_mp_kv_uint(&w, "disk_bytes", (uint64_t)spec->disk_mb << 20);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
 void boot_on_agent(struct sandbox *sandbox)
 {
     static const struct node_agent_stream_ops ops = {.on_end = on_setup_end};
@@ -144,7 +157,7 @@ void boot_on_agent(struct sandbox *sandbox)
         return;
     }
     shl_buf_init(&buf, SETUP_MAX);
-    rc = make_setup(sandbox, &buf);
+    rc = setup_encode(sandbox, &buf);
     if (rc == 0) {
         rc = node_agent_open(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &sandbox->setup);
     }
@@ -162,15 +175,22 @@ static void on_started(void *arg, int code, const char *msg, const msgpack_objec
     int rc;
 
     (void)reply;
+    sandbox->start_pending = false;
     if (sandbox->ending) {
         return;
     }
     sandbox_close_fds(sandbox);
     if (code == SHL_EUNAVAILABLE) {
-        return; /* the process or on_lost tells why */
+        if (sandbox->exited) {
+            watch_judge_exit(sandbox, "the VMM ended before it started the guest");
+        }
+        return; /* otherwise the process or on_lost tells why */
     }
     if (code < 0) {
-        fail(sandbox, code, "the VMM could not start the guest", msg);
+        fail(sandbox, code,
+             sandbox->restored ? "the guest could not be restored"
+                               : "the VMM could not start the guest",
+             msg);
         return;
     }
     rc = watch_open_agent(sandbox);
@@ -179,41 +199,20 @@ static void on_started(void *arg, int code, const char *msg, const msgpack_objec
     }
 }
 
-static void add_start(void *arg, struct shl_mp_writer *w)
-{
-    const struct sandbox *sandbox = arg;
-    char mac[NODE_MAC_SIZE];
-
-    node_net_mac(mac, sandbox->pub.id);
-    shl_mp_kv_uint(w, "vcpus", sandbox->pub.spec.cpus);
-    shl_mp_kv_uint(w, "memory_bytes", (uint64_t)sandbox->pub.spec.memory_mb << 20);
-    shl_mp_kv_str(w, "cmdline", GUEST_CMDLINE);
-    shl_mp_kv_uint(w, "disk_bytes", (uint64_t)sandbox->pub.spec.disk_mb << 20);
-    shl_mp_kv_str(w, "mac", mac);
-    shl_mp_kv_uint(w, "serial_max_bytes", VMM_SERIAL_DEFAULT_MAX_BYTES);
-}
-
-static void send_start(struct sandbox *sandbox)
-{
-    const struct node_vmm_fd fds[] = {
-        {"kernel", sandbox->fds[SANDBOX_FD_KERNEL]}, {"initrd", sandbox->fds[SANDBOX_FD_INITRD]},
-        {"base", sandbox->fds[SANDBOX_FD_BASE]},     {"overlay", sandbox->fds[SANDBOX_FD_OVERLAY]},
-        {"serial", sandbox->fds[SANDBOX_FD_SERIAL]}, {"tap", sandbox->fds[SANDBOX_FD_TAP]},
-    };
-    int rc = node_vmm_link_request(sandbox->control, "start", add_start, fds, SHL_ARRAY_SIZE(fds),
-                                   on_started, sandbox);
-
-    if (rc < 0) {
-        fail(sandbox, rc, "the VMM could not be told to start", shl_err_text(rc));
-    }
-}
-
 /* Called by watch.c each time the control connection is up. */
 void boot_on_control(struct sandbox *sandbox)
 {
-    if (!sandbox->link && sandbox->fds[SANDBOX_FD_KERNEL] >= 0) {
-        send_start(sandbox);
+    int rc;
+
+    if (sandbox->link || sandbox->start_pending || sandbox->stack_fds.base < 0) {
+        return;
     }
+    rc = start_send(sandbox, on_started);
+    if (rc < 0) {
+        fail(sandbox, rc, "the VMM could not be told to start", shl_err_text(rc));
+        return;
+    }
+    sandbox->start_pending = true;
 }
 
 /* ---- 3. the process -------------------------------------------------------------- */
@@ -336,10 +335,10 @@ static void on_limit(uv_timer_t *timer)
     char line[NODE_REASON_MAX / 2];
 
     files_last_line(sandbox, FILES_CONSOLE, line, sizeof(line));
-    sandbox_end(sandbox, NODE_SANDBOX_ERROR, -ETIMEDOUT,
-                "the guest did not become ready within %u s%s%s%s",
-                sandbox->pub.manager->boot_ms / 1000,
-                line[0] ? "; last line of its console: '" : "", line, line[0] ? "'" : "");
+    run_fail(sandbox, NODE_SANDBOX_ERROR, -ETIMEDOUT,
+             "the guest did not become ready within %u s%s%s%s",
+             sandbox->pub.manager->boot_ms / 1000, line[0] ? "; last line of its console: '" : "",
+             line, line[0] ? "'" : "");
 }
 
 static void boot_begin(struct sandbox *sandbox)
@@ -350,10 +349,18 @@ static void boot_begin(struct sandbox *sandbox)
     sandbox_work(sandbox, run_prepare, on_prepared);
 }
 
+/* Users first: a template that is being made warm waits behind them. */
 void boot_enqueue(struct sandbox *sandbox)
 {
+    struct shl_list *queue = &sandbox->pub.manager->boot_queue;
+    struct shl_list *at = queue;
+
+    if (!sandbox->hidden && !shl_list_empty(queue) &&
+        shl_container_of(queue->prev, struct sandbox, queue_node)->hidden) {
+        at = queue->prev;
+    }
     sandbox->queued = true;
-    shl_list_push_back(&sandbox->pub.manager->boot_queue, &sandbox->queue_node);
+    shl_list_insert_before(at, &sandbox->queue_node);
     boot_pump(sandbox->pub.manager);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/id.h"
 #include "base/io.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/sandbox.h"
 
 #define ID_TRIES 100
@@ -176,9 +177,9 @@ static int check_template(const struct node_manager *manager,
 
 /* ---- admission ------------------------------------------------------------------- */
 
-static int admit(const struct node_manager *manager,
-                 const struct node_sandbox_spec *spec,
-                 struct shl_err *err)
+int sandbox_admit(const struct node_manager *manager,
+                  const struct node_sandbox_spec *spec,
+                  struct shl_err *err)
 {
     uint32_t used_mb = manager->memory_committed_mb;
 
@@ -187,8 +188,8 @@ static int admit(const struct node_manager *manager,
     }
     if (manager->living >= manager->sandboxes_max) {
         return shl_err_set(err, SHL_EQUOTA,
-                           "this node runs %u sandboxes, its limit: kill one or raise "
-                           "--sandboxes-max",
+                           "this node runs %u sandboxes, its limit: kill or hibernate one, or "
+                           "raise --sandboxes-max",
                            manager->living);
     }
     if (used_mb + spec->memory_mb > manager->memory_usable_mb) {
@@ -216,7 +217,10 @@ static int choose_id(struct node_manager *manager, char id[NODE_SANDBOX_ID_SIZE]
     return SHL_ECONFLICT;
 }
 
-static int fill(struct sandbox *sandbox, const struct node_sandbox_spec *spec, struct shl_err *err)
+static int fill(struct sandbox *sandbox,
+                const struct node_sandbox_spec *spec,
+                const char *from,
+                struct shl_err *err)
 {
     struct node_manager *manager = sandbox->pub.manager;
     int rc = sandbox_spec_copy(&sandbox->pub.spec, spec);
@@ -228,7 +232,9 @@ static int fill(struct sandbox *sandbox, const struct node_sandbox_spec *spec, s
         return shl_err_set(err, rc, "cannot create a sandbox: %s", shl_err_text(rc));
     }
     sandbox->pub.state = NODE_SANDBOX_CREATING;
+    sandbox->durable = NODE_SANDBOX_CREATING;
     sandbox->pub.created_at_ms = shl_realtime_ms();
+    (void)snprintf(sandbox->pub.from_checkpoint, sizeof(sandbox->pub.from_checkpoint), "%s", from);
     (void)snprintf(sandbox->machine_boot_id, sizeof(sandbox->machine_boot_id), "%s",
                    manager->machine_boot_id);
     if (manager->net) {
@@ -242,8 +248,63 @@ static int fill(struct sandbox *sandbox, const struct node_sandbox_spec *spec, s
     return sandbox_save(sandbox, err);
 }
 
-int node_manager_create(struct node_manager *manager,
+static int start(struct node_manager *manager,
+                 const struct node_sandbox_spec *spec,
+                 const struct node_stack *stack,
+                 const char *from,
+                 bool hidden,
+                 struct sandbox **ret_sandbox,
+                 struct shl_err *err)
+{
+    struct sandbox *sandbox = sandbox_new(manager);
+    int rc;
+
+    if (!sandbox) {
+        return shl_err_sys(err, ENOMEM, "cannot create a sandbox");
+    }
+    sandbox->hidden = hidden;
+    sandbox->stack = *stack;
+    rc = fill(sandbox, spec, from, err);
+    if (rc < 0) {
+        if (sandbox->has_slot) {
+            node_net_give_slot(manager->net, sandbox->slot);
+        }
+        sandbox_free(sandbox);
+        return rc;
+    }
+    node_stack_ref(manager, stack);
+    sandbox_begin_life(sandbox);
+    run_begin(sandbox, stack);
+    layers_new(manager, &sandbox->overlay);
+    *ret_sandbox = sandbox;
+    return 0;
+}
+
+int sandbox_create_hidden(struct node_manager *manager,
+                          const struct node_sandbox_spec *spec,
+                          node_create_cb cb,
+                          void *arg,
+                          struct sandbox **ret_sandbox,
+                          struct shl_err *err)
+{
+    const struct node_stack nothing = {0};
+    int rc = sandbox_admit(manager, spec, err);
+
+    if (rc == 0) {
+        rc = start(manager, spec, &nothing, "", true, ret_sandbox, err);
+    }
+    if (rc == 0) {
+        (*ret_sandbox)->create_cb = cb;
+        (*ret_sandbox)->create_arg = arg;
+        boot_enqueue(*ret_sandbox);
+    }
+    return rc;
+}
+
+int sandbox_create_from(struct node_manager *manager,
                         const struct node_sandbox_spec *spec,
+                        const struct node_stack *stack,
+                        const char *from,
                         node_create_cb cb,
                         void *arg,
                         struct shl_err *err)
@@ -255,27 +316,29 @@ int node_manager_create(struct node_manager *manager,
         rc = check_template(manager, spec, err);
     }
     if (rc == 0) {
-        rc = admit(manager, spec, err);
+        rc = sandbox_admit(manager, spec, err);
+    }
+    if (rc == 0) {
+        rc = start(manager, spec, stack, from, false, &sandbox, err);
     }
     if (rc < 0) {
-        return rc;
-    }
-    sandbox = sandbox_new(manager);
-    if (!sandbox) {
-        return shl_err_sys(err, ENOMEM, "cannot create a sandbox");
-    }
-    rc = fill(sandbox, spec, err);
-    if (rc < 0) {
-        if (sandbox->has_slot) {
-            node_net_give_slot(manager->net, sandbox->slot);
-        }
-        sandbox_free(sandbox);
         return rc;
     }
     sandbox->create_cb = cb;
     sandbox->create_arg = arg;
     manager_insert(manager, sandbox);
-    sandbox_begin_life(sandbox);
     boot_enqueue(sandbox);
     return 0;
+}
+
+int node_manager_create(struct node_manager *manager,
+                        const struct node_sandbox_spec *spec,
+                        node_create_cb cb,
+                        void *arg,
+                        struct shl_err *err)
+{
+    struct node_stack stack;
+
+    warm_stack(manager, spec->template_name, &stack);
+    return sandbox_create_from(manager, spec, &stack, "", cb, arg, err);
 }

@@ -5,23 +5,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "base/cleanup.h"
+#include "base/id.h"
 #include "base/io.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/sandbox.h"
 #include "node/sandbox/text.h"
 
-#define TAIL_BYTES 4096
+#define TAIL_BYTES      4096
+#define IDENTITY_BYTES  65536 /* of each end of an image */
+#define DESCRIPTION_MAX 65536
 
 void files_run_path(const struct sandbox *sandbox, char path[SANDBOX_PATH_MAX], const char *name)
 {
     (void)snprintf(path, SANDBOX_PATH_MAX, "%s/%s%s%s", sandbox->pub.manager->run_dir,
                    sandbox->pub.id, name[0] ? "/" : "", name);
-}
-
-void files_data_path(const struct sandbox *sandbox, char path[SANDBOX_PATH_MAX])
-{
-    (void)snprintf(path, SANDBOX_PATH_MAX, "%s/sandboxes/%s", sandbox->pub.manager->data_dir,
-                   sandbox->pub.id);
 }
 
 static bool name_is_plain(const char *name)
@@ -55,6 +55,131 @@ int files_template(const struct node_manager *manager,
     return 0;
 }
 
+/* ---- identity of a template ------------------------------------------------------ */
+
+static int add_part(crypto_generichash_state *hash, int fd, uint64_t offset, size_t len)
+{
+    uint8_t bytes[4096];
+    int rc = 0;
+
+    while (len > 0 && rc == 0) {
+        size_t part = SHL_MIN(len, sizeof(bytes));
+
+        rc = shl_pread_full(fd, bytes, part, offset);
+        if (rc == 0) {
+            (void)crypto_generichash_update(hash, bytes, part);
+        }
+        offset += part;
+        len -= part;
+    }
+    return rc;
+}
+
+/* The whole of an image would take seconds to read; whoever builds a new one leaves other
+ * bytes at its ends (the superblock has the time) or another description. */
+static int identify(const char *folder, int fd, char identity[NODE_LAYER_ID_SIZE])
+{
+    uint8_t digest[(NODE_LAYER_ID_SIZE - 1) / 2];
+    crypto_generichash_state hash;
+    char path[SANDBOX_PATH_MAX];
+    struct shl_buf text;
+    struct stat st;
+    uint64_t size, end_len;
+    int rc;
+
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    size = (uint64_t)st.st_size;
+    end_len = SHL_MIN(size, IDENTITY_BYTES);
+    (void)crypto_generichash_init(&hash, NULL, 0, sizeof(digest));
+    (void)crypto_generichash_update(&hash, (const uint8_t *)&size, sizeof(size));
+    rc = add_part(&hash, fd, 0, (size_t)end_len);
+    if (rc == 0) {
+        rc = add_part(&hash, fd, size - end_len, (size_t)end_len);
+    }
+    (void)snprintf(path, sizeof(path), "%.*s/template.json", (int)sizeof(path) - 20, folder);
+    shl_buf_init(&text, DESCRIPTION_MAX);
+    if (rc == 0 && shl_read_file(path, &text) == 0) {
+        (void)crypto_generichash_update(&hash, shl_buf_data(&text), shl_buf_len(&text));
+    }
+    shl_buf_release(&text);
+    (void)crypto_generichash_final(&hash, digest, sizeof(digest));
+    shl_hex_encode(identity, digest, sizeof(digest));
+    return rc;
+}
+
+int files_open_template(const struct node_manager *manager,
+                        const char *name,
+                        int *ret_fd,
+                        char identity[NODE_LAYER_ID_SIZE],
+                        struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    int fd, rc;
+
+    if (!name_is_plain(name)) {
+        return shl_err_set(err, SHL_ENOTFOUND, "template not found: %s", name);
+    }
+    template_path(manager, name, path);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return shl_err_sys(err, errno, "cannot open the image of template %s", name);
+    }
+    *strrchr(path, '/') = '\0';
+    rc = identify(path, fd, identity);
+    if (rc < 0) {
+        (void)close(fd);
+        return shl_err_sys(err, -rc, "cannot read the image of template %s", name);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+/* ---- layers ---------------------------------------------------------------------- */
+
+int files_new_layer(const struct node_manager *manager,
+                    const char *id,
+                    const char *kind,
+                    struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    int fd;
+
+    layers_path(manager, id, kind, path, sizeof(path));
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return fd < 0 ? shl_err_sys(err, errno, "cannot create %s", path) : fd;
+}
+
+int files_sync_layer(const struct node_manager *manager,
+                     const char *id,
+                     const char *kind,
+                     uint64_t *bytes,
+                     struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    SHL_CLEANUP_FD int fd = -1;
+    struct stat st;
+
+    layers_path(manager, id, kind, path, sizeof(path));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0 || fstat(fd, &st) < 0) {
+        return shl_err_sys(err, errno, "cannot write %s to disk", path);
+    }
+    *bytes += (uint64_t)st.st_blocks * 512;
+    return 0;
+}
+
+int files_sync_folder(const struct node_manager *manager, const char *name, struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    SHL_CLEANUP_FD int fd = -1;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", manager->data_dir, name);
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 || fsync(fd) < 0 ? shl_err_sys(err, errno, "cannot write %s to disk", path) : 0;
+}
+
 /* ---- preparing ------------------------------------------------------------------- */
 
 static int open_file(struct sandbox *sandbox,
@@ -79,7 +204,7 @@ static int make_folder(const char *path, struct shl_err *err)
     return rc < 0 ? shl_err_sys(err, -rc, "cannot create the folder %s", path) : 0;
 }
 
-static int open_image(struct sandbox *sandbox, struct shl_err *err)
+static int open_kernel(struct sandbox *sandbox, struct shl_err *err)
 {
     const struct node_manager *manager = sandbox->pub.manager;
     char path[SANDBOX_PATH_MAX];
@@ -91,30 +216,36 @@ static int open_image(struct sandbox *sandbox, struct shl_err *err)
         (void)snprintf(path, sizeof(path), "%s/kernel/initrd", manager->data_dir);
         rc = open_file(sandbox, SANDBOX_FD_INITRD, path, O_RDONLY, err);
     }
-    if (rc == 0) {
-        template_path(manager, sandbox->pub.spec.template_name, path);
-        rc = open_file(sandbox, SANDBOX_FD_BASE, path, O_RDONLY, err);
-    }
     return rc;
+}
+
+/* The image is opened by its name, and from then on it is the one of this identity. */
+static int open_stack(struct sandbox *sandbox, struct shl_err *err)
+{
+    const struct node_manager *manager = sandbox->pub.manager;
+    const char *template_name = sandbox->pub.spec.template_name;
+    int rc = 0;
+
+    if (!sandbox->start.base[0]) {
+        int fd;
+
+        rc = files_open_template(manager, template_name, &fd, sandbox->start.base, err);
+        if (rc == 0) {
+            (void)close(fd);
+        }
+    }
+    return rc < 0
+               ? rc
+               : node_stack_open(manager, template_name, &sandbox->start, &sandbox->stack_fds, err);
 }
 
 int files_prepare(struct sandbox *sandbox, struct shl_err *err)
 {
     char path[SANDBOX_PATH_MAX];
-    size_t len;
     int rc;
 
-    files_data_path(sandbox, path);
+    files_run_path(sandbox, path, "");
     rc = make_folder(path, err);
-    if (rc == 0) {
-        len = strlen(path);
-        (void)snprintf(path + len, sizeof(path) - len, "/overlay");
-        rc = open_file(sandbox, SANDBOX_FD_OVERLAY, path, O_RDWR | O_CREAT | O_EXCL, err);
-    }
-    if (rc == 0) {
-        files_run_path(sandbox, path, "");
-        rc = make_folder(path, err);
-    }
     if (rc == 0) {
         files_run_path(sandbox, path, FILES_CONSOLE);
         rc = open_file(sandbox, SANDBOX_FD_SERIAL, path, O_RDWR | O_CREAT | O_TRUNC, err);
@@ -123,7 +254,17 @@ int files_prepare(struct sandbox *sandbox, struct shl_err *err)
         files_run_path(sandbox, path, FILES_VMM_LOG);
         rc = open_file(sandbox, SANDBOX_FD_LOG, path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, err);
     }
-    return rc < 0 ? rc : open_image(sandbox, err);
+    if (rc == 0) {
+        rc = open_stack(sandbox, err);
+    }
+    if (rc == 0 && !sandbox->restored) {
+        rc = open_kernel(sandbox, err);
+    }
+    if (rc == 0) {
+        rc = files_new_layer(sandbox->pub.manager, sandbox->overlay.hex, LAYERS_DISK, err);
+        sandbox->fds[SANDBOX_FD_OVERLAY] = rc;
+    }
+    return rc < 0 ? rc : 0;
 }
 
 /* ---- removing -------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* The idle timer: runs while the sandbox runs and nobody holds it; each touch starts it
- * anew. When it fires the sandbox is stopped (for now: later it hibernates). A restarted
- * daemon starts it from the beginning. */
+ * anew. When it fires the sandbox hibernates. A restarted daemon starts it from the
+ * beginning. */
 #include <assert.h>
 
 #include "base/io.h"
@@ -8,22 +8,33 @@
 
 static void on_idle(uv_timer_t *timer)
 {
-    sandbox_end(timer->data, NODE_SANDBOX_STOPPED, SHL_EGONE, "timeout");
+    struct sandbox *sandbox = timer->data;
+
+    if (sandbox->pub.state == NODE_SANDBOX_RUNNING && !sandbox->ending) {
+        hibernate_begin(sandbox);
+    }
+}
+
+void idle_start_after(struct sandbox *sandbox, uint64_t ms)
+{
+    if (sandbox->pub.spec.timeout_s > 0 && sandbox->holds == 0) {
+        sandbox->pub.end_at_ms = shl_realtime_ms() + (int64_t)ms;
+        (void)uv_timer_start(&sandbox->idle, on_idle, ms, 0);
+    }
 }
 
 void idle_start(struct sandbox *sandbox)
 {
     uint64_t timeout_ms = (uint64_t)sandbox->pub.spec.timeout_s * 1000;
 
-    if (sandbox->ending || sandbox->pub.state != NODE_SANDBOX_RUNNING) {
+    if (sandbox->ending || sandbox->hidden || sandbox->pub.state != NODE_SANDBOX_RUNNING) {
         return;
     }
     if (timeout_ms == 0 || sandbox->holds > 0) {
         idle_stop(sandbox);
         return;
     }
-    sandbox->pub.end_at_ms = shl_realtime_ms() + (int64_t)timeout_ms;
-    (void)uv_timer_start(&sandbox->idle, on_idle, timeout_ms, 0);
+    idle_start_after(sandbox, timeout_ms);
 }
 
 void idle_stop(struct sandbox *sandbox)
@@ -40,7 +51,7 @@ int node_sandbox_set_timeout(struct node_sandbox *pub, uint32_t timeout_s)
     uint32_t before = pub->spec.timeout_s;
     int rc;
 
-    if (sandbox->ending || !sandbox->alive) {
+    if (sandbox->over || !sandbox->alive) {
         return SHL_EGONE;
     }
     pub->spec.timeout_s = timeout_s;
@@ -63,7 +74,9 @@ void node_sandbox_hold(struct node_sandbox *pub)
     struct sandbox *sandbox = sandbox_of(pub);
 
     sandbox->holds++;
-    idle_stop(sandbox);
+    if (pub->state == NODE_SANDBOX_RUNNING) {
+        idle_stop(sandbox);
+    }
 }
 
 void node_sandbox_release(struct node_sandbox *pub)
@@ -73,4 +86,5 @@ void node_sandbox_release(struct node_sandbox *pub)
     assert(sandbox->holds > 0);
     sandbox->holds--;
     idle_start(sandbox);
+    hibernate_on_release(sandbox);
 }

@@ -7,6 +7,7 @@
 
 #include "base/id.h"
 #include "base/io.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/machine.h"
 #include "node/sandbox/sandbox.h"
 
@@ -34,7 +35,12 @@ struct sandbox *sandbox_new(struct node_manager *manager)
     sandbox->pub.runtime = sandbox;
     shl_list_init(&sandbox->pub.link);
     shl_list_init(&sandbox->queue_node);
+    shl_list_init(&sandbox->snapshots);
     shl_list_init(&sandbox->waiters);
+    shl_list_init(&sandbox->wakers);
+    shl_list_init(&sandbox->sleepers);
+    shl_list_init(&sandbox->reboots);
+    node_stack_fds_init(&sandbox->stack_fds);
     for (i = 0; i < SANDBOX_FD_COUNT; i++) {
         sandbox->fds[i] = -1;
     }
@@ -123,11 +129,18 @@ void node_manager_count(struct node_manager *manager, struct node_manager_counts
         .memory_total_mb = manager->memory_total_mb,
         .memory_committed_mb = manager->memory_committed_mb,
         .cpus_total = manager->cpus,
+        .hibernations = manager->hibernations,
+        .wakes_warm = manager->wakes_warm,
+        .wakes_cold = manager->wakes_cold,
+        .warm_templates = warm_count(manager),
     };
     SHL_LIST_FOREACH(it, &manager->sandboxes) {
         const struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
 
-        ret->running += sandbox->state == NODE_SANDBOX_RUNNING;
+        ret->running += sandbox->state == NODE_SANDBOX_RUNNING ||
+                        sandbox->state == NODE_SANDBOX_HIBERNATING ||
+                        sandbox->state == NODE_SANDBOX_WAKING;
+        ret->hibernated += sandbox->state == NODE_SANDBOX_HIBERNATED;
         ret->creating += sandbox->state == NODE_SANDBOX_CREATING;
         ret->errors += sandbox->state == NODE_SANDBOX_ERROR;
     }
@@ -135,45 +148,20 @@ void node_manager_count(struct node_manager *manager, struct node_manager_counts
 
 /* ---- kill ------------------------------------------------------------------------ */
 
-static void answer_deferred(struct node_manager *manager)
-{
-    struct shl_list *node;
-
-    while ((node = shl_list_first(&manager->deferred))) {
-        struct sandbox_waiter *waiter = shl_container_of(node, struct sandbox_waiter, node);
-
-        shl_list_remove(node);
-        waiter->cb(waiter->arg, 0, "");
-        free(waiter);
-    }
-}
-
-static void on_defer(uv_timer_t *timer)
-{
-    answer_deferred(timer->data);
-}
-
 void node_manager_kill(struct node_manager *manager,
                        struct node_sandbox *pub,
                        node_kill_cb cb,
                        void *arg)
 {
     struct sandbox *sandbox = sandbox_of(pub);
-    struct sandbox_waiter *waiter = calloc(1, sizeof(*waiter));
 
-    if (!waiter) {
-        cb(arg, -ENOMEM, "there is not enough memory to kill a sandbox");
-        return;
-    }
-    waiter->cb = cb;
-    waiter->arg = arg;
     if (!sandbox->alive) {
-        shl_list_push_back(&manager->deferred, &waiter->node);
-        (void)uv_timer_start(&manager->defer, on_defer, 0, 0);
-        return;
+        answer_later(manager, cb, arg, 0, "");
+    } else if (waiter_add(&sandbox->waiters, cb, arg) < 0) {
+        answer_later(manager, cb, arg, -ENOMEM, "there is not enough memory to kill a sandbox");
+    } else {
+        sandbox_end(sandbox, NODE_SANDBOX_STOPPED, SHL_EGONE, "killed");
     }
-    shl_list_push_back(&sandbox->waiters, &waiter->node);
-    sandbox_end(sandbox, NODE_SANDBOX_STOPPED, SHL_EGONE, "killed");
 }
 
 /* ---- housekeeping ---------------------------------------------------------------- */
@@ -204,7 +192,9 @@ static void on_housekeeping(uv_timer_t *timer)
 
         before = it->prev;
         if (sandbox->alive) {
-            files_bound_log(sandbox);
+            if (sandbox->run) {
+                files_bound_log(sandbox);
+            }
         } else if (sandbox->refs == 0 &&
                    (manager->ended > SANDBOX_ENDED_MAX ||
                     now_ms - sandbox->pub.ended_at_ms >= manager->ended_keep_ms) &&
@@ -224,6 +214,7 @@ static void manager_free(struct node_manager *manager)
         sandbox_free(shl_container_of(it, struct sandbox, pub.link));
     }
     node_net_close(manager->net);
+    layers_free(manager);
     free(manager->data_dir);
     free(manager->run_dir);
     free(manager->vmm_path);
@@ -241,13 +232,10 @@ static char *copy_path(const char *path)
 
 static int make_folders(const struct node_manager_config *config, struct shl_err *err)
 {
-    char path[SANDBOX_PATH_MAX];
-    int rc;
+    int rc = shl_mkdir_all(config->data_dir, 0700);
 
-    (void)snprintf(path, sizeof(path), "%s/sandboxes", config->data_dir);
-    rc = shl_mkdir_all(path, 0700);
     if (rc < 0) {
-        return shl_err_sys(err, -rc, "cannot create the data folder %s", path);
+        return shl_err_sys(err, -rc, "cannot create the data folder %s", config->data_dir);
     }
     rc = shl_mkdir_all(config->run_dir, 0700);
     return rc < 0 ? shl_err_sys(err, -rc, "cannot create the run folder %s", config->run_dir) : 0;
@@ -342,6 +330,9 @@ static int prepare(struct node_manager *manager,
         rc = files_check(manager, err);
     }
     if (rc == 0) {
+        rc = layers_open(manager, err);
+    }
+    if (rc == 0) {
         open_cgroups(manager, config->cgroup_root);
         rc = adopt_load(manager, config, err);
     }
@@ -371,6 +362,8 @@ int node_manager_open(uv_loop_t *loop,
         return rc;
     }
     start_timers(manager, config->housekeeping_ms);
+    /* all records have their references now */
+    layers_sweep(manager);
     adopt_resume(manager);
     *ret_manager = manager;
     return 0;
@@ -395,12 +388,20 @@ static void on_timer_closed(uv_handle_t *handle)
 
 void manager_on_finished(struct node_manager *manager)
 {
-    if (!manager->closing || manager->living > 0) {
+    if (!manager->closing || manager->closed || manager->alive > 0 || manager->jobs > 0) {
         return;
     }
+    manager->closed = true;
     answer_deferred(manager);
     uv_close((uv_handle_t *)&manager->housekeeping, on_timer_closed);
     uv_close((uv_handle_t *)&manager->defer, on_timer_closed);
+}
+
+void manager_job_ended(struct node_manager *manager)
+{
+    assert(manager->jobs > 0);
+    manager->jobs--;
+    manager_on_finished(manager);
 }
 
 void node_manager_close(struct node_manager *manager, void (*cb)(void *arg), void *arg)

@@ -2,9 +2,11 @@
 #include <string.h>
 
 #include "base/mp.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/sandbox.h"
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION     2
+#define RECORD_VERSION_MIN 1 /* without a stack: what it tells of running ones is of no use */
 
 static void encode_kv(struct shl_mp_writer *w, const char *key, const struct node_kv_list *list)
 {
@@ -37,7 +39,7 @@ int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
     shl_mp_writer_init(&w, buf);
     shl_mp_map(&w);
     shl_mp_kv_uint(&w, "v", RECORD_VERSION);
-    shl_mp_kv_str(&w, "state", sandbox_state_name(pub->state));
+    shl_mp_kv_str(&w, "state", sandbox_state_name(sandbox->durable));
     shl_mp_kv_str(&w, "reason", pub->reason);
     record_encode_spec(&w, &pub->spec);
     shl_mp_kv_int(&w, "created_at_ms", pub->created_at_ms);
@@ -48,6 +50,14 @@ int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
     shl_mp_kv_uint(&w, "vmm_pid", (uint64_t)sandbox->vmm_id.pid);
     shl_mp_kv_uint(&w, "vmm_start_ticks", sandbox->vmm_id.start_ticks);
     shl_mp_kv_str(&w, "machine_boot_id", sandbox->machine_boot_id);
+    node_stack_encode(&w, "stack", &sandbox->stack);
+    /* a run that is not acknowledged yet leaves no trace */
+    shl_mp_kv_str(&w, "overlay",
+                  sandbox->durable == NODE_SANDBOX_RUNNING ? sandbox->overlay.hex : "");
+    shl_mp_kv_str(&w, "next", sandbox->durable == NODE_SANDBOX_RUNNING ? sandbox->next.hex : "");
+    shl_mp_kv_uint(&w, "saved_bytes", pub->saved_bytes);
+    shl_mp_kv_str(&w, "from_checkpoint", pub->from_checkpoint);
+    shl_mp_kv_bool(&w, "cold_woken", pub->cold_woken);
     shl_mp_end(&w);
     return shl_mp_done(&w);
 }
@@ -164,6 +174,37 @@ static int decode_rest(const msgpack_object *map, struct sandbox *sandbox)
     return rc;
 }
 
+static int decode_layer(const msgpack_object *map, const char *key, struct node_layer_id *id)
+{
+    int rc = shl_mp_get_cpy(map, key, id->hex, sizeof(id->hex));
+
+    return rc == 0 && (!id->hex[0] || layers_id_is_valid(id->hex)) ? 0 : SHL_EPROTO;
+}
+
+static int decode_saved(const msgpack_object *map, struct sandbox *sandbox)
+{
+    struct node_sandbox *pub = &sandbox->pub;
+    int rc = node_stack_decode(map, "stack", &sandbox->stack);
+
+    if (rc == 0) {
+        rc = decode_layer(map, "overlay", &sandbox->overlay);
+    }
+    if (rc == 0) {
+        rc = decode_layer(map, "next", &sandbox->next);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_uint(map, "saved_bytes", UINT64_MAX, &pub->saved_bytes);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_cpy(map, "from_checkpoint", pub->from_checkpoint,
+                            sizeof(pub->from_checkpoint));
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_bool(map, "cold_woken", &pub->cold_woken);
+    }
+    return rc;
+}
+
 int record_decode(struct sandbox *sandbox,
                   const char *id,
                   struct shl_bytes value,
@@ -178,7 +219,7 @@ int record_decode(struct sandbox *sandbox,
     }
     (void)memcpy(sandbox->pub.id, id, strlen(id) + 1);
     rc = shl_mp_get_uint(doc.root, "v", UINT32_MAX, &version);
-    if (rc == 0 && version != RECORD_VERSION) {
+    if (rc == 0 && (version < RECORD_VERSION_MIN || version > RECORD_VERSION)) {
         rc = shl_err_set(err, SHL_EVERSION,
                          "the record of sandbox %s was written by another version of shoald", id);
     } else {
@@ -188,6 +229,10 @@ int record_decode(struct sandbox *sandbox,
         if (rc == 0) {
             rc = decode_rest(doc.root, sandbox);
         }
+        if (rc == 0 && version > 1) {
+            rc = decode_saved(doc.root, sandbox);
+        }
+        sandbox->durable = sandbox->pub.state;
         if (rc < 0) {
             rc = shl_err_set(err, rc == -ENOMEM ? rc : SHL_ECORRUPT,
                              "the record of sandbox %s is damaged", id);

@@ -35,12 +35,15 @@ struct node_layer_id {
 struct node_stack {
     char base[NODE_LAYER_ID_SIZE]; /* identity of the template's disk image, to notice a rebuilt one
                                     */
-    char warm[NODE_LAYER_ID_SIZE]; /* warm template below, "" when booted */
+    char warm[NODE_LAYER_ID_SIZE]; /* warm template below, "" when booted from the image alone */
+    bool warm_mem;                 /* memory begins with the warm template's; false: with zeros */
+    bool whole_disk; /* @disk stands on the template's image; the warm one's disk is not below */
     struct node_layer_id disk[VMM_DISK_LAYERS_MAX]; /* sealed overlays, lowest first */
     unsigned disk_count;
     struct node_layer_id mem[VMM_MEM_LAYERS_MAX]; /* of the saved or running memory */
     unsigned mem_count;
-    struct node_layer_id state; /* "": nothing to restore, boot from the disk */
+    /* "": nothing to restore, boot from the disk. Equal to warm: the warm template's own. */
+    struct node_layer_id state;
 };
 
 struct sandbox;
@@ -56,7 +59,9 @@ SHL_MUST_CHECK int node_stack_decode(const msgpack_object *map,
                                      const char *key,
                                      struct node_stack *stack);
 
-/* All descriptors of @stack, read-only. Blocking. close gives them back. */
+/* All descriptors of @stack, read-only. Blocking. close gives them back. Without a state the
+ * memory is left out. SHL_ECONFLICT: the template changed; SHL_ECORRUPT: a file of the memory
+ * is missing; -ENOENT: one of the disk is. */
 struct node_stack_fds {
     int base, warm_mem, state; /* -1: none */
     int disk[VMM_DISK_LAYERS_MAX + 1];
@@ -69,6 +74,7 @@ SHL_MUST_CHECK int node_stack_open(const struct node_manager *manager,
                                    const struct node_stack *stack,
                                    struct node_stack_fds *ret,
                                    struct shl_err *err);
+void node_stack_fds_init(struct node_stack_fds *fds);
 void node_stack_close(struct node_stack_fds *fds);
 
 /* ---- snapshot of a running sandbox (snapshot.c) ----------------------------------- */

@@ -13,6 +13,12 @@ const char *sandbox_state_name(enum node_sandbox_state state)
         return "creating";
     case NODE_SANDBOX_RUNNING:
         return "running";
+    case NODE_SANDBOX_HIBERNATING:
+        return "hibernating";
+    case NODE_SANDBOX_HIBERNATED:
+        return "hibernated";
+    case NODE_SANDBOX_WAKING:
+        return "waking";
     case NODE_SANDBOX_STOPPING:
         return "stopping";
     case NODE_SANDBOX_STOPPED:
@@ -29,7 +35,11 @@ const char *node_sandbox_status(const struct node_sandbox *sandbox)
     switch (sandbox->state) {
     case NODE_SANDBOX_CREATING:
     case NODE_SANDBOX_RUNNING:
+    case NODE_SANDBOX_HIBERNATING:
+    case NODE_SANDBOX_WAKING:
         return "running";
+    case NODE_SANDBOX_HIBERNATED:
+        return "hibernated";
     case NODE_SANDBOX_STOPPING:
     case NODE_SANDBOX_STOPPED:
         return "stopped";
@@ -45,9 +55,17 @@ static bool may_change(enum node_sandbox_state from, enum node_sandbox_state to)
     case NODE_SANDBOX_CREATING:
         return false;
     case NODE_SANDBOX_RUNNING:
-        return from == NODE_SANDBOX_CREATING;
+        return from == NODE_SANDBOX_CREATING || from == NODE_SANDBOX_HIBERNATING ||
+               from == NODE_SANDBOX_WAKING;
+    case NODE_SANDBOX_HIBERNATING:
+        return from == NODE_SANDBOX_RUNNING;
+    case NODE_SANDBOX_HIBERNATED:
+        return from == NODE_SANDBOX_HIBERNATING || from == NODE_SANDBOX_WAKING;
+    case NODE_SANDBOX_WAKING:
+        return from == NODE_SANDBOX_HIBERNATED || from == NODE_SANDBOX_RUNNING;
     case NODE_SANDBOX_STOPPING:
-        return from == NODE_SANDBOX_CREATING || from == NODE_SANDBOX_RUNNING;
+        return from != NODE_SANDBOX_STOPPING && from != NODE_SANDBOX_STOPPED &&
+               from != NODE_SANDBOX_ERROR;
     case NODE_SANDBOX_STOPPED:
         return from == NODE_SANDBOX_STOPPING;
     case NODE_SANDBOX_ERROR:
@@ -83,6 +101,9 @@ int sandbox_save(struct sandbox *sandbox, struct shl_err *err)
     struct shl_buf buf;
     int rc;
 
+    if (sandbox->hidden) {
+        return 0;
+    }
     shl_buf_init(&buf, RECORD_MAX);
     rc = record_encode(sandbox, &buf);
     rc = rc < 0 ? shl_err_set(err, rc, "the record of %s cannot be written", sandbox->pub.id)

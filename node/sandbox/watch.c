@@ -89,36 +89,50 @@ bool watch_exit_reason(struct sandbox *sandbox,
     return known;
 }
 
-void watch_on_exit(void *arg, bool known, int64_t status, int signal)
+void watch_judge_exit(struct sandbox *sandbox, const char *otherwise)
 {
-    struct sandbox *sandbox = arg;
     enum node_sandbox_state state = NODE_SANDBOX_ERROR;
     char reason[NODE_REASON_MAX];
     char line[NODE_REASON_MAX / 2];
     int code = -EIO;
+    int signal = sandbox->exit_signal;
 
-    sandbox->exited = true;
-    if (sandbox->ending) {
-        end_advance(sandbox);
-        return;
-    }
     if (!watch_exit_reason(sandbox, reason, &code, &state)) {
         files_last_line(sandbox, FILES_VMM_LOG, line, sizeof(line));
-        if (known && signal != 0) {
+        if (sandbox->exit_known && signal != 0) {
             (void)snprintf(reason, sizeof(reason), "the VMM was killed by signal %d (%s)", signal,
                            sigabbrev_np(signal) ? sigabbrev_np(signal) : "?");
-        } else if (known) {
-            (void)snprintf(reason, sizeof(reason), "the VMM exited with status %d%s%s", (int)status,
-                           line[0] ? ": " : "", line);
+        } else if (sandbox->exit_known) {
+            (void)snprintf(reason, sizeof(reason), "the VMM exited with status %d%s%s",
+                           sandbox->exit_status, line[0] ? ": " : "", line);
         } else {
-            (void)snprintf(reason, sizeof(reason), "the VMM was killed");
+            (void)snprintf(reason, sizeof(reason), "%s", otherwise);
         }
     }
     /* a guest that powers off before it was ever usable is a failed create */
     if (sandbox->pub.state == NODE_SANDBOX_CREATING) {
         state = NODE_SANDBOX_ERROR;
     }
-    sandbox_end(sandbox, state, code, "%s", reason);
+    run_fail(sandbox, state, code, "%s", reason);
+}
+
+void watch_on_exit(void *arg, bool known, int64_t status, int signal)
+{
+    struct sandbox *sandbox = arg;
+
+    sandbox->exited = true;
+    sandbox->exit_known = known;
+    sandbox->exit_status = (int)status;
+    sandbox->exit_signal = signal;
+    if (sandbox->ending || sandbox->over) {
+        end_advance(sandbox);
+    } else if (sandbox->shutting_down) {
+        reboot_on_exit(sandbox);
+    } else if ((sandbox->start_pending && sandbox->control) || snapshot_survives_exit(sandbox)) {
+        /* a reply may still be on its way, or all that was needed is on its way to disk */
+    } else {
+        watch_judge_exit(sandbox, "the VMM was killed");
+    }
 }
 
 /* ---- control --------------------------------------------------------------------- */
@@ -127,8 +141,13 @@ static void on_control_ready(void *arg)
 {
     struct sandbox *sandbox = arg;
 
-    if (sandbox->pub.state == NODE_SANDBOX_CREATING && !sandbox->ending) {
+    if (sandbox->ending || sandbox->shutting_down) {
+        return;
+    }
+    if (sandbox->booting) {
         boot_on_control(sandbox);
+    } else {
+        go_on(sandbox);
     }
 }
 
@@ -137,7 +156,7 @@ static void on_control_lost(void *arg, const char *msg)
     struct sandbox *sandbox = arg;
 
     if (!sandbox->exited) {
-        sandbox_end(sandbox, NODE_SANDBOX_ERROR, SHL_EUNAVAILABLE, "%s", msg);
+        run_fail(sandbox, NODE_SANDBOX_ERROR, SHL_EUNAVAILABLE, "%s", msg);
     }
 }
 
@@ -166,9 +185,8 @@ static void on_silence(uv_timer_t *timer)
 {
     struct sandbox *sandbox = timer->data;
 
-    sandbox_end(sandbox, NODE_SANDBOX_ERROR, SHL_EGUEST,
-                "the guest agent does not answer since %u s",
-                sandbox->pub.manager->silent_ms / 1000);
+    run_fail(sandbox, NODE_SANDBOX_ERROR, SHL_EGUEST, "the guest agent does not answer since %u s",
+             sandbox->pub.manager->silent_ms / 1000);
 }
 
 void watch_start_silence(struct sandbox *sandbox)
@@ -184,10 +202,11 @@ static void on_agent_state(void *arg, enum node_agent_link_state state, int code
     assert(!sandbox->ending);
     switch (state) {
     case NODE_AGENT_LINK_READY:
-        if (running) {
-            (void)uv_timer_stop(&sandbox->timer);
-        } else {
+        if (sandbox->booting) {
             boot_on_agent(sandbox);
+        } else {
+            (void)uv_timer_stop(&sandbox->timer);
+            go_on(sandbox);
         }
         break;
     case NODE_AGENT_LINK_WAITING:
@@ -198,7 +217,9 @@ static void on_agent_state(void *arg, enum node_agent_link_state state, int code
         }
         break;
     case NODE_AGENT_LINK_FAILED:
-        sandbox_end(sandbox, NODE_SANDBOX_ERROR, code, "%s", msg);
+        if (!sandbox->shutting_down) {
+            run_fail(sandbox, NODE_SANDBOX_ERROR, code, "%s", msg);
+        }
         break;
     }
 }
