@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "vmm-kvm/device_state.h"
 
 #define F_MULTIPORT (1ull << 1)
 
@@ -278,6 +279,40 @@ int vmm_console_set_host(struct vmm_console *console, bool open)
     }
     /* What the old client did not take is dropped: it must not reach the next one. */
     return vmm_virtio_serve(&console->dev, VMM_CONSOLE_TX, serve_tx);
+}
+
+/* ---- snapshots (device_state.h) ---- */
+
+/* u8 guest_open, u8 host_open, u8 port_known, u8 messages, le32 tx_offset. */
+#define STATE_BYTES  8u
+#define MESSAGES_ALL (SEND_ADD | SEND_NAME | SEND_CLOSE | SEND_OPEN)
+
+int vmm_console_save(const struct vmm_console *console, struct shl_buf *buf)
+{
+    uint8_t raw[STATE_BYTES] = {console->guest_open, console->host_open, console->port_known,
+                                (uint8_t)console->messages};
+
+    shl_put_le32(raw + 4, console->tx_offset);
+    return shl_buf_append(buf, raw, sizeof(raw));
+}
+
+int vmm_console_restore(struct vmm_console *console, struct shl_bytes bytes)
+{
+    const uint8_t *raw = bytes.base;
+
+    if (bytes.len != STATE_BYTES || raw[0] > 1 || raw[1] > 1 || raw[2] > 1 ||
+        (raw[3] & ~MESSAGES_ALL)) {
+        return SHL_ECORRUPT;
+    }
+    console->guest_open = raw[0];
+    console->port_known = raw[2];
+    console->messages = raw[3] & ~SEND_OPEN;
+    if (raw[1] && console->port_known) {
+        console->messages |= SEND_CLOSE;
+    }
+    /* The half-sent request is dropped with the client it was for (serve_tx). */
+    console->tx_offset = shl_get_le32(raw + 4);
+    return 0;
 }
 
 static void console_reset(struct vmm_virtio *dev)

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "vmm-kvm/machine.h"
+#include "vmm-kvm/park.h"
 
 #define I8042_RESET       0xfeu
 #define SLEEP_ENABLE      0x20u /* SLP_EN of SLEEP_CONTROL_REG, ACPI 4.8.3.7 */
@@ -156,17 +157,48 @@ static void handle_exit(struct vmm_machine *machine, struct vmm_vcpu *vcpu)
     }
 }
 
+/* Into the guest once, and what it left for. False: called back by a signal. */
+static bool run_once(struct vmm_machine *machine, struct vmm_vcpu *vcpu)
+{
+    /* Not vmm_ioctl: EINTR is how this thread is called back. */
+    int r = vmm_kvm_run(vcpu->fd);
+
+    if (r == 0) {
+        handle_exit(machine, vcpu);
+        return true;
+    }
+    if (r != -EINTR && r != -EAGAIN) {
+        vmm_outcome_set(machine->outcome, VMM_REASON_HOST_ERROR, "KVM cannot run the guest: %s",
+                        shl_err_text(r));
+    }
+    return false;
+}
+
+/* The instruction that left the guest is finished by the next KVM_RUN; until then the
+ * registers are not what they seem. immediate_exit brings it back before the next one. An
+ * access in several parts leaves once more for each. */
+static void finish_exit(struct vmm_machine *machine, struct vmm_vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    while (!vmm_outcome_ended(machine->outcome) && run_once(machine, vcpu)) {
+    }
+}
+
 void vmm_vcpu_run(struct vmm_machine *machine, struct vmm_vcpu *vcpu)
 {
-    while (!vmm_outcome_ended(machine->outcome)) {
-        /* Not vmm_ioctl: EINTR is how this thread is called back. */
-        int r = vmm_kvm_run(vcpu->fd);
+    bool entered = false;
 
-        if (r == 0) {
-            handle_exit(machine, vcpu);
-        } else if (r != -EINTR && r != -EAGAIN) {
-            vmm_outcome_set(machine->outcome, VMM_REASON_HOST_ERROR, "KVM cannot run the guest: %s",
-                            shl_err_text(r));
+    while (!vmm_outcome_ended(machine->outcome)) {
+        if (!__atomic_load_n(&machine->pausing, __ATOMIC_SEQ_CST)) {
+            (void)run_once(machine, vcpu);
+            entered = true;
+            continue;
+        }
+        if (entered) {
+            finish_exit(machine, vcpu);
+        }
+        if (!vmm_outcome_ended(machine->outcome)) {
+            vmm_machine_park(machine);
         }
     }
 }

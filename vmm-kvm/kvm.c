@@ -2,12 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "vmm-kvm/layout.h"
 #include "vmm-kvm/mem.h"
+#include "vmm-kvm/state.h"
+
+#define MSR_LIST_MAX 1024u
 
 int vmm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -91,6 +95,55 @@ static int check_capabilities(struct vmm_kvm *kvm, struct shl_err *err)
     return 0;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+/* What a snapshot saves of what KVM lists. Memory types are not in its list though it
+ * has them (vcpu_state.c leaves out what a guest's CPU lacks). */
+static int list_msrs(struct vmm_kvm *kvm)
+{
+    static const uint32_t memory_types[] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
+                                            0x26b, 0x26c, 0x26d, 0x26e, 0x26f, 0x2ff};
+    struct {
+        uint32_t count;
+        uint32_t indices[MSR_LIST_MAX];
+    } list = {.count = MSR_LIST_MAX};
+    uint32_t i;
+    int r = vmm_ioctl(kvm->fd, KVM_GET_MSR_INDEX_LIST, &list);
+
+    if (r < 0) {
+        return r;
+    }
+    for (i = 0; i < SHL_ARRAY_SIZE(memory_types); i++) {
+        kvm->msrs[kvm->msr_count++] = memory_types[i];
+    }
+    for (i = 0x200; i < 0x210; i++) { /* eight variable ranges */
+        kvm->msrs[kvm->msr_count++] = i;
+    }
+    for (i = 0; i < list.count; i++) {
+        if (!vmm_msr_is_saved(list.indices[i])) {
+            continue;
+        }
+        if (kvm->msr_count == VMM_MSRS_MAX) {
+            return SHL_ELIMIT;
+        }
+        kvm->msrs[kvm->msr_count++] = list.indices[i];
+    }
+    /* Sorted and without doubles: newer kernels may list memory types themselves. */
+    qsort(kvm->msrs, kvm->msr_count, sizeof(kvm->msrs[0]), by_number);
+    for (i = 1, list.count = 1; i < kvm->msr_count; i++) {
+        if (kvm->msrs[i] != kvm->msrs[list.count - 1]) {
+            kvm->msrs[list.count++] = kvm->msrs[i];
+        }
+    }
+    kvm->msr_count = list.count;
+    return 0;
+}
+
 int vmm_kvm_open(struct vmm_kvm *kvm, struct shl_err *err)
 {
     int r;
@@ -107,9 +160,14 @@ int vmm_kvm_open(struct vmm_kvm *kvm, struct shl_err *err)
         kvm->run_bytes = vmm_ioctl(kvm->fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
         r = kvm->run_bytes < 0 ? kvm->run_bytes
                                : vmm_ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, &kvm->supported);
+        if (r >= 0) {
+            r = list_msrs(kvm);
+        }
+        kvm->has_tsc_control =
+            vmm_ioctl(kvm->fd, KVM_CHECK_EXTENSION, (void *)(long)KVM_CAP_TSC_CONTROL) > 0;
         if (r < 0) {
-            (void)shl_err_sys(err, -r, "KVM does not say what CPU it offers");
-            r = SHL_ENOKVM;
+            r = shl_err_set(err, SHL_ENOKVM, "KVM does not say what CPU it offers: %s",
+                            shl_err_text(r));
         }
     }
     if (r < 0) {

@@ -1,10 +1,11 @@
 /* KVM: the system and VM descriptors and every ioctl on them (Linux
- * Documentation/virt/kvm/api.rst). The only files that call KVM are kvm.c, regs.c
- * and vcpu.c. */
+ * Documentation/virt/kvm/api.rst). The only files that call KVM are kvm.c, kvm_state.c,
+ * regs.c, vcpu.c and vcpu_state.c. */
 #ifndef SHL_VMM_KVM_H
 #define SHL_VMM_KVM_H
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +15,7 @@
 struct vmm_mem;
 
 #define VMM_CPUID_ENTRIES_MAX 128u
+#define VMM_MSRS_MAX          256u
 
 /* struct kvm_cpuid2 with room. */
 struct vmm_cpuid {
@@ -28,7 +30,10 @@ struct vmm_kvm {
     int fd;    /* /dev/kvm */
     int vm_fd; /* -1 before vmm_kvm_create_vm */
     int run_bytes;
+    bool has_tsc_control; /* can give the guest another TSC frequency */
     struct vmm_cpuid supported;
+    uint32_t msr_count; /* registers that a snapshot saves, as far as KVM has them */
+    uint32_t msrs[VMM_MSRS_MAX];
 };
 
 /* An ioctl that is repeated after EINTR. Returns its result or -errno. */

@@ -41,7 +41,17 @@ struct vmm_machine {
 
     struct vmm_vcpu vcpus[VMM_VCPUS_MAX];
     unsigned vcpu_count;
-    pthread_barrier_t start_line; /* vCPU threads wait here until all is ready */
+
+    /* Parking of vCPU threads (park.h). They are parked from the start. */
+    pthread_mutex_t park_lock;
+    pthread_cond_t park_changed;
+    bool pausing; /* atomic: vCPU threads are to park */
+    unsigned thread_count;
+    unsigned parked_count; /* under park_lock, as the next one */
+    unsigned left_count;   /* threads that ended */
+    bool paused;           /* the loop thread's view: all are parked */
+    bool asleep;           /* restored and not run since */
+    int pagemap_fd;        /* borrowed: /proc/self/pagemap */
 
     pthread_mutex_t serial_lock;
     struct vmm_serial serial;
@@ -71,9 +81,21 @@ SHL_MUST_CHECK int vmm_machine_build(struct vmm_machine *machine,
                                      int agent_listen_fd,
                                      struct shl_err *err);
 
-/* Start the vCPU threads; they wait until vmm_machine_run. */
+/* What both ways to build do first. */
+void vmm_machine_prepare(struct vmm_machine *machine,
+                         struct vmm_loop *loop,
+                         struct vmm_outcome *outcome);
+
+/* Start the vCPU threads; they are parked until vmm_machine_run, and beyond it when
+ * config.start_paused. */
 SHL_MUST_CHECK int vmm_machine_start_threads(struct vmm_machine *machine, struct shl_err *err);
 void vmm_machine_run(struct vmm_machine *machine);
+
+/* Ops pause and resume: the vCPUs stand still between instructions, nothing half done.
+ * Both do nothing when it is so already. SHL_EGONE when the VM ended meanwhile. Loop
+ * thread, which does all device work: while it does not return, devices stand still too. */
+SHL_MUST_CHECK int vmm_machine_pause(struct vmm_machine *machine, struct shl_err *err);
+void vmm_machine_resume(struct vmm_machine *machine);
 
 /* Kick all vCPUs out of the guest and join them; the outcome must be set before. */
 void vmm_machine_join(struct vmm_machine *machine);

@@ -14,8 +14,9 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "vmm-kvm/ops.h"
 #include "vmm-kvm/seccomp.h"
-#include "vmm-kvm/status.h"
+#include "vmm-kvm/snapshot.h"
 
 #define BACKLOG       8
 #define EXIT_TEMP     VMM_EXIT_FILE ".tmp"
@@ -28,19 +29,23 @@ static void on_kick(int number)
 
 /* ---- status ---- */
 
-static struct vmm_status status_of(struct vmm_process *process)
+struct vmm_status vmm_process_status(struct vmm_process *process)
 {
     struct vmm_machine *machine = &process->machine;
     bool ended = vmm_outcome_ended(&process->outcome);
 
     return (struct vmm_status){
-        .state = ended              ? VMM_STATE_ENDED
-                 : process->running ? VMM_STATE_RUNNING
-                                    : VMM_STATE_CREATED,
+        .state = ended               ? VMM_STATE_ENDED
+                 : !process->running ? VMM_STATE_CREATED
+                 : machine->paused   ? VMM_STATE_PAUSED
+                                     : VMM_STATE_RUNNING,
         .reason = ended ? process->outcome.reason : NULL,
         .detail = ended ? process->outcome.detail : NULL,
         .vcpus = machine->config.vcpus,
         .memory_bytes = machine->config.memory_bytes,
+        .hotplug_max_bytes = machine->config.hotplug_max_bytes,
+        .hotplug_bytes = machine->config.hotplug_bytes,
+        .hotplug_plugged_bytes = machine->hotplug.plugged_bytes,
         .uptime_ms = process->running ? shl_monotonic_ms() - machine->started_at_ms : 0,
         .agent_connected = machine->console.guest_open,
     };
@@ -49,7 +54,7 @@ static struct vmm_status status_of(struct vmm_process *process)
 /* {event?, ...status} in a fresh buffer; empty when memory is out. */
 static void encode_status(struct vmm_process *process, const char *event, struct shl_buf *out)
 {
-    const struct vmm_status status = status_of(process);
+    const struct vmm_status status = vmm_process_status(process);
     struct shl_mp_writer w;
 
     shl_buf_init(out, EXIT_FILE_MAX);
@@ -65,7 +70,7 @@ static void encode_status(struct vmm_process *process, const char *event, struct
     }
 }
 
-static void announce(struct vmm_process *process)
+void vmm_process_announce(struct vmm_process *process)
 {
     struct shl_buf body;
 
@@ -118,10 +123,9 @@ static int prepare_report(struct vmm_process *process)
     return r;
 }
 
-/* ---- requests ---- */
+/* ---- starting ---- */
 
-/* A VM that cannot start ends the process, after the reply. */
-static int fail_start(struct vmm_process *process, int code, const struct shl_err *err)
+int vmm_process_fail(struct vmm_process *process, int code, const struct shl_err *err)
 {
     process->start_tried = true;
     vmm_outcome_set(&process->outcome, VMM_REASON_HOST_ERROR, "the VM could not be started: %s",
@@ -137,9 +141,13 @@ int vmm_process_start(struct vmm_process *process, struct shl_err *err)
     process->start_tried = true;
     if (process->kvm_code < 0) {
         *err = process->kvm_err;
-        return fail_start(process, process->kvm_code, err);
+        return vmm_process_fail(process, process->kvm_code, err);
     }
-    r = vmm_machine_build(machine, &process->loop, &process->outcome, process->agent_fd, err);
+    r = machine->config.restoring
+            ? vmm_machine_build_restored(machine, &process->loop, &process->outcome,
+                                         process->agent_fd, err)
+            : vmm_machine_build(machine, &process->loop, &process->outcome, process->agent_fd, err);
+    vmm_config_close_sources(&machine->config);
     if (r == 0) {
         machine->thread_init = process->jail.enabled ? vmm_seccomp_vcpu : NULL;
         r = vmm_machine_start_threads(machine, err);
@@ -151,77 +159,11 @@ int vmm_process_start(struct vmm_process *process, struct shl_err *err)
         r = vmm_seccomp_io(err);
     }
     if (r < 0) {
-        return fail_start(process, r, err);
+        return vmm_process_fail(process, r, err);
     }
     vmm_machine_run(machine);
     process->running = true;
     return 0;
-}
-
-static int start(struct vmm_process *process,
-                 const msgpack_object *map,
-                 int *fds,
-                 unsigned fd_count,
-                 struct shl_err *err)
-{
-    int r;
-
-    if (process->start_tried) {
-        return shl_err_set(err, SHL_EBADSTATE, "this process has started its VM already");
-    }
-    r = vmm_request_decode_start(map, fds, fd_count, &process->machine.config, err);
-    return r < 0 ? fail_start(process, r, err) : vmm_process_start(process, err);
-}
-
-static void arm_grace(struct vmm_process *process, uint64_t grace_ms)
-{
-    const struct itimerspec after = {
-        .it_value = {.tv_sec = (time_t)(grace_ms / 1000),
-                     .tv_nsec = (long)(grace_ms % 1000) * 1000000},
-    };
-
-    (void)timerfd_settime(process->grace_fd, 0, &after, NULL);
-}
-
-static int on_request(void *ctx,
-                      const struct vmm_request *request,
-                      const msgpack_object *map,
-                      int *fds,
-                      unsigned fd_count,
-                      struct shl_mp_writer *reply,
-                      struct shl_err *err)
-{
-    struct vmm_process *process = ctx;
-    struct vmm_status status;
-
-    switch (request->op) {
-    case VMM_OP_START:
-        return start(process, map, fds, fd_count, err);
-    case VMM_OP_STOP:
-        return 0;
-    case VMM_OP_STATUS:
-        status = status_of(process);
-        vmm_status_write(reply, &status);
-        return 0;
-    case VMM_OP_STATS:
-        vmm_stats_write(reply, &process->machine, process->statm_fd);
-        return 0;
-    }
-    return SHL_EINVALIDARG;
-}
-
-/* Ending and events come after the reply, so that the client sees them in that order. */
-static void after_request(void *ctx, const struct vmm_request *request, int code)
-{
-    struct vmm_process *process = ctx;
-
-    if (request->op == VMM_OP_STOP && request->grace_ms == 0) {
-        vmm_outcome_set(&process->outcome, VMM_REASON_STOPPED, "stopped on request");
-    } else if (request->op == VMM_OP_STOP) {
-        arm_grace(process, request->grace_ms);
-    } else if (request->op == VMM_OP_START && code == 0) {
-        announce(process);
-    }
 }
 
 /* ---- events ---- */
@@ -286,6 +228,8 @@ static int open_files(struct vmm_process *process, struct shl_err *err)
         return shl_err_sys(err, errno, "cannot write to the sandbox's folder %s", process->dir);
     }
     process->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    /* Without it there are no snapshots, and those say so. */
+    process->machine.pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     r = listen_on(VMM_CONTROL_SOCKET, &process->control_fd, err);
     if (r == 0) {
         r = listen_on(VMM_AGENT_SOCKET, &process->agent_fd, err);
@@ -337,8 +281,8 @@ int vmm_process_open(struct vmm_process *process, struct shl_err *err)
         return r;
     }
     process->kvm_code = vmm_kvm_open(&process->machine.kvm, &process->kvm_err);
-    process->server.on_request = on_request;
-    process->server.after_request = after_request;
+    process->server.on_request = vmm_process_request;
+    process->server.after_request = vmm_process_replied;
     process->server.ctx = process;
     r = vmm_loop_init(&process->loop);
     if (r == 0) {
@@ -368,7 +312,7 @@ int vmm_process_serve(struct vmm_process *process)
         vmm_machine_join(&process->machine);
     }
     write_exit_file(process);
-    announce(process);
+    vmm_process_announce(process);
     vmm_server_flush(&process->server);
     return strcmp(process->outcome.reason, VMM_REASON_HOST_ERROR) == 0 ? 1 : 0;
 }
@@ -391,5 +335,6 @@ void vmm_process_release(struct vmm_process *process)
     close_if_open(process->signal_fd);
     close_if_open(process->grace_fd);
     close_if_open(process->statm_fd);
+    close_if_open(process->machine.pagemap_fd);
     close_if_open(process->exit_fd);
 }

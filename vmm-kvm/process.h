@@ -9,6 +9,7 @@
 #include "vmm-kvm/jail.h"
 #include "vmm-kvm/machine.h"
 #include "vmm-kvm/server.h"
+#include "vmm-kvm/status.h"
 
 struct vmm_process {
     struct vmm_loop loop;
@@ -31,14 +32,22 @@ struct vmm_process {
     struct shl_err kvm_err; /* why KVM is not usable; told when a VM is to start */
     int kvm_code;
     bool start_tried;
-    bool running;
+    bool running;     /* a VM was started, paused or not */
+    bool told_paused; /* what clients were told last */
 };
 
 /* Everything up to the point where requests are taken: folder, sockets, KVM, jail. */
 SHL_MUST_CHECK int vmm_process_open(struct vmm_process *process, struct shl_err *err);
 
-/* Start the VM of process->machine.config now (op start and the run mode). */
+/* Start or restore the VM of process->machine.config now (the ops, and the run mode). */
 SHL_MUST_CHECK int vmm_process_start(struct vmm_process *process, struct shl_err *err);
+
+/* A VM that cannot start ends the process, after the reply. Returns @code. */
+int vmm_process_fail(struct vmm_process *process, int code, const struct shl_err *err);
+
+struct vmm_status vmm_process_status(struct vmm_process *process);
+/* Tell all clients the state. */
+void vmm_process_announce(struct vmm_process *process);
 
 /* Serve until the VM has ended; writes the exit file. Returns the exit status. */
 int vmm_process_serve(struct vmm_process *process);

@@ -15,6 +15,11 @@ SHL_MUST_CHECK int vmm_frame_next(struct shl_bytes bytes, struct shl_bytes *ret_
 
 enum vmm_op {
     VMM_OP_START,
+    VMM_OP_RESTORE,
+    VMM_OP_PAUSE,
+    VMM_OP_RESUME,
+    VMM_OP_SNAPSHOT,
+    VMM_OP_LAYERS,
     VMM_OP_STOP,
     VMM_OP_STATUS,
     VMM_OP_STATS,
@@ -41,5 +46,23 @@ SHL_MUST_CHECK int vmm_request_decode_start(const msgpack_object *map,
                                             unsigned fd_count,
                                             struct vmm_config *config,
                                             struct shl_err *err);
+SHL_MUST_CHECK int vmm_request_decode_restore(const msgpack_object *map,
+                                              int *fds,
+                                              unsigned fd_count,
+                                              struct vmm_config *config,
+                                              struct shl_err *err);
+
+/* The fields of snapshot into @ret. Descriptors are moved as above, also when it fails:
+ * the caller closes what is in @ret. */
+SHL_MUST_CHECK int vmm_request_decode_snapshot(const msgpack_object *map,
+                                               int *fds,
+                                               unsigned fd_count,
+                                               struct vmm_snapshot_config *ret,
+                                               struct shl_err *err);
+
+/* The op layers: checks that all of @fds are layers. They stay where they are. */
+SHL_MUST_CHECK int vmm_request_decode_layers(const msgpack_object *map,
+                                             unsigned fd_count,
+                                             struct shl_err *err);
 
 #endif /* SHL_VMM_REQUEST_H */

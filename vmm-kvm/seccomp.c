@@ -1,6 +1,7 @@
 #include "vmm-kvm/seccomp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
@@ -96,6 +97,9 @@ static const int io_calls[] = {
     SCMP_SYS(lseek),
     SCMP_SYS(fdatasync),
     SCMP_SYS(fallocate),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat), /* glibc's fstat; names are of no use without openat */
     SCMP_SYS(accept4),
     SCMP_SYS(recvmsg),
     SCMP_SYS(sendmsg),
@@ -149,12 +153,35 @@ static int fill_vcpu(scmp_filter_ctx filter)
     return r;
 }
 
+/* Reading the state of vCPUs and chips for a snapshot. Writing it is done before the
+ * list holds. */
+static const unsigned long snapshot_ioctls[] = {
+    KVM_GET_MP_STATE,  KVM_GET_REGS,        KVM_GET_SREGS,       KVM_GET_XSAVE,  KVM_GET_XSAVE2,
+    KVM_GET_XCRS,      KVM_GET_LAPIC,       KVM_GET_DEBUGREGS,   KVM_GET_CPUID2, KVM_GET_MSRS,
+    KVM_GET_TSC_KHZ,   KVM_GET_PIT2,        KVM_GET_VCPU_EVENTS, KVM_GET_CLOCK,  KVM_GET_IRQCHIP,
+    KVM_KVMCLOCK_CTRL, KVM_CHECK_EXTENSION,
+};
+
+/* An overlay is locked when it becomes the top or a layer. */
+static int allow_locks(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+                            SCMP_A1_32(SCMP_CMP_EQ, F_OFD_SETLK));
+}
+
 static int fill_io(scmp_filter_ctx filter)
 {
     int r = allow_all(filter, io_calls, SHL_ARRAY_SIZE(io_calls));
+    size_t i;
 
     if (r == 0) {
         r = allow_ioctl(filter, TUNSETOFFLOAD);
+    }
+    for (i = 0; r == 0 && i < SHL_ARRAY_SIZE(snapshot_ioctls); i++) {
+        r = allow_ioctl(filter, snapshot_ioctls[i]);
+    }
+    if (r == 0) {
+        r = allow_locks(filter);
     }
     if (r == 0) { /* memory, but nothing that can be executed */
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,

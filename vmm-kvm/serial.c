@@ -46,6 +46,11 @@ static void raise_empty(struct vmm_serial *serial)
     }
 }
 
+void vmm_serial_resume(struct vmm_serial *serial)
+{
+    raise_empty(serial);
+}
+
 static uint8_t read_iir(struct vmm_serial *serial)
 {
     uint8_t fifo = serial->fcr & FCR_FIFO ? IIR_FIFO : 0;

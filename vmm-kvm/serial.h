@@ -39,4 +39,8 @@ void vmm_serial_init(struct vmm_serial *serial,
 uint8_t vmm_serial_read(struct vmm_serial *serial, unsigned reg);
 void vmm_serial_write(struct vmm_serial *serial, unsigned reg, uint8_t value);
 
+/* After a restore: a driver that waits for the transmitter gets its interrupt again,
+ * since the one that was under way is lost. */
+void vmm_serial_resume(struct vmm_serial *serial);
+
 #endif /* SHL_VMM_SERIAL_H */

@@ -13,6 +13,9 @@ void vmm_status_write(struct shl_mp_writer *w, const struct vmm_status *status)
     shl_mp_kv_uint(w, "pid", (uint64_t)getpid());
     shl_mp_kv_uint(w, "vcpus", status->vcpus);
     shl_mp_kv_uint(w, "memory_bytes", status->memory_bytes);
+    shl_mp_kv_uint(w, "hotplug_max_bytes", status->hotplug_max_bytes);
+    shl_mp_kv_uint(w, "hotplug_bytes", status->hotplug_bytes);
+    shl_mp_kv_uint(w, "hotplug_plugged_bytes", status->hotplug_plugged_bytes);
     shl_mp_kv_uint(w, "uptime_ms", status->uptime_ms);
     shl_mp_kv_bool(w, "agent_connected", status->agent_connected);
 }

@@ -14,6 +14,9 @@ struct vmm_status {
     const char *detail;
     unsigned vcpus;
     uint64_t memory_bytes;
+    uint64_t hotplug_max_bytes;
+    uint64_t hotplug_bytes;
+    uint64_t hotplug_plugged_bytes;
     uint64_t uptime_ms;
     bool agent_connected;
 };

@@ -5,16 +5,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm-kvm/cpuid.h"
 #include "vmm-kvm/kvm.h"
 
 int vmm_vcpu_create(struct vmm_vcpu *vcpu,
                     const struct vmm_kvm *kvm,
                     unsigned index,
-                    unsigned vcpus,
+                    const struct vmm_cpuid *cpuid,
                     struct shl_err *err)
 {
-    struct vmm_cpuid cpuid = kvm->supported;
     void *run;
     int r;
 
@@ -30,13 +28,10 @@ int vmm_vcpu_create(struct vmm_vcpu *vcpu,
     }
     vcpu->run = run;
     vcpu->run_bytes = (size_t)kvm->run_bytes;
-    r = vmm_cpuid_shape(&cpuid, index, vcpus);
-    if (r == 0) {
-        r = vmm_ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid);
-    }
+    r = vmm_ioctl(vcpu->fd, KVM_SET_CPUID2, (void *)(uintptr_t)cpuid);
     if (r < 0) {
-        return shl_err_set(err, r, "KVM does not take the CPU features of the guest: %s",
-                           shl_err_text(r));
+        return shl_err_set(err, SHL_EINCOMPATIBLE,
+                           "KVM does not take the CPU features of the guest: %s", shl_err_text(r));
     }
     return 0;
 }

@@ -10,6 +10,7 @@
 #include "base/err.h"
 
 struct kvm_run;
+struct vmm_cpuid;
 struct vmm_kvm;
 
 struct vmm_vcpu_stats { /* written by the vCPU's thread, read by others: atomic */
@@ -30,10 +31,11 @@ struct vmm_vcpu {
     void *owner; /* for the thread function */
 };
 
+/* @cpuid: what CPU the guest sees. */
 SHL_MUST_CHECK int vmm_vcpu_create(struct vmm_vcpu *vcpu,
                                    const struct vmm_kvm *kvm,
                                    unsigned index,
-                                   unsigned vcpus,
+                                   const struct vmm_cpuid *cpuid,
                                    struct shl_err *err);
 void vmm_vcpu_release(struct vmm_vcpu *vcpu);
 
