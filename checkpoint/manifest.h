@@ -11,7 +11,7 @@
 
 #define CKPT_MANIFEST_VERSION 1
 #define CKPT_BASE_ID_MAX      128
-#define CKPT_CONFIG_MAX       (256u * 1024)
+#define CKPT_CONFIG_MAX       (512u * 1024)
 
 struct ckpt_entry {
     uint64_t index; /* in units of CKPT_CHUNK_BYTES */

@@ -1,0 +1,179 @@
+/* What the files of checkpoints share.
+ *
+ *   checkpoints.c        the set: opening, closing, find, each, housekeeping
+ *   checkpoint_make.c    create, limits, retention, failure, delete
+ *   checkpoint_record.c  struct to msgpack and back
+ *   ingest.c             from layers to chunks and a manifest, on the thread pool
+ *   layers_again.c       whether the layers are usable; if not, made from the manifest
+ *   fork.c               forks, restore in place, and those who wait for layers
+ *   upkeep.c             manifests nobody names, collection, scrubbing
+ *
+ * Loop thread, except the run functions of jobs, which touch only their job. Whatever is
+ * under way for a checkpoint counts in its `busy` and in the manager's `jobs`: the struct
+ * stays until that is over, also when its record is gone, and so does the manager.
+ */
+#ifndef SHL_NODE_SANDBOX_CHECKPOINTS_PRIVATE_H
+#define SHL_NODE_SANDBOX_CHECKPOINTS_PRIVATE_H
+
+#include <uv.h>
+
+#include "base/buf.h"
+#include "checkpoint/store.h"
+#include "node/sandbox/checkpoints.h"
+#include "node/sandbox/stack.h"
+
+#define CHECKPOINT_KIND           "checkpoint" /* of records */
+#define CHECKPOINT_RECORD_MAX     (512 * 1024) /* a specification at its limits, and room */
+#define CHECKPOINTS_MAX           20000        /* of a node */
+#define CHECKPOINTS_FAILED_MAX    10           /* records of failed ones kept per sandbox */
+#define CHECKPOINT_INGESTS_MAX    1 /* at the same time: it is CPU, and guests need that */
+#define CHECKPOINT_COLLECT_MS     (3600 * 1000) /* also soon after a deletion, but not */
+#define CHECKPOINT_COLLECT_GAP_MS (60 * 1000)   /* more often than this */
+#define CHECKPOINT_SCRUB_MS       (60 * 1000)
+#define CHECKPOINT_SCRUB_SHARE    (100 * 60)    /* of the bytes, every minute: 1 % per hour */
+#define CHECKPOINT_SCRUB_MIN      (1024 * 1024) /* bytes, however small the store is */
+#define CHECKPOINT_STORE_FOLDER   "checkpoints"
+
+struct checkpoints;
+struct checkpoint;
+
+/* Someone who wants to start from a checkpoint. @stack is referenced for the length of
+ * the call. Embed it; it is the callee's when it is called. */
+struct checkpoint_waiter {
+    struct shl_list node;       /* of the checkpoint */
+    struct shl_list limit_node; /* of the set, while the snapshot is not taken */
+    struct checkpoint *checkpoint;
+    uint64_t deadline_ms; /* monotonic */
+    void (*go)(struct checkpoint_waiter *waiter,
+               int code,
+               const char *msg,
+               const struct node_stack *stack);
+};
+
+struct checkpoint_ingest; /* ingest.c */
+struct layers_job;        /* layers_again.c */
+
+struct checkpoint {
+    struct node_checkpoint pub;
+    struct checkpoints *set;
+
+    /* part of the record beside pub */
+    bool has_stack; /* then @stack is referenced */
+    struct node_stack stack;
+    uint64_t layer_bytes; /* size_bytes as soon as it is ready */
+    uint32_t keep_max;    /* retention, applied when it is ready */
+
+    bool fresh;    /* made by this daemon: someone waits for it */
+    bool gone;     /* the record is deleted */
+    unsigned busy; /* snapshot, ingest, job of layers */
+    bool queued;   /* for ingest */
+    struct shl_list queue_node;
+    struct layers_job *layers; /* under way */
+    struct shl_list waiters;
+};
+
+/* A manifest to delete in the store. */
+struct doomed_manifest {
+    struct shl_list node;
+    struct ckpt_id id;
+};
+
+struct upkeep_job; /* upkeep.c */
+
+struct checkpoints {
+    struct node_manager *manager;
+    struct ckpt_store *store;
+    struct shl_list all; /* newest first */
+    unsigned count;
+
+    struct shl_list ingest_queue; /* newest last */
+    unsigned ingesting;
+
+    struct shl_list limited; /* waiters with a deadline, the earliest first */
+    uv_timer_t limit_timer;
+
+    struct shl_list doomed;
+    struct upkeep_job *upkeep; /* under way */
+    bool tidied;               /* manifests nobody names were looked for */
+    bool collect_wanted;
+    uint64_t collected_at_ms, scrubbed_at_ms; /* monotonic */
+
+    bool closing;
+};
+
+/* checkpoints.c: called by the manager. load reads the records and takes their
+ * references, after those of sandboxes and before unreferenced layers are removed; resume
+ * goes on with what a former daemon left; close counts in jobs until it is done. */
+SHL_MUST_CHECK int checkpoints_load(struct node_manager *manager, struct shl_err *err);
+void checkpoints_resume(struct node_manager *manager);
+void checkpoints_housekeeping(struct node_manager *manager);
+void checkpoints_close(struct node_manager *manager);
+void checkpoints_free(struct node_manager *manager); /* no job may be under way */
+void checkpoints_count(const struct node_manager *manager, struct node_manager_counts *counts);
+
+static inline struct checkpoint *checkpoint_of(struct node_checkpoint *pub)
+{
+    return shl_container_of(pub, struct checkpoint, pub);
+}
+
+struct checkpoint *checkpoint_new(struct checkpoints *set); /* NULL without memory */
+void checkpoint_free(struct checkpoint *checkpoint);
+void checkpoint_insert(struct checkpoint *checkpoint);
+/* Something of it is under way, or over. The last leave of one that is gone frees it. */
+void checkpoint_enter(struct checkpoint *checkpoint);
+void checkpoint_leave(struct checkpoint *checkpoint);
+
+/* checkpoint_make.c */
+/* 0 or SHL_EINVALIDARG: 1 to NODE_CHECKPOINT_NAME_MAX bytes of UTF-8 without controls. */
+SHL_MUST_CHECK int checkpoint_name_check(const char *name, struct shl_err *err);
+/* failed, with the reason; its layers are given back. */
+void checkpoint_fail(struct checkpoint *checkpoint, const char *reason);
+void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manifest);
+void checkpoint_drop_stack(struct checkpoint *checkpoint);
+
+/* checkpoint_record.c */
+SHL_MUST_CHECK int checkpoint_encode(const struct checkpoint *checkpoint, struct shl_buf *buf);
+/* Fills a fresh one; takes no references. SHL_EVERSION, SHL_ECORRUPT, -ENOMEM. */
+SHL_MUST_CHECK int checkpoint_decode(struct checkpoint *checkpoint,
+                                     const char *id,
+                                     struct shl_bytes value,
+                                     struct shl_err *err);
+SHL_MUST_CHECK int checkpoint_save(struct checkpoint *checkpoint, struct shl_err *err);
+/* The manifest's config: what another node needs beside disk and memory. The same bytes
+ * every time for one checkpoint, and different ones for two. */
+SHL_MUST_CHECK int checkpoint_encode_config(const struct checkpoint *checkpoint,
+                                            struct shl_buf *buf);
+
+/* ingest.c */
+void ingest_enqueue(struct checkpoint *checkpoint);
+void ingest_forget(struct checkpoint *checkpoint); /* when it only waits */
+void ingest_pump(struct checkpoints *set);
+
+/* layers_again.c: look at the layers of @checkpoint, which has a stack, and then answer its
+ * waiters. A look that is under way serves those who come meanwhile. 0 or -ENOMEM. */
+SHL_MUST_CHECK int layers_look(struct checkpoint *checkpoint);
+
+/* fork.c */
+/* @waiter->go is called later when this returns 0. SHL_EBADSTATE (failed), -ENOMEM. */
+SHL_MUST_CHECK int checkpoint_wait(struct checkpoint *checkpoint,
+                                   struct checkpoint_waiter *waiter,
+                                   struct shl_err *err);
+/* Every waiter gets the outcome. */
+void checkpoint_answer(struct checkpoint *checkpoint,
+                       int code,
+                       const char *msg,
+                       const struct node_stack *stack);
+void checkpoint_on_limit(uv_timer_t *timer);
+/* The specification of a fork, checked. @ret is released by the caller when 0. */
+SHL_MUST_CHECK int fork_spec_merge(const struct node_sandbox_spec *from,
+                                   const struct node_fork_spec *changes,
+                                   struct node_sandbox_spec *ret,
+                                   struct shl_err *err);
+
+/* upkeep.c */
+void upkeep_doom(struct checkpoints *set, const struct ckpt_id *manifest);
+void upkeep_pump(struct checkpoints *set);
+/* The manifest named by 64 hex digits; false when it is not one. */
+bool manifest_id_parse(const char *hex, struct ckpt_id *ret);
+
+#endif /* SHL_NODE_SANDBOX_CHECKPOINTS_PRIVATE_H */
