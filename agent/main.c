@@ -62,10 +62,10 @@ static int serve_guest(struct shl_log *log, struct shl_err *err)
 {
     struct agent_server *server = new_server();
     struct agent_phases phases = {0};
+    struct agent_memory_base memory = {0};
     int port, rc;
 
-    rc = server ? agent_boot(&phases, &server->guest.memory, err)
-                : shl_err_set(err, -ENOMEM, "out of memory");
+    rc = server ? agent_boot(&phases, &memory, err) : shl_err_set(err, -ENOMEM, "out of memory");
     if (rc < 0) {
         return rc;
     }
@@ -78,6 +78,7 @@ static int serve_guest(struct shl_log *log, struct shl_err *err)
     }
     agent_phases_mark(&phases, "ready");
     server->guest.phases = phases;
+    server->guest.memory = memory;
     rc = agent_freezer_open(&server->freezer, AGENT_CGROUP_ROOT, "/");
     if (rc < 0) { /* freeze will say so to whoever needs it */
         SHL_LOG(log, SHL_LOG_WARN, "agent.no_cgroup", SHL_I("code", rc));

@@ -45,17 +45,23 @@
  *               time_ms, env{}, sandbox, disk_bytes?, cpus?, memory_bytes?
  *               -> {boot_ms, phases{name: ms}} since the kernel started. Once per boot
  *               before anything else (and again after a restore): entropy, clock,
- *               hostname, network, base environment, root file system grown to the
- *               disk, exactly the first `cpus` CPUs online, memory hot-plugged up to
- *               memory_bytes of the machine in use (both waited for). User processes that
- *               `freeze` stopped go on after all of this, also when it fails. What is
- *               absent stays as it is; env is replaced as a whole.
+ *               hostname, network (mac: of eth0), base environment, exactly the first
+ *               `cpus` CPUs online, memory hot-plugged up to memory_bytes of the machine in
+ *               use, root file system grown to the disk (both waited for: SHL_EINVALIDARG,
+ *               -ETIMEDOUT when they do not come). What is absent stays as it is; env is
+ *               replaced as a whole. A step that fails keeps none of the others from being
+ *               done; the first failure is the answer. Then user processes that `freeze`
+ *               stopped go on, also after a failure.
  *   freeze      sync?, fs?: user processes stop at once and stay stopped until thaw or
  *               setup, so that a snapshot taken now runs no user code before setup. sync:
  *               dirty file data goes to the disk first. fs: the root file system is
- *               frozen as well (for a snapshot of the disk alone). -> {}; on an error
- *               nothing is frozen.
+ *               frozen as well (for a snapshot of the disk alone): file.write and the like
+ *               wait. exec.start waits too. Again is fine. -> {}; on an error nothing is
+ *               frozen. A new link does not thaw: a node that takes a running guest over
+ *               sends thaw (or setup).
  *   thaw        -> {} undoes freeze; fine when nothing is frozen.
+ *               setup, freeze and thaw are done one after the other in the order they
+ *               came, to their end, also when their stream or link is gone meanwhile.
  *   ping        -> {uptime_ms}
  *   exec.start  session, cmd, args?[], envs?{}, cwd?, timeout_ms?, user?, pipe_stdin?,
  *               keep_bytes? (per output stream)
@@ -91,6 +97,8 @@
  *
  * Paths: absolute, or relative to the home of user sandbox. exit_code: 0..255, 128 + N
  * for death by signal N, -1 for a timeout.
+ *
+ * boot_id of HELLO_ACK is the kernel's: a restore does not change it, a boot does.
  */
 #ifndef SHL_AGENT_PROTOCOL_H
 #define SHL_AGENT_PROTOCOL_H
