@@ -38,8 +38,10 @@ static void run_program(const char *const *args, const char *log)
 
 pid_t bench_spawn(const char *const *args, const char *log)
 {
-    pid_t pid = fork();
+    pid_t pid;
 
+    (void)fflush(stdout); /* or the child would write it once more */
+    pid = fork();
     if (pid == 0) {
         run_program(args, log);
     }
