@@ -5,14 +5,19 @@
 
 #include "base/buf.h"
 
-void driver_init(struct driver *driver)
+void driver_init_hotplug(struct driver *driver, uint64_t max, uint64_t now)
 {
     int r;
 
     memset(driver, 0, sizeof(*driver));
-    r = vmm_mem_init(&driver->mem, DRIVER_MEMORY, 0, 0, NULL);
+    r = vmm_mem_init(&driver->mem, DRIVER_MEMORY, max, now, NULL);
     assert(r == 0);
     driver->heap = 0x10000;
+}
+
+void driver_init(struct driver *driver)
+{
+    driver_init_hotplug(driver, 0, 0);
 }
 
 void driver_release(struct driver *driver)

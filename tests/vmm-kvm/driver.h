@@ -52,6 +52,8 @@ struct driver_part {
 };
 
 void driver_init(struct driver *driver);
+/* With pluggable memory. */
+void driver_init_hotplug(struct driver *driver, uint64_t max, uint64_t now);
 void driver_release(struct driver *driver);
 struct vmm_irq driver_irq(struct driver *driver);
 
