@@ -160,17 +160,39 @@ void cli_progress_end(struct cli *cli);
 void cli_help_all(FILE *out);
 void cli_help_command(FILE *out, const struct cli_command *command);
 
+/* cmd_create.c: K=V of --env or --metadata into a request. False after printing what is
+ * wrong. */
+typedef int (*cli_add_pair_cb)(struct shoal_create *create, const char *key, const char *value);
+SHL_MUST_CHECK bool cli_create_add(struct cli *cli,
+                                   struct shoal_create *create,
+                                   const struct cli_pairs *pairs,
+                                   cli_add_pair_cb add);
+
+/* cmd_checkpoint.c: the checkpoint of that id or name, in @ret_id. False after printing
+ * why there is none. */
+SHL_MUST_CHECK bool cli_checkpoint_id(struct cli *cli,
+                                      const char *sandbox_id,
+                                      const char *id_or_name,
+                                      char *ret_id,
+                                      size_t size);
+
+extern const struct cli_command cli_cmd_checkpoint;
 extern const struct cli_command cli_cmd_completion;
 extern const struct cli_command cli_cmd_cp;
 extern const struct cli_command cli_cmd_create;
 extern const struct cli_command cli_cmd_exec;
 extern const struct cli_command cli_cmd_files;
+extern const struct cli_command cli_cmd_fork;
 extern const struct cli_command cli_cmd_get;
 extern const struct cli_command cli_cmd_help;
+extern const struct cli_command cli_cmd_hibernate;
 extern const struct cli_command cli_cmd_kill;
 extern const struct cli_command cli_cmd_ls;
+extern const struct cli_command cli_cmd_reboot;
+extern const struct cli_command cli_cmd_restore;
 extern const struct cli_command cli_cmd_status;
 extern const struct cli_command cli_cmd_timeout;
 extern const struct cli_command cli_cmd_version;
+extern const struct cli_command cli_cmd_wake;
 
 #endif /* SHL_CLIENT_CLI_H */

@@ -22,17 +22,15 @@ static const struct cli_flag flags[] = {
     {0, "disk", "MB", CLI_NUMBER, offsetof(struct create_options, disk_mb), 1, 1 << 30,
      "disk in MiB"},
     {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct create_options, timeout_s), 0, 1 << 30,
-     "idle time until the sandbox ends; 0 never"},
+     "idle time until the sandbox is hibernated; 0 never"},
     {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct create_options, metadata), 0, 0,
      "note kept with the sandbox"},
 };
 
-typedef int (*add_cb)(struct shoal_create *create, const char *key, const char *value);
-
-static bool add_pairs(struct cli *cli,
-                      struct shoal_create *create,
-                      const struct cli_pairs *pairs,
-                      add_cb add)
+bool cli_create_add(struct cli *cli,
+                    struct shoal_create *create,
+                    const struct cli_pairs *pairs,
+                    cli_add_pair_cb add)
 {
     for (size_t i = 0; i < pairs->count; i++) {
         const char *value = NULL;
@@ -73,8 +71,8 @@ static bool fill(struct cli *cli, struct shoal_create *create, const struct crea
         (void)cli_usage(cli, "%s", "the template name is not UTF-8 text");
         return false;
     }
-    return add_pairs(cli, create, &options->envs, shoal_create_add_env) &&
-           add_pairs(cli, create, &options->metadata, shoal_create_add_metadata);
+    return cli_create_add(cli, create, &options->envs, shoal_create_add_env) &&
+           cli_create_add(cli, create, &options->metadata, shoal_create_add_metadata);
 }
 
 static int create_one(struct cli *cli, const struct shoal_create *create)

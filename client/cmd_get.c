@@ -9,6 +9,10 @@ static void print_lines(struct cli *cli, const struct shoal_sandbox *sandbox)
     cli_line(cli, "id", shoal_sandbox_id(sandbox));
     cli_line(cli, "status", shoal_sandbox_status(sandbox));
     cli_line(cli, "reason", shoal_sandbox_reason(sandbox));
+    if (shoal_sandbox_cold_woken(sandbox)) {
+        cli_line(cli, "woken", "by a boot: files were kept, processes lost");
+    }
+    cli_line(cli, "checkpoint", shoal_sandbox_checkpoint(sandbox));
     cli_line(cli, "template", shoal_sandbox_template(sandbox));
     cli_int(shoal_sandbox_cpus(sandbox), text, sizeof(text));
     cli_line(cli, "cpus", text);

@@ -27,7 +27,7 @@ const struct cli_command cli_cmd_kill = {
     .alias = "rm",
     .summary = "end sandboxes and drop their disks",
     .usage = "[flags] ID ...",
-    .text = "One that has ended already is fine.\n",
+    .text = "One that has ended already is fine. Checkpoints stay.\n",
     .example = "shoal kill sb-1a2b3c4d",
     .run = run,
 };

@@ -62,7 +62,7 @@ static int run(struct cli *cli, int argc, char **argv)
 const struct cli_command cli_cmd_ls = {
     .name = "ls",
     .alias = "list",
-    .summary = "list sandboxes, newest first",
+    .summary = "list sandboxes, running and hibernated, newest first",
     .usage = "[flags]",
     .example = "shoal ls -q | xargs -r shoal kill",
     .run = run,

@@ -28,7 +28,8 @@ const struct cli_command cli_cmd_timeout = {
     .name = "timeout",
     .summary = "set how long a sandbox may be idle",
     .usage = "[flags] ID SECONDS",
-    .text = "The timer starts anew; 0 means the sandbox never ends for being idle.\n",
+    .text = "The timer starts anew; an idle sandbox is hibernated when it is over. 0 means never.\n"
+            "One that is hibernated stays so.\n",
     .example = "shoal timeout sb-1a2b3c4d 3600",
     .run = run,
 };

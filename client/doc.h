@@ -59,6 +59,14 @@ bool client_doc_bool(const struct client_doc *doc, const char *field);
 const char *client_doc_json(struct client_doc *doc);
 struct client_doc *client_doc_at(const struct client_doc *doc, size_t index);
 
+/* What a request sets, as its body. */
+struct shoal_create {
+    json_t *json;
+};
+
+/* Of client/sandbox.c. */
+extern const struct client_kind client_sandbox_kind;
+
 /* A public type and its client_doc are the same object under two names. */
 #define CLIENT_DOC(object)       ((struct client_doc *)(object))
 #define CLIENT_DOC_CONST(object) ((const struct client_doc *)(object))

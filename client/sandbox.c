@@ -7,19 +7,16 @@
 #include "client/doc.h"
 #include "client/error.h"
 
-struct shoal_create {
-    json_t *json;
-};
-
 static const struct client_field sandbox_fields[] = {
     {"sandboxID", CLIENT_TEXT, true},   {"status", CLIENT_TEXT, true},
     {"templateID", CLIENT_TEXT, false}, {"workerID", CLIENT_TEXT, false},
     {"startedAt", CLIENT_TEXT, false},  {"endAt", CLIENT_TEXT, false},
     {"cpuCount", CLIENT_INT, false},    {"memoryMB", CLIENT_INT, false},
     {"diskMB", CLIENT_INT, false},      {"metadata", CLIENT_OBJECT, false},
+    {"coldWoken", CLIENT_BOOL, false},  {"fromCheckpointId", CLIENT_TEXT, false},
 };
 
-static const struct client_kind sandbox_kind = {
+const struct client_kind client_sandbox_kind = {
     .noun = "sandbox",
     .fields = sandbox_fields,
     .field_count = SHL_ARRAY_SIZE(sandbox_fields),
@@ -99,7 +96,7 @@ int shoal_sandbox_create(struct shoal_client *client,
                                                .path = "/sandboxes",
                                                .json = body,
                                                .json_bytes = strlen(body)},
-                      &sandbox_kind, &doc, err);
+                      &client_sandbox_kind, &doc, err);
     if (rc == 0) {
         *ret_sandbox = (struct shoal_sandbox *)doc;
     }
@@ -123,7 +120,7 @@ int shoal_sandbox_get(struct shoal_client *client,
     (void)snprintf(path, sizeof(path), "/sandboxes/%s", id);
     rc = client_fetch(client,
                       &(struct client_request){.method = "GET", .path = path, .repeatable = true},
-                      &sandbox_kind, &doc, err);
+                      &client_sandbox_kind, &doc, err);
     if (rc == 0) {
         *ret_sandbox = (struct shoal_sandbox *)doc;
     }
@@ -139,7 +136,7 @@ int shoal_sandbox_list(struct shoal_client *client,
                                &(struct client_request){.method = "GET",
                                                         .path = "/sandboxes?limit=500",
                                                         .repeatable = true},
-                               &sandbox_kind, NULL, &doc, err);
+                               &client_sandbox_kind, NULL, &doc, err);
 
     if (rc == 0) {
         *ret_list = (struct shoal_sandbox_list *)doc;
@@ -188,6 +185,105 @@ int shoal_sandbox_set_timeout_s(struct shoal_client *client,
                                                 .json = body,
                                                 .json_bytes = strlen(body)},
                        &answer, err);
+}
+
+/* POST /sandboxes/ID/@verb; the caller releases @answer. */
+static int change(struct shoal_client *client,
+                  const char *id,
+                  const char *verb,
+                  const char *body,
+                  bool repeatable,
+                  struct client_answer *answer,
+                  struct shoal_error *err)
+{
+    char path[CLIENT_ID_MAX_BYTES + 64];
+    int rc;
+
+    client_error_clear(err);
+    rc = client_id_check(id, "sandbox", err);
+    if (rc < 0) {
+        return rc;
+    }
+    (void)snprintf(path, sizeof(path), "/sandboxes/%s/%s", id, verb);
+    return client_call(client,
+                       &(struct client_request){.method = "POST",
+                                                .path = path,
+                                                .repeatable = repeatable,
+                                                .json = body,
+                                                .json_bytes = strlen(body)},
+                       answer, err);
+}
+
+static const struct client_field hibernation_fields[] = {
+    {"status", CLIENT_TEXT, true},
+    {"sizeBytes", CLIENT_INT, false},
+};
+
+static const struct client_kind hibernation_kind = {
+    .noun = "hibernation",
+    .fields = hibernation_fields,
+    .field_count = SHL_ARRAY_SIZE(hibernation_fields),
+};
+
+int shoal_sandbox_hibernate(struct shoal_client *client,
+                            const char *id,
+                            int64_t *ret_saved_bytes,
+                            struct shoal_error *err)
+{
+    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
+    struct client_doc *doc;
+    int rc = change(client, id, "hibernate", "{}", true, &answer, err);
+
+    if (rc == 0) {
+        rc = client_doc_parse(&answer, &hibernation_kind, &doc, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (ret_saved_bytes) {
+        *ret_saved_bytes = client_doc_int(doc, "sizeBytes");
+    }
+    client_doc_free(doc);
+    return 0;
+}
+
+int shoal_sandbox_wake(struct shoal_client *client,
+                       const char *id,
+                       int timeout_s,
+                       struct shoal_sandbox **ret_sandbox,
+                       struct shoal_error *err)
+{
+    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
+    char body[64] = "{}";
+    struct client_doc *doc;
+    int rc;
+
+    if (timeout_s >= 0) {
+        (void)snprintf(body, sizeof(body), "{\"timeout\":%d}", timeout_s);
+    }
+    rc = change(client, id, "wake", body, true, &answer, err);
+    if (rc == 0) {
+        rc = client_doc_parse(&answer, &client_sandbox_kind, &doc, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (ret_sandbox) {
+        *ret_sandbox = (struct shoal_sandbox *)doc;
+    } else {
+        client_doc_free(doc);
+    }
+    return 0;
+}
+
+int shoal_sandbox_reboot(struct shoal_client *client,
+                         const char *id,
+                         bool hard,
+                         struct shoal_error *err)
+{
+    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
+
+    return change(client, id, hard ? "power-cycle" : "reboot", "{}", false, &answer, err);
 }
 
 void shoal_sandbox_free(struct shoal_sandbox *sandbox)
@@ -250,6 +346,16 @@ const char *shoal_sandbox_metadata(const struct shoal_sandbox *sandbox, const ch
     const json_t *map = json_object_get(CLIENT_DOC_CONST(sandbox)->json, "metadata");
 
     return json_string_value(json_object_get(map, key));
+}
+
+const char *shoal_sandbox_checkpoint(const struct shoal_sandbox *sandbox)
+{
+    return client_doc_text(CLIENT_DOC_CONST(sandbox), "fromCheckpointId");
+}
+
+bool shoal_sandbox_cold_woken(const struct shoal_sandbox *sandbox)
+{
+    return client_doc_bool(CLIENT_DOC_CONST(sandbox), "coldWoken");
 }
 
 const char *shoal_sandbox_json(struct shoal_sandbox *sandbox)

@@ -141,7 +141,7 @@ SHL_API int shoal_create_set_template(struct shoal_create *create, const char *n
 SHL_API int shoal_create_set_cpus(struct shoal_create *create, int cpus);
 SHL_API int shoal_create_set_memory_mb(struct shoal_create *create, int memory_mb);
 SHL_API int shoal_create_set_disk_mb(struct shoal_create *create, int disk_mb);
-/* Idle time until the sandbox ends; 0 never. */
+/* Idle time until the sandbox is hibernated; 0 never. */
 SHL_API int shoal_create_set_timeout_s(struct shoal_create *create, int timeout_s);
 SHL_API int shoal_create_add_env(struct shoal_create *create, const char *key, const char *value);
 SHL_API int shoal_create_add_metadata(struct shoal_create *create,
@@ -169,6 +169,25 @@ SHL_API int shoal_sandbox_set_timeout_s(struct shoal_client *client,
                                         int timeout_s,
                                         struct shoal_error *err);
 
+/* Save memory and disk and give up everything else; 0 also when it is hibernated.
+ * @ret_saved_bytes may be NULL. Any command or file call wakes it again. */
+SHL_API int shoal_sandbox_hibernate(struct shoal_client *client,
+                                    const char *id,
+                                    int64_t *ret_saved_bytes,
+                                    struct shoal_error *err);
+/* Ready for commands on return; 0 also when it runs. @timeout_s below 0 keeps the idle
+ * time. @ret_sandbox may be NULL. */
+SHL_API int shoal_sandbox_wake(struct shoal_client *client,
+                               const char *id,
+                               int timeout_s,
+                               struct shoal_sandbox **ret_sandbox,
+                               struct shoal_error *err);
+/* Boot again from the disk. @hard does not ask the guest to shut down. */
+SHL_API int shoal_sandbox_reboot(struct shoal_client *client,
+                                 const char *id,
+                                 bool hard,
+                                 struct shoal_error *err);
+
 SHL_API void shoal_sandbox_free(struct shoal_sandbox *sandbox);
 SHL_API const char *shoal_sandbox_id(const struct shoal_sandbox *sandbox);
 SHL_API const char *shoal_sandbox_status(const struct shoal_sandbox *sandbox);
@@ -183,6 +202,10 @@ SHL_API int64_t shoal_sandbox_memory_mb(const struct shoal_sandbox *sandbox);
 SHL_API int64_t shoal_sandbox_disk_mb(const struct shoal_sandbox *sandbox);
 /* NULL when there is no such entry. */
 SHL_API const char *shoal_sandbox_metadata(const struct shoal_sandbox *sandbox, const char *key);
+/* The checkpoint it was forked from. */
+SHL_API const char *shoal_sandbox_checkpoint(const struct shoal_sandbox *sandbox);
+/* Its last wake had to boot: files were kept, processes lost. */
+SHL_API bool shoal_sandbox_cold_woken(const struct shoal_sandbox *sandbox);
 /* The server's object, indented; NULL without memory. */
 SHL_API const char *shoal_sandbox_json(struct shoal_sandbox *sandbox);
 
@@ -192,6 +215,90 @@ SHL_API size_t shoal_sandbox_list_count(const struct shoal_sandbox_list *list);
 SHL_API struct shoal_sandbox *shoal_sandbox_list_at(const struct shoal_sandbox_list *list,
                                                     size_t index);
 SHL_API const char *shoal_sandbox_list_json(struct shoal_sandbox_list *list);
+
+/* ---- checkpoints ---------------------------------------------------------------- */
+
+struct shoal_checkpoint;      /* a moment of a sandbox that is kept */
+struct shoal_checkpoint_list; /* newest first */
+struct shoal_fork_list;       /* outcome of several forks, in order */
+
+/* The sandbox runs on; the checkpoint is "processing" on return. @disk_only leaves memory
+ * out. @keep above 0 deletes the oldest of the kind so that so many are left; 0 never
+ * deletes. */
+SHL_API int shoal_checkpoint_create(struct shoal_client *client,
+                                    const char *sandbox_id,
+                                    const char *name,
+                                    bool disk_only,
+                                    int keep,
+                                    struct shoal_checkpoint **ret_checkpoint,
+                                    struct shoal_error *err);
+SHL_API int shoal_checkpoint_list(struct shoal_client *client,
+                                  const char *sandbox_id,
+                                  struct shoal_checkpoint_list **ret_list,
+                                  struct shoal_error *err);
+/* By id or by name. */
+SHL_API int shoal_checkpoint_find(struct shoal_client *client,
+                                  const char *sandbox_id,
+                                  const char *id_or_name,
+                                  struct shoal_checkpoint **ret_checkpoint,
+                                  struct shoal_error *err);
+/* Until it is ready. SHOAL_EUNAVAILABLE when it failed, with the reason. */
+SHL_API int shoal_checkpoint_wait(struct shoal_client *client,
+                                  const char *sandbox_id,
+                                  const char *checkpoint_id,
+                                  struct shoal_checkpoint **ret_checkpoint,
+                                  struct shoal_error *err);
+SHL_API int shoal_checkpoint_delete(struct shoal_client *client,
+                                    const char *sandbox_id,
+                                    const char *checkpoint_id,
+                                    struct shoal_error *err);
+/* The sandbox goes on from the checkpoint, under its id; done on return. */
+SHL_API int shoal_checkpoint_restore(struct shoal_client *client,
+                                     const char *sandbox_id,
+                                     const char *checkpoint_id,
+                                     struct shoal_error *err);
+
+/* A new sandbox from a checkpoint. What @changes sets is changed, the template is not
+ * looked at; NULL changes nothing. */
+SHL_API int shoal_checkpoint_fork(struct shoal_client *client,
+                                  const char *checkpoint_id,
+                                  const struct shoal_create *changes,
+                                  struct shoal_sandbox **ret_sandbox,
+                                  struct shoal_error *err);
+/* Several in one call. 0 when at least one was made: look at each. */
+SHL_API int shoal_checkpoint_fork_many(struct shoal_client *client,
+                                       const char *checkpoint_id,
+                                       const struct shoal_create *changes,
+                                       int count,
+                                       struct shoal_fork_list **ret_list,
+                                       struct shoal_error *err);
+
+SHL_API void shoal_checkpoint_free(struct shoal_checkpoint *checkpoint);
+SHL_API const char *shoal_checkpoint_id(const struct shoal_checkpoint *checkpoint);
+SHL_API const char *shoal_checkpoint_sandbox(const struct shoal_checkpoint *checkpoint);
+SHL_API const char *shoal_checkpoint_name(const struct shoal_checkpoint *checkpoint);
+/* "processing", "ready" or "failed" */
+SHL_API const char *shoal_checkpoint_status(const struct shoal_checkpoint *checkpoint);
+/* NULL or -1 when the server did not say. */
+SHL_API const char *shoal_checkpoint_kind(const struct shoal_checkpoint *checkpoint);
+SHL_API const char *shoal_checkpoint_created_at(const struct shoal_checkpoint *checkpoint);
+SHL_API const char *shoal_checkpoint_reason(const struct shoal_checkpoint *checkpoint);
+SHL_API int64_t shoal_checkpoint_size_bytes(const struct shoal_checkpoint *checkpoint);
+SHL_API const char *shoal_checkpoint_json(struct shoal_checkpoint *checkpoint);
+
+SHL_API void shoal_checkpoint_list_free(struct shoal_checkpoint_list *list);
+SHL_API size_t shoal_checkpoint_list_count(const struct shoal_checkpoint_list *list);
+SHL_API const struct shoal_checkpoint *shoal_checkpoint_list_at(
+    const struct shoal_checkpoint_list *list,
+    size_t index);
+SHL_API const char *shoal_checkpoint_list_json(struct shoal_checkpoint_list *list);
+
+SHL_API void shoal_fork_list_free(struct shoal_fork_list *list);
+SHL_API size_t shoal_fork_list_count(const struct shoal_fork_list *list);
+/* Id of the new sandbox, or NULL and shoal_fork_list_error says why there is none. */
+SHL_API const char *shoal_fork_list_id(const struct shoal_fork_list *list, size_t index);
+SHL_API const char *shoal_fork_list_error(const struct shoal_fork_list *list, size_t index);
+SHL_API const char *shoal_fork_list_json(struct shoal_fork_list *list);
 
 /* ---- commands ------------------------------------------------------------------- */
 
