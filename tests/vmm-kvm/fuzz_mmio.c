@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "vmm-kvm/balloon.h"
 #include "vmm-kvm/blk.h"
 #include "vmm-kvm/console.h"
+#include "vmm-kvm/hotplug.h"
 #include "vmm-kvm/mem.h"
 #include "vmm-kvm/net.h"
 #include "vmm-kvm/rng.h"
@@ -16,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MEMORY     65536u
 #define DISK_BYTES 16384u
+#define HOTPLUG    (4 * VMM_HOTPLUG_BLOCK_BYTES)
 
 static struct vmm_mem mem;
 static uint8_t disk_bytes[DISK_BYTES];
@@ -23,6 +26,8 @@ static struct vmm_blk blk;
 static struct vmm_net net;
 static struct vmm_console console;
 static struct vmm_rng rng;
+static struct vmm_balloon balloon;
+static struct vmm_hotplug hotplug;
 
 /* ---- host sides ---- */
 
@@ -178,7 +183,7 @@ static struct vmm_virtio *make_device(uint8_t kind)
     const struct vmm_net_host net_host = {NULL, net_recv, net_send, net_offload, net_want};
     const struct vmm_port_host port_host = {NULL, port_read, port_write, port_want};
 
-    switch (kind % 4) {
+    switch (kind % 6) {
     case 0:
         vmm_blk_init(&blk, &mem, irq, &disk);
         return &blk.dev;
@@ -188,9 +193,15 @@ static struct vmm_virtio *make_device(uint8_t kind)
     case 2:
         vmm_console_init(&console, &mem, irq, &port_host, "port");
         return &console.dev;
-    default:
+    case 3:
         vmm_rng_init(&rng, &mem, irq, fill);
         return &rng.dev;
+    case 4:
+        vmm_balloon_init(&balloon, &mem, irq);
+        return &balloon.dev;
+    default:
+        vmm_hotplug_init(&hotplug, &mem, irq, HOTPLUG / 2);
+        return &hotplug.dev;
     }
 }
 
@@ -229,8 +240,37 @@ static void bring_up(struct vmm_virtio *dev, uint8_t choice)
     }
 }
 
+/* Whatever the driver did, the state is saved and taken back. */
+static void save_and_restore(struct vmm_virtio *dev)
+{
+    struct shl_buf buf;
+    int r = 0;
+
+    shl_buf_init(&buf, VMM_HOTPLUG_STATE_MAX);
+    if (dev == &blk.dev) {
+        r = vmm_blk_save(&blk, &buf);
+        r = r < 0 ? r : vmm_blk_restore(&blk, shl_buf_bytes(&buf), NULL);
+    } else if (dev == &balloon.dev) {
+        r = vmm_balloon_save(&balloon, &buf);
+        r = r < 0 ? r : vmm_balloon_restore(&balloon, shl_buf_bytes(&buf));
+    } else if (dev == &hotplug.dev) {
+        uint64_t plugged = hotplug.plugged_bytes;
+
+        r = vmm_hotplug_save(&hotplug, &buf);
+        r = r < 0 ? r : vmm_hotplug_restore(&hotplug, shl_buf_bytes(&buf), NULL);
+        assert(hotplug.plugged_bytes == plugged);
+        assert(plugged <= hotplug.requested_bytes);
+    }
+    assert(r == 0);
+    shl_buf_release(&buf);
+}
+
 static int host_event(struct vmm_virtio *dev, uint8_t arg)
 {
+    save_and_restore(dev);
+    if (dev == &hotplug.dev && arg % 2) {
+        vmm_hotplug_grow(&hotplug, HOTPLUG);
+    }
     if (dev == &net.dev && dev->ops) {
         frames = arg % 8;
         return vmm_net_on_readable(&net);
@@ -308,7 +348,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vmm_virtio *dev;
     int used;
 
-    if (!mem.map && vmm_mem_init(&mem, MEMORY, 0, 0, NULL) < 0) {
+    if (!mem.map && vmm_mem_init(&mem, MEMORY, HOTPLUG, HOTPLUG, NULL) < 0) {
         abort();
     }
     if (size < 2) {

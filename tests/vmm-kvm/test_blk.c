@@ -289,6 +289,47 @@ static void test_blk_r10_a_flood_does_not_hold_the_thread(void **state)
     }
 }
 
+/* A larger disk after a restore: the guest sees the old size until it is told. */
+static void test_blk_grows(void **state)
+{
+    const struct vmm_disk large = {2 * sizeof(content), NULL,      disk_read,
+                                   disk_write,          disk_zero, disk_flush};
+    struct vmm_blk restored;
+    struct shl_buf buf;
+
+    (void)state;
+    shl_buf_init(&buf, 64);
+    assert_int_equal(vmm_blk_save(&blk, &buf), 0);
+    vmm_blk_init(&restored, &driver.mem, driver_irq(&driver), &large);
+    assert_int_equal(vmm_blk_restore(&restored, shl_buf_bytes(&buf), NULL), 0);
+    driver_start(&driver, &restored.dev, restored.dev.offered);
+    assert_int_equal(driver_get(&driver, REG_CONFIG), SECTORS);
+    driver.interrupts = 0;
+    vmm_blk_grow(&restored, sizeof(content));
+    assert_int_equal(driver.interrupts, 0);
+    vmm_blk_grow(&restored, 2 * sizeof(content));
+    assert_int_equal(driver.interrupts, 1);
+    assert_true(vmm_mmio_interrupt_status(&restored.dev) & VMM_INTERRUPT_CONFIG);
+    assert_int_equal(driver_get(&driver, REG_CONFIG), 2 * SECTORS);
+    shl_buf_release(&buf);
+}
+
+static void test_blk_state_that_does_not_fit_is_refused(void **state)
+{
+    struct shl_err err = {0};
+    uint8_t raw[8];
+
+    (void)state;
+    shl_put_le64(raw, sizeof(content) + 512); /* the disk became smaller */
+    assert_int_equal(vmm_blk_restore(&blk, shl_bytes_of(raw, 8), &err), SHL_EINVALIDARG);
+    shl_put_le64(raw, 513);
+    assert_int_equal(vmm_blk_restore(&blk, shl_bytes_of(raw, 8), &err), SHL_ECORRUPT);
+    shl_put_le64(raw, 0);
+    assert_int_equal(vmm_blk_restore(&blk, shl_bytes_of(raw, 8), &err), SHL_ECORRUPT);
+    assert_int_equal(vmm_blk_restore(&blk, shl_bytes_of(raw, 7), &err), SHL_ECORRUPT);
+    assert_int_equal(driver_get(&driver, REG_CONFIG), SECTORS);
+}
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -305,6 +346,8 @@ int main(void)
         WITH(test_blk_host_errors_are_io_errors),
         WITH(test_blk_discard_and_write_zeroes_leave_zeros),
         WITH(test_blk_r10_a_flood_does_not_hold_the_thread),
+        WITH(test_blk_grows),
+        WITH(test_blk_state_that_does_not_fit_is_refused),
     };
 
     return cmocka_run_group_tests_name("vmm-kvm/blk", tests, NULL, NULL);
