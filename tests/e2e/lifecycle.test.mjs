@@ -166,11 +166,12 @@ describe("lifecycle", suite, () => {
     await assert.rejects(box.setTimeout(-1), /400/);
   });
 
-  test("an idle sandbox ends, and looking at it does not keep it alive", async () => {
+  test("an idle sandbox hibernates, and looking at it does not keep it running", async () => {
     const box = await createBox({ timeout: 4 });
-    const ended = await waitStatus(box.sandboxId, "stopped");
-    assert.ok(ended.reason?.length > 0, "the reason is said");
+    await waitStatus(box.sandboxId, "hibernated");
     assert.equal(await box.isRunning(), false);
+    assert.equal(await sh(box, "echo awake"), "awake\n");
+    assert.equal(await box.isRunning(), true);
   });
 
   test("a running command keeps a sandbox alive beyond its timeout", async () => {

@@ -8,11 +8,14 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { apiKey, noNode } from "./shoal.mjs";
 
+// SHOAL_NODE_SCRIPT is a program that knows key, status, kill and start like scripts/node does,
+// for a node that was brought up in another way.
 const run = promisify(execFile);
 const scripts = fileURLToPath(new URL("../../../scripts/", import.meta.url));
+const programs = { node: process.env.SHOAL_NODE_SCRIPT ?? `${scripts}node`, lab: `${scripts}lab` };
 
 async function script(name, ...args) {
-  const { stdout } = await run(`${scripts}${name}`, args, { maxBuffer: 64 << 20 });
+  const { stdout } = await run(programs[name], args, { maxBuffer: 64 << 20 });
   return stdout;
 }
 
@@ -88,4 +91,12 @@ export async function leftovers(id, held) {
       `(${listVmms(id)}) | sed 's/^/process /'; true`,
   );
   return [...new Set(out.split("\n").filter(Boolean))];
+}
+
+/** The clock of the node's machine around something: its seconds before and after. */
+export async function aroundOnNode(fn) {
+  const now = async () => Number(await onNode("date +%s.%N"));
+  const before = await now();
+  const value = await fn();
+  return { before, value, after: await now() };
 }

@@ -6,6 +6,9 @@
 //   SHOAL_API_KEY   its API key                              (or OPENCOMPUTER_API_KEY)
 //   SHOAL_TEMPLATE  template of most sandboxes (minimal, for speed); tests that need
 //                   python3 or node use base and say so in their names
+//   SHOAL_TEST_BOX  what createBox gives: created (the default), woken (hibernated and woken
+//                   once) or forked (from a checkpoint); the same tests pass on each
+//   SHOAL_TEST_FORKS  how many forks at once (16, each of 512 MB)
 //   SHOAL_CLI       the program `shoal`, for cli.test.mjs
 //   SHOAL_TEST_LONG set: also what takes minutes
 //
@@ -30,6 +33,7 @@ export const apiUrl = (process.env.SHOAL_URL ?? process.env.OPENCOMPUTER_API_URL
 );
 export const apiKey = process.env.SHOAL_API_KEY ?? process.env.OPENCOMPUTER_API_KEY ?? "";
 export const template = process.env.SHOAL_TEMPLATE ?? "minimal";
+export const boxKind = process.env.SHOAL_TEST_BOX ?? "created";
 export const long = Boolean(process.env.SHOAL_TEST_LONG);
 
 export const origin = apiUrl.replace(/\/api$/, "");
@@ -150,18 +154,50 @@ async function createPatiently(options) {
   }
 }
 
-/** createPatiently; ended by `cleanUp` whatever happens. */
-export async function createBox(options = {}) {
-  // Little memory, because the machine under test may have little itself.
-  const making = createPatiently({
-    apiUrl, apiKey, template, timeout: 600, memoryMB: 512, ...options,
-  }).then((box) => {
+const IDLE_SECONDS = 600;
+
+/** The same sandbox with a hibernation behind it, or another one made of it. */
+const become = {
+  created: (box) => box,
+  woken: async (box, { timeout }) => {
+    await box.hibernate();
+    await box.wake({ timeout });
+    return box;
+  },
+  forked: async (box, { timeout }) => {
+    const { id } = await box.createCheckpoint("of-this-box");
+    try {
+      return await Sandbox.createFromCheckpoint(id, { apiUrl, apiKey, timeout });
+    } finally {
+      await box.kill();
+    }
+  },
+};
+assert.ok(become[boxKind], `SHOAL_TEST_BOX is '${boxKind}': created, woken or forked`);
+
+/** Whatever is being made is waited for and ended by `cleanUp`, also when a test has failed. */
+function track(promise) {
+  const making = promise.then((box) => {
     boxes.add(box.sandboxId);
     return box;
   });
   creating.add(making);
   return making.finally(() => creating.delete(making));
 }
+
+/** A sandbox of this kind; ended by `cleanUp` whatever happens. */
+export async function createBox(options = {}, kind = boxKind) {
+  // Little memory, because the machine under test may have little itself.
+  const all = { apiUrl, apiKey, template, timeout: IDLE_SECONDS, memoryMB: 512, ...options };
+  const box = await track(createPatiently(all));
+  return kind === "created" ? box : track(become[kind](box, all));
+}
+
+/** Sandbox.createFromCheckpoint; ended by `cleanUp`. */
+export const forkBox = (checkpointId, options = {}) =>
+  track(
+    Sandbox.createFromCheckpoint(checkpointId, { apiUrl, apiKey, timeout: IDLE_SECONDS, ...options }),
+  );
 
 /** A sandbox made by a raw request that is to be cleaned up too. */
 export function adopt(id) {
@@ -209,4 +245,41 @@ export function waitStatus(id, status, ms = 3 * MINUTE) {
     ms,
     500,
   );
+}
+
+/** Wait until a checkpoint has been stored; what the list says of it. */
+export function waitReady(box, checkpointId, ms = 5 * MINUTE) {
+  return eventually(
+    `checkpoint ${checkpointId} becomes ready`,
+    async () => {
+      const found = (await box.listCheckpoints()).find((one) => one.id === checkpointId);
+      assert.ok(found, `${checkpointId} is not in the list`);
+      assert.notEqual(found.status, "failed", JSON.stringify(found));
+      return found.status === "ready" ? found : null;
+    },
+    ms,
+    500,
+  );
+}
+
+/** Start a process that counts in memory, one step in about 50 ms; `pid` and `read()`. */
+export async function startCounter(box, name = "count") {
+  const file = `/dev/shm/${name}`;
+  const pid = await sh(
+    box,
+    `(i=1000000; while :; do i=$((i + 1)); echo $i 1<>${file}; sleep 0.05; done) >/dev/null 2>&1 & echo $!`,
+  );
+  const counter = {
+    pid: pid.trim(),
+    /** Of `of`, which may be a fork of the box. */
+    read: async (of = box) => Number(await sh(of, `cat ${file}`)),
+    /** It counts in `of`: fails when it does not go on. */
+    goesOn: async (of = box) => {
+      const before = await counter.read(of);
+      await eventually(`${name} goes on in ${of.sandboxId}`, async () => (await counter.read(of)) > before);
+      return before;
+    },
+  };
+  await eventually(`${name} counts`, async () => (await box.exec.run(`test -s ${file}`)).exitCode === 0);
+  return counter;
 }
