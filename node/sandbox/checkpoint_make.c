@@ -246,9 +246,9 @@ static void bound_failed(const struct checkpoint *newest)
     SHL_LIST_FOREACH_SAFE(it, next, &set->all) {
         struct checkpoint *old = shl_container_of(it, struct checkpoint, pub.link);
 
-        if (old->pub.status == NODE_CHECKPOINT_FAILED && old->busy == 0 &&
+        if (old->pub.status == NODE_CHECKPOINT_FAILED &&
             strcmp(old->pub.sandbox_id, newest->pub.sandbox_id) == 0 &&
-            ++kept > CHECKPOINTS_FAILED_MAX && old != newest) {
+            ++kept > CHECKPOINTS_FAILED_MAX && !is_used(old) && old != newest) {
             delete_or_log(old);
         }
     }

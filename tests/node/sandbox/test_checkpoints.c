@@ -1230,7 +1230,10 @@ static void fork_after_loss(struct fixture *fix, struct node_checkpoint *checkpo
     for (i = 0; i < 3; i++) {
         begin_fork(fix, checkpoint, &answers[i]);
     }
-    RUN_UNTIL(fix, fix->fork_count == 3);
+    RUN_UNTIL(fix, fix->fork_count == 3 || answers[0].done);
+    if (answers[0].done) {
+        fail_msg("%s", answers[0].msg);
+    }
     for (i = 0; i < 3; i++) {
         assert_string_not_equal(fix->forks[i].stack.disk[0].hex, lost.disk[0].hex);
         assert_memory_equal(&fix->forks[i].stack, &checkpoint_of(checkpoint)->stack,
