@@ -12,7 +12,7 @@
 #include "base/attr.h"
 
 #define REQUESTS_MAX 256
-#define RULES_MAX    32
+#define RULES_MAX    64
 
 struct mock {
     struct MHD_Daemon *daemon;

@@ -23,7 +23,16 @@
     "{\"sandboxID\":\"sb-1\",\"status\":\"running\",\"templateID\":\"minimal\"," \
     "\"cpuCount\":2,\"memoryMB\":1024,\"startedAt\":\"2020-01-01T00:00:00.5Z\"}"
 #define BROKEN "{\"sandboxID\":\"sb-22\",\"status\":\"error\",\"reason\":\"kernel panic\"}"
-#define BIG    ((uint64_t)100 * 1024 * 1024)
+#define CID    "11111111-2222-4333-8444-555555555555"
+#define CID2   "99999999-2222-4333-8444-555555555555"
+#define CHECKPOINT(status, rest)                                                        \
+    "{\"id\":\"" CID "\",\"sandboxId\":\"sb-1\",\"name\":\"before\",\"kind\":\"full\"," \
+    "\"status\":\"" status "\",\"createdAt\":\"2020-01-01T00:00:00.5Z\"" rest "}"
+#define READY CHECKPOINT("ready", ",\"sizeBytes\":3145728")
+#define FAILED                                                                   \
+    "{\"id\":\"" CID2 "\",\"sandboxId\":\"sb-1\",\"name\":\"" CID "\",\"kind\":" \
+    "\"disk_only\",\"status\":\"failed\",\"sizeBytes\":0,\"errorMsg\":\"the disk is full\"}"
+#define BIG ((uint64_t)100 * 1024 * 1024)
 
 #define OUTPUT_MAX (1024 * 1024)
 #define ARGS_MAX   24
@@ -145,6 +154,22 @@ static const struct mock_rule usual_rules[] = {
      "{\"name\":\"a\\u001b[31mb\",\"isDir\":false,\"size\":2048,\"path\":\"/ab\"}]"},
     {"POST", "/api/sandboxes/sb-1/files/mkdir", 204, NULL},
     {"DELETE", "/api/sandboxes/sb-1/files", 204, NULL},
+    {"POST", "/api/sandboxes/sb-1/hibernate", 200,
+     "{\"sandboxID\":\"sb-1\",\"status\":\"hibernated\",\"sizeBytes\":4096}"},
+    {"POST", "/api/sandboxes/sb-22/hibernate", 400, "{\"error\":\"sandbox is not running\"}"},
+    {"POST", "/api/sandboxes/sb-1/wake", 200, BOX},
+    {"POST", "/api/sandboxes/sb-2/wake", 200,
+     "{\"sandboxID\":\"sb-2\",\"status\":\"running\",\"coldWoken\":true}"},
+    {"POST", "/api/sandboxes/sb-1/reboot", 204, NULL},
+    {"POST", "/api/sandboxes/sb-1/power-cycle", 204, NULL},
+    {"POST", "/api/sandboxes/sb-1/checkpoints", 201, CHECKPOINT("processing", "")},
+    {"POST", "/api/sandboxes/sb-22/checkpoints", 409, "{\"error\":\"it already exists\"}"},
+    {"GET", "/api/sandboxes/sb-1/checkpoints", 200, "[" READY "," FAILED "]"},
+    {"DELETE", "/api/sandboxes/sb-1/checkpoints/" CID, 204, NULL},
+    {"DELETE", "/api/sandboxes/sb-1/checkpoints/" CID2, 204, NULL},
+    {"POST", "/api/sandboxes/sb-1/checkpoints/" CID "/restore", 200,
+     "{\"sandboxId\":\"sb-1\",\"checkpointId\":\"" CID "\",\"status\":\"restoring\"}"},
+    {"POST", "/api/sandboxes/from-checkpoint/" CID, 201, BOX},
     {"GET", "/healthz", 200, "{\"status\":\"alive\"}"},
     {"GET", "/readyz", 200, "{\"status\":\"ready\"}"},
     {"GET", "/api/workers", 200,
@@ -273,6 +298,149 @@ static const struct cli_case cases[] = {
     {{"exec", "sb-1"}, 125, NULL, "something is missing", NULL, NULL},
     {{"exec", "sb-1", "--"}, 125, NULL, "something is missing", NULL, NULL},
     {{"exec", "sb-1", "--", "\xff"}, 125, NULL, "not UTF-8", NULL, NULL},
+    /* hibernate, wake, reboot */
+    {{"hibernate", "sb-1"}, 0, NULL, NULL, "/api/sandboxes/sb-1/hibernate", "{}"},
+    {{"hibernate", "sb-22", "sb-1"},
+     125,
+     NULL,
+     "shoal: sb-22: sandbox is not running (HTTP 400",
+     "/api/sandboxes/sb-22/hibernate",
+     NULL},
+    {{"hibernate", "--json", "sb-1"},
+     0,
+     "{\"sandboxID\": \"sb-1\", \"status\": \"hibernated\", \"sizeBytes\": 4096}\n",
+     NULL,
+     "/api/sandboxes/sb-1/hibernate",
+     NULL},
+    {{"hibernate"}, 125, NULL, "something is missing", NULL, NULL},
+    {{"hibernate", "a/b"}, 125, NULL, "is not the id of a sandbox", NULL, NULL},
+    {{"wake", "sb-1"}, 0, NULL, NULL, "/api/sandboxes/sb-1/wake", "{}"},
+    {{"wake", "--timeout", "0", "sb-1"},
+     0,
+     NULL,
+     NULL,
+     "/api/sandboxes/sb-1/wake",
+     "{\"timeout\":0}"},
+    {{"wake", "sb-2"},
+     0,
+     NULL,
+     "sb-2: its memory could not be restored",
+     "/api/sandboxes/sb-2/wake",
+     NULL},
+    {{"wake", "sb-1", "--json"},
+     0,
+     "\"status\": \"running\"",
+     NULL,
+     "/api/sandboxes/sb-1/wake",
+     NULL},
+    {{"wake", "--timeout", "-1", "sb-1"}, 125, NULL, "whole number from 0", NULL, NULL},
+    {{"reboot", "sb-1"}, 0, NULL, NULL, "/api/sandboxes/sb-1/reboot", NULL},
+    {{"reboot", "--hard", "sb-1"}, 0, NULL, NULL, "/api/sandboxes/sb-1/power-cycle", NULL},
+    {{"reboot", "sb-1", "sb-2"}, 125, NULL, "one argument too many", NULL, NULL},
+    /* checkpoints */
+    {{"checkpoint", "create", "sb-1", "before"},
+     0,
+     CID "\n",
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     "{\"name\":\"before\"}"},
+    {{"checkpoint", "create", "--disk-only", "--keep", "3", "sb-1", "a b", "--wait", "--json"},
+     0,
+     "\"status\": \"ready\"",
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     "{\"name\":\"a b\",\"kind\":\"disk_only\",\"retentionPolicy\":{\"mode\":\"delete_oldest\","
+     "\"maxCount\":3}}"},
+    {{"checkpoint", "create", "sb-22", "before"},
+     125,
+     NULL,
+     "already exists (HTTP 409",
+     "/api/sandboxes/sb-22/checkpoints",
+     NULL},
+    {{"checkpoint", "create", "sb-1", "\xff"}, 125, NULL, "not UTF-8", NULL, NULL},
+    {{"checkpoint", "create", "sb-1"}, 125, NULL, "takes a sandbox and a name", NULL, NULL},
+    {{"checkpoint", "create", "sb-1", "a", "b"}, 125, NULL, "sandbox and a name", NULL, NULL},
+    {{"checkpoint", "create", "--keep", "0", "sb-1", "a"}, 125, NULL, "from 1", NULL, NULL},
+    {{"checkpoint", "ls", "sb-1"},
+     0,
+     "before                                full       ready   3.0 MiB",
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"checkpoint", "ls", "sb-1"},
+     0,
+     "disk_only  failed  -        -      the disk is full\n",
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"checkpoint", "ls", "-q", "sb-1"},
+     0,
+     CID "\n" CID2 "\n",
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"checkpoint", "ls", "--json", "sb-1"},
+     0,
+     "\"errorMsg\": \"the disk is full\"",
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"checkpoint", "ls", "sb-404"},
+     125,
+     NULL,
+     "no rule for this",
+     "/api/sandboxes/sb-404/checkpoints",
+     NULL},
+    {{"checkpoint", "rm", "sb-1", "before", CID2},
+     0,
+     NULL,
+     NULL,
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"checkpoint", "rm", "sb-1", "nope", "before"},
+     125,
+     NULL,
+     "shoal: sb-1: sandbox sb-1 has no checkpoint \"nope\"\n",
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"checkpoint", "rm", "sb-1"}, 125, NULL, "the checkpoint is missing", NULL, NULL},
+    {{"checkpoint", "remvoe", "sb-1"}, 125, NULL, "is none of create, ls, rm", NULL, NULL},
+    {{"checkpoint", "craete", "sb-1"}, 125, NULL, "did you mean create", NULL, NULL},
+    {{"restore", "sb-1", "before"}, 0, NULL, NULL, "/api/sandboxes/sb-1/checkpoints", NULL},
+    {{"restore", "sb-1", "nope"},
+     125,
+     NULL,
+     "has no checkpoint \"nope\"",
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"restore", "sb-1"}, 125, NULL, "something is missing", NULL, NULL},
+    /* fork */
+    {{"fork", CID}, 0, "sb-1\n", NULL, "/api/sandboxes/from-checkpoint/" CID, "{}"},
+    {{"fork", "sb-1", "before"}, 0, "sb-1\n", NULL, "/api/sandboxes/sb-1/checkpoints", NULL},
+    {{"fork", "--cpus", "2", "--memory", "2048", "--disk=30000", "--timeout", "0", "-e", "A=1",
+      "--metadata", "k=v", "--json", CID},
+     0,
+     "\"sandboxID\": \"sb-1\"",
+     NULL,
+     "/api/sandboxes/from-checkpoint/" CID,
+     "{\"cpuCount\":2,\"memoryMB\":2048,\"diskMB\":30000,\"timeout\":0,\"envs\":{\"A\":\"1\"},"
+     "\"metadata\":{\"k\":\"v\"}}"},
+    {{"fork", "sb-1", "nope"},
+     125,
+     NULL,
+     "has no checkpoint",
+     "/api/sandboxes/sb-1/checkpoints",
+     NULL},
+    {{"fork", "../x"}, 125, NULL, "is not the id of a checkpoint", NULL, NULL},
+    {{"fork", "-n", "0", CID}, 125, NULL, "from 1", NULL, NULL},
+    {{"fork", "-n", "2", CID},
+     125,
+     NULL,
+     "is not a JSON array",
+     "/api/sandboxes/from-checkpoint/" CID,
+     NULL},
+    {{"fork"}, 125, NULL, "something is missing", NULL, NULL},
+    {{"fork", "-e", "NOT_SET_ANYWHERE", CID}, 125, NULL, "NOT_SET_ANYWHERE=", NULL, NULL},
     /* the others */
     {{"kill", "sb-1"}, 0, NULL, NULL, "/api/sandboxes/sb-1", NULL},
     {{"rm", "sb-404", "sb-1"}, 125, NULL, "sandbox not found", "/api/sandboxes/sb-404", NULL},
@@ -641,6 +809,105 @@ static void test_cli_full_output_is_an_error(void **state)
     mock_stop(mock);
 }
 
+/* A checkpoint is named once, then only its id is used; an id wins over a name. */
+static void test_cli_checkpoint_names(void **state)
+{
+    struct mock *mock = mock_start(usual_rules, SHL_ARRAY_SIZE(usual_rules));
+    struct outcome got = RUN(mock, "restore", "sb-1", "before");
+
+    (void)state;
+    assert_int_equal(got.code, 0);
+    assert_string_equal(mock_at(mock, 1)->uri, "/api/sandboxes/sb-1/checkpoints/" CID "/restore");
+    outcome_release(&got);
+    mock_forget(mock);
+    got = RUN(mock, "checkpoint", "rm", "sb-1", CID, CID2);
+    assert_int_equal(got.code, 0);
+    assert_string_equal(mock_at(mock, 1)->uri, "/api/sandboxes/sb-1/checkpoints/" CID);
+    assert_string_equal(mock_at(mock, 3)->uri, "/api/sandboxes/sb-1/checkpoints/" CID2);
+    outcome_release(&got);
+    mock_forget(mock);
+    got = RUN(mock, "fork", "sb-1", "before");
+    assert_int_equal(got.code, 0);
+    assert_string_equal(mock_at(mock, 1)->uri, "/api/sandboxes/from-checkpoint/" CID);
+    outcome_release(&got);
+    mock_stop(mock);
+}
+
+static void test_cli_checkpoint_wait(void **state)
+{
+    const struct mock_rule rules[] = {
+        {"POST", "/api/sandboxes/sb-1/checkpoints", 201, CHECKPOINT("processing", "")},
+        {"GET", "/api/sandboxes/sb-1/checkpoints", 200, "[" CHECKPOINT("processing", "") "]",
+         .times = 2},
+        {"GET", "/api/sandboxes/sb-1/checkpoints", 200, "[" READY "]", .times = 1},
+        {"GET", "/api/sandboxes/sb-1/checkpoints", 200,
+         "[" CHECKPOINT("failed", ",\"errorMsg\":\"no room\"") "]", .times = 1},
+        {"GET", "/api/sandboxes/sb-1/checkpoints", 200, "[]"},
+    };
+    struct mock *mock = mock_start(rules, SHL_ARRAY_SIZE(rules));
+    struct outcome got = RUN(mock, "checkpoint", "create", "-w", "sb-1", "before");
+
+    (void)state;
+    assert_string_equal(got.err, "");
+    assert_int_equal(got.code, 0);
+    assert_string_equal(got.out, CID "\n");
+    assert_int_equal(mock_count(mock), 4);
+    outcome_release(&got);
+    got = RUN(mock, "checkpoint", "create", "-w", "sb-1", "before");
+    assert_int_equal(got.code, 125);
+    assert_string_equal(got.out, "");
+    expect_contains("stderr", got.err, "the checkpoint is failed: no room");
+    outcome_release(&got);
+    got = RUN(mock, "checkpoint", "create", "-w", "sb-1", "before"); /* deleted meanwhile */
+    assert_int_equal(got.code, 125);
+    expect_contains("stderr", got.err, "has no checkpoint");
+    outcome_release(&got);
+    mock_stop(mock);
+}
+
+/* Those that were made are printed, those that were not are told, and the code says so. */
+static void test_cli_fork_many(void **state)
+{
+    const struct mock_rule rules[] = {
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 201,
+         "{\"results\":[{\"sandbox\":" BOX "},{\"sandbox\":{\"sandboxID\":\"sb-2\"}}],"
+         "\"created\":2}",
+         .times = 1},
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 201,
+         "{\"results\":[{\"error\":\"no ro\\u001bom\",\"status\":503},{\"sandbox\":" BOX "},{}],"
+         "\"created\":1}",
+         .times = 2},
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 503,
+         "{\"error\":\"no room\",\"results\":[{\"error\":\"no room\",\"status\":503}],"
+         "\"created\":0}"},
+    };
+    struct mock *mock = mock_start(rules, SHL_ARRAY_SIZE(rules));
+    struct outcome got = RUN(mock, "fork", "--count", "2", "--timeout", "60", CID);
+
+    (void)state;
+    assert_string_equal(got.err, "");
+    assert_int_equal(got.code, 0);
+    assert_string_equal(got.out, "sb-1\nsb-2\n");
+    assert_string_equal(mock_at(mock, 0)->body, "{\"timeout\":60,\"count\":2}");
+    outcome_release(&got);
+    got = RUN(mock, "fork", "-n3", CID);
+    assert_int_equal(got.code, 125);
+    assert_string_equal(got.out, "sb-1\n");
+    assert_string_equal(got.err, "shoal: fork 1: no ro?om\n"
+                                 "shoal: fork 3: the server does not say why\n");
+    outcome_release(&got);
+    got = RUN(mock, "fork", "-n3", "--json", CID);
+    assert_int_equal(got.code, 125);
+    expect_contains("stdout", got.out, "\"status\": 503");
+    outcome_release(&got);
+    got = RUN(mock, "fork", "-n3", CID);
+    assert_int_equal(got.code, 125);
+    assert_string_equal(got.out, "");
+    expect_contains("stderr", got.err, "no room (HTTP 503");
+    outcome_release(&got);
+    mock_stop(mock);
+}
+
 /* The completion script is made of the flag tables; bash must accept it. */
 static void test_cli_completion_works_in_bash(void **state)
 {
@@ -678,6 +945,9 @@ int main(void)
         cmocka_unit_test(test_cli_exec_passes_interrupt_on),
         cmocka_unit_test(test_cli_status_with_a_dead_server),
         cmocka_unit_test(test_cli_full_output_is_an_error),
+        cmocka_unit_test(test_cli_checkpoint_names),
+        cmocka_unit_test(test_cli_checkpoint_wait),
+        cmocka_unit_test(test_cli_fork_many),
         cmocka_unit_test(test_cli_completion_works_in_bash),
     };
 

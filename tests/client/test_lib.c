@@ -79,6 +79,127 @@ static void test_sandbox_create_sends_fields_and_reads_answer(void **state)
     end(&f);
 }
 
+#define CID "11111111-2222-4333-8444-555555555555"
+#define CHECKPOINT(status)                                                           \
+    "{\"id\":\"" CID "\",\"sandboxId\":\"sb-1\",\"name\":\"a\",\"status\":\"" status \
+    "\",\"sizeBytes\":7}"
+
+static void test_sandbox_hibernate_wake_reboot(void **state)
+{
+    const struct mock_rule rules[] = {
+        {"POST", "/api/sandboxes/sb-1/hibernate", 200,
+         "{\"status\":\"hibernated\",\"sizeBytes\":99}"},
+        {"POST", "/api/sandboxes/sb-1/wake", 200, BOX},
+        {"POST", "/api/sandboxes/sb-1/power-cycle", 204, NULL},
+        {"POST", "/api/sandboxes/sb-2/hibernate", 200, "{}"},
+        {"POST", "/api/sandboxes/sb-2/wake", 503, "{\"error\":\"no memory is left\"}"},
+    };
+    struct fixture f = begin(rules, SHL_ARRAY_SIZE(rules));
+    struct shoal_sandbox *sandbox = NULL;
+    int64_t saved = 0;
+
+    (void)state;
+    assert_int_equal(shoal_sandbox_hibernate(f.client, "sb-1", &saved, &f.err), 0);
+    assert_int_equal(saved, 99);
+    assert_int_equal(shoal_sandbox_hibernate(f.client, "sb-1", NULL, NULL), 0);
+    assert_int_equal(shoal_sandbox_wake(f.client, "sb-1", 5, &sandbox, &f.err), 0);
+    assert_string_equal(mock_at(f.mock, 2)->body, "{\"timeout\":5}");
+    assert_string_equal(shoal_sandbox_status(sandbox), "running");
+    assert_false(shoal_sandbox_cold_woken(sandbox));
+    assert_null(shoal_sandbox_checkpoint(sandbox));
+    shoal_sandbox_free(sandbox);
+    assert_int_equal(shoal_sandbox_wake(f.client, "sb-1", -1, NULL, &f.err), 0);
+    assert_string_equal(mock_at(f.mock, 3)->body, "{}");
+    assert_int_equal(shoal_sandbox_reboot(f.client, "sb-1", true, &f.err), 0);
+    saved = 5;
+    assert_int_equal(shoal_sandbox_hibernate(f.client, "sb-2", &saved, &f.err), SHOAL_EPROTO);
+    assert_int_equal(saved, 5); /* not written */
+    assert_int_equal(shoal_sandbox_wake(f.client, "sb-2", 0, NULL, &f.err), SHOAL_EUNAVAILABLE);
+    assert_string_equal(f.err.message, "no memory is left");
+    assert_int_equal(shoal_sandbox_reboot(f.client, "a b", false, &f.err), SHOAL_EINVALIDARG);
+    end(&f);
+}
+
+static void test_checkpoints(void **state)
+{
+    const struct mock_rule rules[] = {
+        {"POST", "/api/sandboxes/sb-1/checkpoints", 201, CHECKPOINT("processing")},
+        {"GET", "/api/sandboxes/sb-1/checkpoints", 200, "[" CHECKPOINT("ready") "]"},
+        {"GET", "/api/sandboxes/sb-2/checkpoints", 200, "[{\"id\":\"x\",\"name\":7}]"},
+        {"GET", "/api/sandboxes/sb-3/checkpoints", 200, "[" CHECKPOINT("odd") "]"},
+        {"DELETE", "/api/sandboxes/sb-1/checkpoints/" CID, 204, NULL},
+        {"POST", "/api/sandboxes/sb-1/checkpoints/" CID "/restore", 200, "{}"},
+    };
+    struct fixture f = begin(rules, SHL_ARRAY_SIZE(rules));
+    struct shoal_checkpoint_list *list = NULL;
+    struct shoal_checkpoint *checkpoint = NULL;
+
+    (void)state;
+    assert_int_equal(
+        shoal_checkpoint_create(f.client, "sb-1", "\xc3\xa4", true, 2, &checkpoint, &f.err), 0);
+    assert_string_equal(mock_at(f.mock, 0)->body,
+                        "{\"name\":\"\xc3\xa4\",\"kind\":\"disk_only\",\"retentionPolicy\":"
+                        "{\"mode\":\"delete_oldest\",\"maxCount\":2}}");
+    assert_string_equal(shoal_checkpoint_status(checkpoint), "processing");
+    assert_string_equal(shoal_checkpoint_sandbox(checkpoint), "sb-1");
+    assert_null(shoal_checkpoint_kind(checkpoint));
+    shoal_checkpoint_free(checkpoint);
+    assert_int_equal(shoal_checkpoint_list(f.client, "sb-1", &list, &f.err), 0);
+    assert_int_equal(shoal_checkpoint_list_count(list), 1);
+    assert_int_equal(shoal_checkpoint_size_bytes(shoal_checkpoint_list_at(list, 0)), 7);
+    assert_null(shoal_checkpoint_list_at(list, 1));
+    shoal_checkpoint_list_free(list);
+    assert_int_equal(shoal_checkpoint_wait(f.client, "sb-1", CID, &checkpoint, &f.err), 0);
+    assert_string_equal(shoal_checkpoint_id(checkpoint), CID);
+    assert_non_null(strstr(shoal_checkpoint_json(checkpoint), "\"sizeBytes\": 7"));
+    shoal_checkpoint_free(checkpoint);
+    assert_int_equal(shoal_checkpoint_wait(f.client, "sb-3", CID, &checkpoint, &f.err),
+                     SHOAL_EUNAVAILABLE);
+    assert_int_equal(shoal_checkpoint_find(f.client, "sb-1", "b", &checkpoint, &f.err),
+                     SHOAL_ENOTFOUND);
+    assert_int_equal(shoal_checkpoint_list(f.client, "sb-2", &list, &f.err), SHOAL_EPROTO);
+    assert_int_equal(shoal_checkpoint_delete(f.client, "sb-1", CID, &f.err), 0);
+    assert_int_equal(shoal_checkpoint_restore(f.client, "sb-1", CID, &f.err), 0);
+    assert_int_equal(shoal_checkpoint_delete(f.client, "sb-1", "../x", &f.err), SHOAL_EINVALIDARG);
+    end(&f);
+}
+
+static void test_checkpoint_forks(void **state)
+{
+    const struct mock_rule rules[] = {
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 201, BOX, .times = 1},
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 201,
+         "{\"results\":[{\"sandbox\":" BOX "},{\"error\":\"full\",\"status\":503}]}", .times = 1},
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 201, "{\"results\":[{\"sandbox\":7}]}"},
+    };
+    struct fixture f = begin(rules, SHL_ARRAY_SIZE(rules));
+    struct shoal_create *changes = shoal_create_new();
+    struct shoal_fork_list *list = NULL;
+    struct shoal_sandbox *sandbox = NULL;
+
+    (void)state;
+    assert_int_equal(shoal_create_set_timeout_s(changes, 9), 0);
+    assert_int_equal(shoal_checkpoint_fork(f.client, CID, changes, &sandbox, &f.err), 0);
+    assert_string_equal(mock_at(f.mock, 0)->body, "{\"timeout\":9}");
+    shoal_sandbox_free(sandbox);
+    assert_int_equal(shoal_checkpoint_fork_many(f.client, CID, changes, 2, &list, &f.err), 0);
+    assert_string_equal(mock_at(f.mock, 1)->body, "{\"timeout\":9,\"count\":2}");
+    assert_int_equal(shoal_fork_list_count(list), 2);
+    assert_string_equal(shoal_fork_list_id(list, 0), "sb-1");
+    assert_null(shoal_fork_list_error(list, 0));
+    assert_null(shoal_fork_list_id(list, 1));
+    assert_string_equal(shoal_fork_list_error(list, 1), "full");
+    assert_null(shoal_fork_list_id(list, 2));
+    assert_null(shoal_fork_list_error(list, 2));
+    shoal_fork_list_free(list);
+    assert_int_equal(shoal_checkpoint_fork_many(f.client, CID, NULL, 1, &list, &f.err),
+                     SHOAL_EPROTO);
+    assert_int_equal(shoal_checkpoint_fork_many(f.client, CID, NULL, 0, &list, &f.err),
+                     SHOAL_EINVALIDARG);
+    shoal_create_free(changes);
+    end(&f);
+}
+
 /* Each refusal arrives as its code with the server's text and the request id. */
 static void test_call_refusals_become_codes(void **state)
 {
@@ -805,6 +926,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sandbox_create_sends_fields_and_reads_answer),
+        cmocka_unit_test(test_sandbox_hibernate_wake_reboot),
+        cmocka_unit_test(test_checkpoints),
+        cmocka_unit_test(test_checkpoint_forks),
         cmocka_unit_test(test_call_refusals_become_codes),
         cmocka_unit_test(test_sandbox_get_bad_answers_are_refused),
         cmocka_unit_test(test_sandbox_get_huge_values_and_unknown_fields_pass),
