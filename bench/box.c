@@ -28,7 +28,7 @@ bool bench_box_launch(struct bench_box *box, const struct bench_world *world, co
         (void)printf("cannot make the folder %s\n", box->dir);
         return false;
     }
-    (void)snprintf(box->overlay, sizeof(box->overlay), "%s.overlay", box->dir);
+    (void)snprintf(box->overlay, sizeof(box->overlay), "%s.top", box->dir);
     (void)snprintf(log, sizeof(log), "%s.log", box->dir);
     (void)unlink(box->overlay);
     {

@@ -17,7 +17,8 @@ enum bench_contender {
 enum bench_mark {
     BENCH_RUNNING, /* the vCPUs run: reply of the op, QMP's word for it */
     BENCH_READY,   /* HELLO_ACK of the agent */
-    BENCH_EXEC,    /* setup is done and the output of a first command is here */
+    BENCH_SETUP,   /* entropy, clock, names are this guest's own, user processes go on */
+    BENCH_EXEC,    /* the output of a first command is here */
     BENCH_REQUEST, /* shoal-vmm: from sending the op to its reply */
     BENCH_MARKS,
 };

@@ -41,9 +41,9 @@ static void run_one(const struct bench_world *world,
             times->marks[mark][times->count] = marks[mark];
         }
         times->count++;
-        (void)printf("%s %s: running %.0f, agent %.0f, first output %.0f ms\n", round,
+        (void)printf("%s %s: running %.0f, agent %.0f, setup %.0f, first output %.0f ms\n", round,
                      bench_contender_names[contender], marks[BENCH_RUNNING], marks[BENCH_READY],
-                     marks[BENCH_EXEC]);
+                     marks[BENCH_SETUP], marks[BENCH_EXEC]);
     }
     (void)fflush(stdout);
 }
