@@ -48,7 +48,9 @@ SHL_MUST_CHECK int ckpt_image_materialise(struct ckpt_store *store,
                                           const struct ckpt_target *target,
                                           struct shl_err *err);
 
-/* Several layers (lowest first) as one, into the empty file @out_fd. Synced. */
+/* Several layers (lowest first) as one, into the empty file @out_fd. Synced. The result
+ * reads as the layers did, over whatever base. SHL_ELIMIT: it would have more runs than a
+ * layer may have (VMM_LAYER_RUNS_MAX); the layers have to stay as they are. */
 SHL_MUST_CHECK int ckpt_merge_memory(const int *fds,
                                      unsigned count,
                                      int out_fd,

@@ -11,7 +11,8 @@
 
 #define CKPT_MANIFEST_VERSION 1
 #define CKPT_BASE_ID_MAX      128
-#define CKPT_CONFIG_MAX       (512u * 1024)
+#define CKPT_CONFIG_MAX       (512u * 1024) /* envs and metadata at their limits, and room */
+#define CKPT_STATE_MAX        (64ull << 20) /* of the VMM's state file */
 
 struct ckpt_entry {
     uint64_t index; /* in units of CKPT_CHUNK_BYTES */

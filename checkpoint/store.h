@@ -82,14 +82,23 @@ SHL_MUST_CHECK int ckpt_session_put(struct ckpt_session *session,
                                     struct ckpt_id *ret_id,
                                     struct shl_err *err);
 
+/* Hold a chunk that is there already, without its bytes. SHL_ENOTFOUND: put it. */
+SHL_MUST_CHECK int ckpt_session_pin(struct ckpt_session *session,
+                                    const struct ckpt_id *id,
+                                    struct shl_err *err);
+
 struct ckpt_session_stats {
     uint64_t chunks, new_chunks;   /* put; not there before */
     uint64_t raw_bytes, new_bytes; /* put; written to segments */
 };
 void ckpt_session_stats(const struct ckpt_session *session, struct ckpt_session_stats *ret);
 
-/* Make everything durable and publish the encoded @manifest. Ends the session when it
- * returns 0; after an error abort is still due. */
+/* Make everything durable and publish the encoded @manifest, all of whose chunks must be
+ * in the store (SHL_ENOTFOUND otherwise). Ends the session when it returns 0; after an
+ * error abort is still due. SHL_ECORRUPT: a chunk it found there has turned out damaged
+ * since; a new session that puts everything again heals it. A crash during the call may
+ * leave a manifest whose id nobody was told: at its start the owner of the store deletes
+ * those it has no record of. */
 SHL_MUST_CHECK int ckpt_session_commit(struct ckpt_session *session,
                                        struct shl_bytes manifest,
                                        struct ckpt_id *ret_id,

@@ -1,0 +1,199 @@
+/* From an id to its bytes: slots, places, reading, damage. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "checkpoint/internal.h"
+
+int ckpt_slot_get(struct ckpt_store *store,
+                  const struct ckpt_id *id,
+                  struct ckpt_slot **ret_slot,
+                  struct shl_err *err)
+{
+    struct ckpt_slot *slot = ckpt_table_find(&store->table, id);
+    struct ckpt_place place;
+    int rc;
+
+    if (slot) {
+        *ret_slot = slot;
+        return 0;
+    }
+    rc = ckpt_index_get(store->index, CKPT_KIND_CHUNK, id, &place, err);
+    if (rc < 0) {
+        return rc;
+    }
+    slot = ckpt_table_add(&store->table, id);
+    if (!slot) {
+        return shl_err_sys(err, ENOMEM, "cannot look a chunk up");
+    }
+    slot->place = place;
+    slot->indexed = true;
+    *ret_slot = slot;
+    return 0;
+}
+
+void ckpt_slot_unpin(struct ckpt_store *store, struct ckpt_slot *slot)
+{
+    slot->pins--;
+    /* Used since a collection began to mark: it must not sweep what it did not see. */
+    if (store->marking && ckpt_idset_add(store->marking, ckpt_id_prefix(&slot->id)) < 0) {
+        store->marking_failed = true;
+    }
+    ckpt_table_drop(&store->table, slot);
+}
+
+/* The stored form of what is at @place. The header is not read: the index says the same,
+ * and the id proves the content. */
+static int read_body(struct ckpt_store *store,
+                     const struct ckpt_place *place,
+                     uint8_t *body,
+                     struct shl_err *err)
+{
+    struct ckpt_segment *segment;
+    int rc;
+
+    (void)pthread_mutex_lock(&store->lock);
+    rc = ckpt_segment_ref(store, place->segment, &segment, err);
+    (void)pthread_mutex_unlock(&store->lock);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = shl_pread_full(segment->fd, body, place->stored_bytes,
+                        place->offset + CKPT_RECORD_HEADER_BYTES);
+    (void)pthread_mutex_lock(&store->lock);
+    ckpt_segment_unref(store, segment);
+    (void)pthread_mutex_unlock(&store->lock);
+    if (rc < 0) {
+        return shl_err_sys(err, -rc, "cannot read segment %08x of the checkpoint store",
+                           place->segment);
+    }
+    return 0;
+}
+
+int ckpt_place_read_stored(struct ckpt_store *store,
+                           const struct ckpt_id *id,
+                           const struct ckpt_place *place,
+                           uint8_t *body,
+                           uint8_t *dst,
+                           struct shl_err *err)
+{
+    struct ckpt_record record = {
+        .codec = place->codec,
+        .raw_bytes = place->raw_bytes,
+        .stored_bytes = place->stored_bytes,
+        .id = *id,
+    };
+    int rc;
+
+    rc = read_body(store, place, body, err);
+    if (rc == -ENODATA || rc == -EIO || rc == SHL_ENOTFOUND) {
+        rc = SHL_ECORRUPT;
+    }
+    if (rc == 0) {
+        rc = ckpt_codec_decode(&record, body, dst);
+    }
+    if (rc == SHL_ECORRUPT) {
+        return shl_err_set(err, rc, "the checkpoint store in %s is damaged in segment %08x at %llu",
+                           store->dir, place->segment, (unsigned long long)place->offset);
+    }
+    return rc;
+}
+
+int ckpt_place_read(struct ckpt_store *store,
+                    const struct ckpt_id *id,
+                    const struct ckpt_place *place,
+                    uint8_t *dst,
+                    struct shl_err *err)
+{
+    SHL_CLEANUP_FREE uint8_t *body = malloc((size_t)place->stored_bytes + 1);
+
+    if (!body) {
+        return shl_err_sys(err, ENOMEM, "cannot read from the checkpoint store");
+    }
+    return ckpt_place_read_stored(store, id, place, body, dst, err);
+}
+
+void ckpt_place_damaged(struct ckpt_store *store,
+                        const struct ckpt_id *id,
+                        const struct ckpt_place *place)
+{
+    struct ckpt_batch *batch;
+    struct ckpt_slot *slot;
+
+    (void)pthread_mutex_lock(&store->lock);
+    if (ckpt_slot_get(store, id, &slot, NULL) == 0) {
+        if (ckpt_place_same(&slot->place, place) && !slot->place.damaged) {
+            slot->place.damaged = true;
+            store->damaged_count++;
+            if (!slot->pending) { /* else the next flush writes it */
+                batch = ckpt_batch_new();
+                ckpt_batch_put(batch, CKPT_KIND_CHUNK, id, &slot->place);
+                if (ckpt_index_write(store->index, batch, false, NULL) < 0) {
+                    SHL_LOG(ckpt_log(store), SHL_LOG_WARN, "checkpoint_damage_not_recorded",
+                            SHL_I("segment", place->segment));
+                }
+                ckpt_batch_free(batch);
+            }
+        }
+        ckpt_table_drop(&store->table, slot);
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+static int place_of(struct ckpt_store *store,
+                    const struct ckpt_id *id,
+                    struct ckpt_place *ret,
+                    struct shl_err *err)
+{
+    struct ckpt_slot *slot;
+    int rc;
+
+    (void)pthread_mutex_lock(&store->lock);
+    rc = ckpt_slot_get(store, id, &slot, err);
+    if (rc == 0) {
+        *ret = slot->place;
+        ckpt_table_drop(&store->table, slot);
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    return rc == SHL_ENOTFOUND ? shl_err_set(err, rc, "the checkpoint store has no such chunk")
+                               : rc;
+}
+
+int ckpt_chunk_read(struct ckpt_store *store,
+                    const struct ckpt_id *id,
+                    void *dst,
+                    size_t size,
+                    struct shl_err *err)
+{
+    struct ckpt_place place, before = {0};
+    int rc;
+
+    for (;;) {
+        rc = place_of(store, id, &place, err);
+        if (rc < 0) {
+            return rc;
+        }
+        if (ckpt_place_same(&place, &before)) {
+            ckpt_place_damaged(store, id, &place);
+            return shl_err_set(err, SHL_ECORRUPT,
+                               "a chunk of the checkpoint store in %s is damaged (segment %08x at "
+                               "%llu)",
+                               store->dir, place.segment, (unsigned long long)place.offset);
+        }
+        if (place.raw_bytes > size) {
+            return shl_err_set(err, SHL_ELIMIT, "a chunk of %u bytes does not fit into %zu",
+                               place.raw_bytes, size);
+        }
+        rc = place.segment ? ckpt_place_read(store, id, &place, dst, err) : SHL_ECORRUPT;
+        if (rc != SHL_ECORRUPT) {
+            return rc < 0 ? rc : (int)place.raw_bytes;
+        }
+        if (place.segment == 0) { /* a collection found nothing to keep of it */
+            return shl_err_set(err, rc, "a chunk of the checkpoint store in %s was lost",
+                               store->dir);
+        }
+        before = place; /* a collection may have moved it meanwhile: look again */
+    }
+}
