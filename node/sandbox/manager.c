@@ -7,6 +7,7 @@
 
 #include "base/id.h"
 #include "base/io.h"
+#include "node/sandbox/checkpoints_private.h"
 #include "node/sandbox/layers.h"
 #include "node/sandbox/machine.h"
 #include "node/sandbox/sandbox.h"
@@ -144,6 +145,7 @@ void node_manager_count(struct node_manager *manager, struct node_manager_counts
         ret->creating += sandbox->state == NODE_SANDBOX_CREATING;
         ret->errors += sandbox->state == NODE_SANDBOX_ERROR;
     }
+    checkpoints_count(manager, ret);
 }
 
 /* ---- kill ------------------------------------------------------------------------ */
@@ -187,6 +189,7 @@ static void on_housekeeping(uv_timer_t *timer)
     int64_t now_ms = shl_realtime_ms();
     struct shl_list *it, *before;
 
+    checkpoints_housekeeping(manager);
     for (it = manager->sandboxes.prev; it != &manager->sandboxes; it = before) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 
@@ -214,6 +217,7 @@ static void manager_free(struct node_manager *manager)
         sandbox_free(shl_container_of(it, struct sandbox, pub.link));
     }
     node_net_close(manager->net);
+    checkpoints_free(manager);
     layers_free(manager);
     free(manager->data_dir);
     free(manager->run_dir);
@@ -333,6 +337,10 @@ static int prepare(struct node_manager *manager,
         rc = layers_open(manager, err);
     }
     if (rc == 0) {
+        /* before records of sandboxes are judged: what they give back may be a checkpoint's too */
+        rc = checkpoints_load(manager, err);
+    }
+    if (rc == 0) {
         open_cgroups(manager, config->cgroup_root);
         rc = adopt_load(manager, config, err);
     }
@@ -364,6 +372,7 @@ int node_manager_open(uv_loop_t *loop,
     start_timers(manager, config->housekeeping_ms);
     /* all records have their references now */
     layers_sweep(manager);
+    checkpoints_resume(manager);
     adopt_resume(manager);
     *ret_manager = manager;
     return 0;
@@ -412,6 +421,7 @@ void node_manager_close(struct node_manager *manager, void (*cb)(void *arg), voi
     manager->closing = true;
     manager->close_cb = cb;
     manager->close_arg = arg;
+    checkpoints_close(manager);
     SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 
