@@ -25,6 +25,7 @@ struct ckpt_source {
     int state_fd;         /* -1 without memory */
     struct shl_bytes config;
     struct ckpt_id parent;
+    unsigned runs_max; /* of a memory layer made from it; 0: VMM_LAYER_RUNS_MAX */
 };
 
 /* Put all chunks of @source into @session and fill @manifest (initialised); the caller
@@ -42,6 +43,7 @@ struct ckpt_target {
     int disk_fd;
     int mem_fd;
     int state_fd;
+    unsigned runs_max; /* of the memory layer; 0: VMM_LAYER_RUNS_MAX */
 };
 SHL_MUST_CHECK int ckpt_image_materialise(struct ckpt_store *store,
                                           const struct ckpt_manifest *manifest,

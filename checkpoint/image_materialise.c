@@ -12,6 +12,7 @@
 struct target {
     struct ckpt_store *store;
     uint8_t *buffer;
+    unsigned runs_max;
     struct shl_err *err;
 };
 
@@ -133,11 +134,11 @@ static int plan_runs(struct target *target, const struct ckpt_part *part, struct
 {
     uint64_t gap = 0;
 
-    while (make_runs(part, gap, NULL) > VMM_LAYER_RUNS_MAX) {
+    while (make_runs(part, gap, NULL) > target->runs_max) {
         if (part->base[0]) {
             return shl_err_set(target->err, SHL_ELIMIT,
                                "the memory of this checkpoint is in more than %u pieces",
-                               VMM_LAYER_RUNS_MAX);
+                               target->runs_max);
         }
         gap = gap ? gap * 2 : 1;
     }
@@ -209,7 +210,12 @@ int ckpt_image_materialise(struct ckpt_store *store,
                            struct shl_err *err)
 {
     SHL_CLEANUP_FREE uint8_t *buffer = malloc(CKPT_CHUNK_BYTES);
-    struct target target = {.store = store, .buffer = buffer, .err = err};
+    struct target target = {
+        .store = store,
+        .buffer = buffer,
+        .runs_max = files->runs_max ? files->runs_max : VMM_LAYER_RUNS_MAX,
+        .err = err,
+    };
     int rc;
 
     if (!buffer) {

@@ -117,7 +117,7 @@ static uint64_t count_runs(const struct ckpt_part *part)
 }
 
 /* The smallest gap such that bridging all gaps up to it leaves few enough runs. */
-static uint64_t choose_gap(const struct ckpt_part *part)
+static uint64_t choose_gap(const struct ckpt_part *part, uint64_t runs_max)
 {
     uint64_t gap = 1, larger, i;
 
@@ -126,7 +126,7 @@ static uint64_t choose_gap(const struct ckpt_part *part)
         for (i = 1; i < part->count; i++) {
             larger += part->entries[i].index - part->entries[i - 1].index > gap + 1;
         }
-        if (larger < VMM_LAYER_RUNS_MAX) {
+        if (larger < runs_max) {
             return gap;
         }
     }
@@ -134,10 +134,10 @@ static uint64_t choose_gap(const struct ckpt_part *part)
 
 /* A layer has a limited number of runs, so a memory with more of them lists chunks that
  * are as in the base, too. */
-static int bridge_gaps(struct build *build, const struct ckpt_memory *memory)
+static int bridge_gaps(struct build *build, const struct ckpt_memory *memory, uint64_t runs_max)
 {
     struct ckpt_part old = *build->part;
-    uint64_t gap = choose_gap(&old), i, n;
+    uint64_t gap = choose_gap(&old, runs_max), i, n;
     struct ckpt_id id;
     int rc = 0;
 
@@ -165,6 +165,7 @@ static int bridge_gaps(struct build *build, const struct ckpt_memory *memory)
 
 static int store_memory(struct build *build, const struct ckpt_source *source)
 {
+    uint64_t runs_max = source->runs_max ? source->runs_max : VMM_LAYER_RUNS_MAX;
     struct ckpt_part *part = build->part;
     struct ckpt_memory memory;
     uint64_t chunks, n;
@@ -188,8 +189,8 @@ static int store_memory(struct build *build, const struct ckpt_source *source)
         }
     }
     /* Over a base of zeros the gaps are bridged when the layer is written. */
-    if (rc == 0 && part->base[0] && count_runs(part) > VMM_LAYER_RUNS_MAX) {
-        rc = bridge_gaps(build, &memory);
+    if (rc == 0 && part->base[0] && count_runs(part) > runs_max) {
+        rc = bridge_gaps(build, &memory, runs_max);
     }
     ckpt_memory_release(&memory);
     return rc;
