@@ -70,7 +70,7 @@ static void refuse(struct node_call *call, int code, const char *msg)
     }
 }
 
-static void set_sandbox(struct node_call *call, struct node_sandbox *sandbox)
+void node_call_set_sandbox(struct node_call *call, struct node_sandbox *sandbox)
 {
     if (!call->sandbox) {
         node_sandbox_ref(sandbox);
@@ -80,7 +80,7 @@ static void set_sandbox(struct node_call *call, struct node_sandbox *sandbox)
 
 void node_call_hold(struct node_call *call, struct node_sandbox *sandbox)
 {
-    set_sandbox(call, sandbox);
+    node_call_set_sandbox(call, sandbox);
     node_sandbox_touch(sandbox);
     node_sandbox_hold(sandbox);
     call->is_held = true;
@@ -172,7 +172,7 @@ void node_call_enter(struct node_call *call,
         refuse(call, SHL_ENOTFOUND, "sandbox not found");
         return;
     }
-    set_sandbox(call, sandbox);
+    node_call_set_sandbox(call, sandbox);
     enter(call);
 }
 

@@ -67,6 +67,9 @@ void node_call_enter(struct node_call *call,
                      void (*refused)(void *arg, int code, const char *msg),
                      void *arg);
 
+/* call->sandbox without entering it. */
+void node_call_set_sandbox(struct node_call *call, struct node_sandbox *sandbox);
+
 /* The sandbox runs: note the activity and stop its idle timer until the call ends. */
 void node_call_hold(struct node_call *call, struct node_sandbox *sandbox);
 

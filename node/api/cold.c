@@ -60,12 +60,61 @@ struct node_cold *node_cold_find(struct node_server *server,
     return NULL;
 }
 
+static void on_hold_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void node_cold_unhold(struct node_cold_hold *hold)
+{
+    shl_list_remove(&hold->link);
+    uv_close((uv_handle_t *)&hold->timer, on_hold_closed);
+}
+
+static void end_hold(struct node_cold_hold *hold, bool is_over)
+{
+    node_cold_unhold(hold);
+    hold->cb(hold->arg, is_over); /* the memory is there until the handle has closed */
+}
+
+static void on_hold_timer(uv_timer_t *timer)
+{
+    end_hold(timer->data, false);
+}
+
+struct node_cold_hold *node_cold_hold(struct node_cold *cold,
+                                      uint64_t wait_ms,
+                                      void (*cb)(void *arg, bool is_over),
+                                      void *arg)
+{
+    struct node_cold_hold *hold = calloc(1, sizeof(*hold));
+
+    if (!hold) {
+        return NULL;
+    }
+    (void)uv_timer_init(cold->server->loop, &hold->timer);
+    hold->timer.data = hold;
+    hold->cb = cb;
+    hold->arg = arg;
+    shl_list_push_back(&cold->holds, &hold->link);
+    (void)uv_timer_start(&hold->timer, on_hold_timer, wait_ms, 0);
+    return hold;
+}
+
 /* The waiting is over. @error NULL: nothing is left to tell. */
 static void finish(struct node_cold *cold, const char *error)
 {
     struct node_sandbox *sandbox = cold->sandbox;
     struct node_server *server = cold->server;
+    struct shl_list holds;
 
+    shl_list_init(&holds);
+    while (!shl_list_empty(&cold->holds)) {
+        struct shl_list *first = shl_list_first(&cold->holds);
+
+        shl_list_remove(first);
+        shl_list_push_back(&holds, first);
+    }
     cold->sandbox = NULL;
     if (cold->is_held) {
         node_sandbox_release(sandbox);
@@ -78,6 +127,9 @@ static void finish(struct node_cold *cold, const char *error)
         (void)snprintf(cold->error, sizeof(cold->error), "%s", error);
     } else {
         node_cold_drop(cold);
+    }
+    while (!shl_list_empty(&holds)) { /* one that is told may end others */
+        end_hold(shl_container_of(shl_list_first(&holds), struct node_cold_hold, link), true);
     }
     node_server_unref(server);
 }
@@ -164,6 +216,7 @@ static struct node_cold *cold_new(struct node_server *server,
     cold->sandbox = sandbox;
     memcpy(cold->sandbox_id, sandbox->id, sizeof(cold->sandbox_id));
     (void)snprintf(cold->session, sizeof(cold->session), "%s", session);
+    shl_list_init(&cold->holds);
     shl_buf_init(&cold->request, AGENT_REQUEST_MAX);
     shl_list_push_back(&server->colds, &cold->link);
     server->cold_count++;

@@ -14,10 +14,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <uv.h>
+
 #include "node/api/agent_request.h"
 
 #define NODE_COLD_MAX     1024               /* records of one server */
 #define NODE_COLD_KEEP_MS (10ll * 60 * 1000) /* failures of starts, until polled */
+
+/* A poll that is held until the waiting is over, or its own time. */
+struct node_cold_hold {
+    struct shl_list link; /* of the record */
+    uv_timer_t timer;     /* the hold is freed when it has closed */
+    void (*cb)(void *arg, bool is_over);
+    void *arg;
+};
 
 struct node_cold {
     struct shl_list link;
@@ -26,8 +36,9 @@ struct node_cold {
     char sandbox_id[NODE_SANDBOX_ID_SIZE];
     char session[AGENT_SESSION_ID_MAX + 1];
     struct shl_buf request; /* exec.start; empty for a poll */
-    bool is_held;           /* the sandbox's idle timer is stopped by this */
-    bool is_start;          /* not a poll */
+    struct shl_list holds;
+    bool is_held;  /* the sandbox's idle timer is stopped by this */
+    bool is_start; /* not a poll */
     unsigned tries;
     unsigned sent; /* how often the start was sent */
     bool has_failed;
@@ -48,6 +59,15 @@ SHL_MUST_CHECK int node_cold_begin(struct node_server *server,
 struct node_cold *node_cold_find(struct node_server *server,
                                  const char *sandbox_id,
                                  const char *session);
+/* Call @cb when the waiting is over (the record then has failed, or is gone), or after
+ * @wait_ms with false. NULL without memory. The hold ends with the call. */
+struct node_cold_hold *node_cold_hold(struct node_cold *cold,
+                                      uint64_t wait_ms,
+                                      void (*cb)(void *arg, bool is_over),
+                                      void *arg);
+/* Without a call. */
+void node_cold_unhold(struct node_cold_hold *hold);
+
 /* Forget a failed one. */
 void node_cold_drop(struct node_cold *cold);
 /* The server goes: only failed ones are left then. */

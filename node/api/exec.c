@@ -47,6 +47,7 @@ struct exec {
     struct node_output_facts facts;
     int fault;                         /* why we cancelled the stream ourselves, 0 otherwise */
     struct node_agent_request request; /* exec.start until it is sent */
+    struct node_cold_hold *hold;       /* of a poll that waits for a wake */
 };
 
 static void ask_result(struct exec *exec);
@@ -274,6 +275,9 @@ static void on_gone(void *arg)
 
     if (exec->stream) {
         node_agent_cancel(exec->stream);
+    } else if (exec->hold) {
+        node_cold_unhold(exec->hold);
+        exec_free(exec);
     }
 }
 
@@ -441,39 +445,71 @@ void node_handle_exec_run_async(struct node_call *call)
     start(call, EXEC_ASYNC);
 }
 
-/* The command, or the whole sandbox, waits to be woken. False when it runs. */
-static bool reply_cold(struct exec *exec, struct node_sandbox *sandbox)
+static void answer_poll(struct exec *exec, bool may_hold);
+
+static void on_hold_end(void *arg, bool is_over)
 {
-    struct node_server *server = exec->call->server;
-    struct node_cold *cold = node_cold_find(server, sandbox->id, exec->session);
+    struct exec *exec = arg;
+
+    exec->hold = NULL;
+    if (is_over) {
+        answer_poll(exec, false);
+    } else {
+        reply_waking(exec);
+        exec_free(exec);
+    }
+}
+
+/* A wake is often over before the client would ask again. */
+static void poll_waiting(struct exec *exec, struct node_cold *cold, bool may_hold)
+{
+    if (may_hold && cold) {
+        exec->hold = node_cold_hold(cold, exec->wait_ms, on_hold_end, exec);
+    }
+    if (!exec->hold) {
+        reply_waking(exec);
+        exec_free(exec);
+    }
+}
+
+static void poll_failed(struct exec *exec, struct node_cold *cold)
+{
+    reply_failed_result(exec, cold->error);
+    if (!cold->is_start) { /* the next poll tries to wake it again */
+        node_cold_drop(cold);
+    }
+    exec_free(exec);
+}
+
+/* The command, or the whole sandbox, may be waiting for a wake. */
+static void answer_poll(struct exec *exec, bool may_hold)
+{
+    struct node_call *call = exec->call;
+    struct node_sandbox *sandbox = call->sandbox;
+    struct node_cold *cold = node_cold_find(call->server, sandbox->id, exec->session);
     struct shl_err err = {0};
     int rc;
 
-    if (cold && cold->has_failed) {
-        reply_failed_result(exec, cold->error);
-        if (!cold->is_start) { /* the next poll tries to wake it again */
-            node_cold_drop(cold);
-        }
-        return true;
-    }
     if (cold) {
-        reply_waking(exec);
-        return true;
-    }
-    if (node_call_is_ended(sandbox, &err)) {
-        node_call_fail_err(exec->call, &err);
-        return true;
-    }
-    rc = node_cold_begin(server, sandbox, exec->session, NULL, &err);
-    if (rc <= 0) {
-        if (rc < 0) {
-            fail(exec, rc, err.msg);
+        if (cold->has_failed) {
+            poll_failed(exec, cold);
         } else {
-            reply_waking(exec);
+            poll_waiting(exec, cold, may_hold);
         }
-        return true;
+        return;
     }
-    return false;
+    rc = node_call_is_ended(sandbox, &err)
+             ? SHL_EGONE
+             : node_cold_begin(call->server, sandbox, exec->session, NULL, &err);
+    if (rc > 0) {
+        node_call_hold(call, sandbox);
+        ask_result(exec);
+    } else if (rc == 0) {
+        poll_waiting(exec, node_cold_find(call->server, sandbox->id, exec->session), may_hold);
+    } else {
+        fail(exec, rc, err.msg);
+        exec_free(exec);
+    }
 }
 
 void node_handle_exec_result(struct node_call *call)
@@ -489,10 +525,6 @@ void node_handle_exec_result(struct node_call *call)
         return;
     }
     memcpy(exec->session, call->sid, strlen(call->sid) + 1);
-    if (reply_cold(exec, sandbox)) {
-        exec_free(exec);
-        return;
-    }
-    node_call_hold(call, sandbox);
-    ask_result(exec);
+    node_call_set_sandbox(call, sandbox);
+    answer_poll(exec, true);
 }

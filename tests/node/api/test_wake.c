@@ -500,7 +500,7 @@ static void test_run_async_answers_before_the_wake(void **state)
 
     (void)state;
     hibernate();
-    knobs()->wake_ms = 150;
+    knobs()->wake_ms = 1200; /* longer than a poll is held */
     start_cold(id);
     assert_int_equal(sandbox->state, NODE_SANDBOX_WAKING);
     for (json = poll(id); flag(json, "running"); json = poll(id)) {
@@ -620,16 +620,21 @@ static void test_poll_wakes(void **state)
     hibernate();
     knobs()->wake_code = SHL_ENOCAPACITY;
     knobs()->change_msg = "no memory is left";
-    json = poll(id);
-    assert_true(flag(json, "waking"));
+    json = poll(id); /* held until then */
+    assert_string_equal(text_of(json, "error"), "no memory is left");
     json_decref(json);
-    run_for(&fix->loop, 20);
+    knobs()->wake_ms = 700; /* longer than it is held */
+    json = poll(id);
+    assert_true(flag(json, "waking") && flag(json, "running"));
+    json_decref(json);
+    run_for(&fix->loop, 400);
+    knobs()->wake_ms = 0;
     json = poll(id); /* told once */
     assert_string_equal(text_of(json, "error"), "no memory is left");
     json_decref(json);
     knobs()->wake_code = 0;
     json = poll(id);
-    assert_true(flag(json, "waking") && flag(json, "running"));
+    assert_null(json_object_get(json, "waking"));
     json_decref(json);
     for (json = poll(id); flag(json, "running"); json = poll(id)) {
         json_decref(json);
@@ -637,8 +642,56 @@ static void test_poll_wakes(void **state)
     }
     assert_string_equal(text_of(json, "stdout"), "part");
     json_decref(json);
-    assert_int_equal(wakes(), 2);
+    assert_int_equal(wakes(), 3);
     call_fails(404, "exec session not found", "GET /api/sandboxes/%s/exec/nosuch/result", NULL);
+}
+
+/* Several polls are held by one wake, one of whose clients leaves. */
+static void test_polls_are_held(void **state)
+{
+    struct client clients[3];
+    struct reply reply;
+    char id[64];
+
+    (void)state;
+    hibernate();
+    knobs()->wake_ms = 300;
+    start_cold(id);
+    for (size_t i = 0; i < 3; i++) {
+        client_open(&clients[i], &fix->loop, fix->port);
+        client_text(&clients[i],
+                    "GET /api/sandboxes/%s/exec/%s/result HTTP/1.1\r\nHost: x\r\n"
+                    "X-API-Key: %s\r\n\r\n",
+                    fix->id, id, fix->key);
+    }
+    run_for(&fix->loop, 100);
+    client_close(&clients[1]);
+    for (size_t i = 0; i < 3; i += 2) {
+        assert_true(client_reply(&clients[i], &reply));
+        assert_int_equal(reply.status, 200);
+        assert_non_null(strstr((char *)reply.body, "\"stdout\":\"cold\\n\""));
+        reply_release(&reply);
+        client_close(&clients[i]);
+    }
+    assert_int_equal(wakes(), 1);
+}
+
+/* Polls that are held when the server closes leave nothing behind. */
+static void test_close_with_held_polls(void **state)
+{
+    struct client client;
+    char id[64];
+
+    (void)state;
+    hibernate();
+    knobs()->wake_ms = 200;
+    start_cold(id);
+    client_open(&client, &fix->loop, fix->port);
+    client_text(&client,
+                "GET /api/sandboxes/%s/exec/%s/result HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n\r\n",
+                fix->id, id, fix->key);
+    run_for(&fix->loop, 50);
+    client_close(&client);
 }
 
 /* A poll that is being held when the sandbox is hibernated. */
@@ -725,6 +778,8 @@ int main(int argc, char **argv)
         TEST(test_run_async_start_that_fails),
         TEST(test_run_async_of_a_sandbox_that_is_killed),
         TEST(test_poll_wakes),
+        TEST(test_polls_are_held),
+        TEST(test_close_with_held_polls),
         TEST(test_poll_under_hibernation),
         TEST(test_run_under_hibernation),
         TEST(test_close_with_waiting_commands),
