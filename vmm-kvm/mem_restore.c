@@ -39,8 +39,16 @@ static int map_base(struct vmm_mem *mem, int fd, struct shl_err *err)
 
 static void mark_layered(struct vmm_mem *mem, uint64_t page, uint64_t count)
 {
-    for (; count > 0; page++, count--) {
-        mem->layered[page / 8] |= (uint8_t)(1u << (page % 8));
+    while (count > 0) {
+        if (page % 8 == 0 && count >= 8) {
+            memset(mem->layered + page / 8, 0xff, (size_t)(count / 8));
+            page += count / 8 * 8;
+            count %= 8;
+        } else {
+            mem->layered[page / 8] |= (uint8_t)(1u << (page % 8));
+            page++;
+            count--;
+        }
     }
 }
 

@@ -617,7 +617,7 @@ static void test_sealed_damaged_files_are_refused(void **state)
     assert_int_equal(shl_pwrite_full(fd, &byte, 1, VMM_OVERLAY_HEADER_BYTES + 1), 0);
     assert_int_equal(ftruncate(fd, (off_t)files_bytes(fd) - 1), 0);
     check_sealed_refused(fd, SHL_ECORRUPT);
-    for (at = 0; at < VMM_OVERLAY_HEADER_BYTES + 16; at++) {
+    for (at = 0; at < VMM_OVERLAY_HEADER_BYTES + 16; at += at < 80 || at > 4080 ? 1 : 50) {
         int cut = files_copy(stack->fds[0], at);
 
         check_sealed_refused(cut, SHL_ECORRUPT);
