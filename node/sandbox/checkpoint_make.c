@@ -308,6 +308,11 @@ void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manif
             SHL_S("checkpoint", pub->id), SHL_S("sandbox", pub->sandbox_id),
             SHL_I("size_bytes", pub->size_bytes),
             SHL_I("age_ms", shl_realtime_ms() - pub->created_at_ms));
+    /* now, so that the first fork need not wait for it */
+    if (layers_are_deep(&checkpoint->stack) && layers_look(checkpoint) < 0) {
+        SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_WARN, "checkpoint_stays_deep",
+                SHL_S("checkpoint", pub->id), SHL_S("effect", "the first fork does it"));
+    }
     retain(checkpoint);
 }
 

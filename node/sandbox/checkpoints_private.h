@@ -4,7 +4,7 @@
  *   checkpoint_make.c    create, limits, retention, failure, delete
  *   checkpoint_record.c  struct to msgpack and back
  *   ingest.c             from layers to chunks and a manifest, on the thread pool
- *   layers_again.c       whether the layers are usable; if not, made from the manifest
+ *   layers_again.c       whether the layers are usable; layers_make.c makes new ones if not
  *   fork.c               forks, restore in place, and those who wait for layers
  *   upkeep.c             manifests nobody names, collection, scrubbing
  *
@@ -32,7 +32,11 @@
 #define CHECKPOINT_SCRUB_MS       (60 * 1000)
 #define CHECKPOINT_SCRUB_SHARE    (100 * 60)    /* of the bytes, every minute: 1 % per hour */
 #define CHECKPOINT_SCRUB_MIN      (1024 * 1024) /* bytes, however small the store is */
-#define CHECKPOINT_STORE_FOLDER   "checkpoints"
+/* Stacks so deep are made flat before something starts from them: what starts must have
+ * room for a checkpoint and a hibernation of its own. */
+#define CHECKPOINT_MEM_DEEP     (VMM_MEM_LAYERS_MAX - 1)
+#define CHECKPOINT_DISK_DEEP    (VMM_DISK_LAYERS_MAX - 4)
+#define CHECKPOINT_STORE_FOLDER "checkpoints"
 
 struct checkpoints;
 struct checkpoint;
@@ -152,6 +156,7 @@ void ingest_pump(struct checkpoints *set);
 /* layers_again.c: look at the layers of @checkpoint, which has a stack, and then answer its
  * waiters. A look that is under way serves those who come meanwhile. 0 or -ENOMEM. */
 SHL_MUST_CHECK int layers_look(struct checkpoint *checkpoint);
+bool layers_are_deep(const struct node_stack *stack);
 
 /* fork.c */
 /* @waiter->go is called later when this returns 0. SHL_EBADSTATE (failed), -ENOMEM. */
