@@ -9,16 +9,10 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/io.h"
 #include "vmm-kvm/layer.h"
 #include "vmm-kvm/layout.h"
 #include "vmm-kvm/mem.h"
-
-/* Linux Documentation/admin-guide/mm/pagemap.rst: one u64 per page. */
-#define ENTRY_PRESENT (1ull << 63)
-#define ENTRY_SWAPPED (1ull << 62)
-#define ENTRY_FILE    (1ull << 61) /* a file's page, or shared */
-#define PIECE_PAGES   65536u       /* 512 KiB of pagemap */
+#include "vmm-kvm/mem_scan.h"
 
 /* Joining runs over the clean pages between them makes fewer pieces to map. As long as
  * it adds no more than this share of the dirty pages it is worth it anyway. */
@@ -32,17 +26,10 @@ _Static_assert(VMM_LAYER_MEMORY_MAX / VMM_PAGE_BYTES / GAP_MAX < VMM_LAYER_RUNS_
 
 struct save {
     const struct vmm_mem *mem;
-    int pagemap_fd;
     uint64_t page_end; /* behind the last page there is */
     uint64_t *dirty;   /* a bit per page */
-    uint64_t *entries; /* one piece of pagemap */
     struct vmm_mem_save_stats *stats;
 };
-
-static bool is_private(uint64_t entry)
-{
-    return (entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) && !(entry & ENTRY_FILE);
-}
 
 static bool zeros_below(const struct vmm_mem *mem, uint64_t page)
 {
@@ -59,47 +46,42 @@ static bool is_zero(const uint8_t *page)
            memcmp(page, page + 8, VMM_PAGE_BYTES - 8) == 0;
 }
 
-/* Pages [page, page + count), which are at @host without a gap. */
-static int scan_piece(struct save *save, uint64_t page, uint64_t count, const uint8_t *host)
+/* Private pages: those that hide something, or are no zeros, are dirty. */
+static void on_private(void *ctx, uint64_t first, uint64_t count)
 {
-    uint64_t i;
-    int r = shl_pread_full(save->pagemap_fd, save->entries, (size_t)count * sizeof(uint64_t),
-                           (uintptr_t)host / VMM_PAGE_BYTES * sizeof(uint64_t));
+    struct save *save = ctx;
+    uint64_t there;
+    const uint8_t *host = vmm_mem_page(save->mem, first, &there);
+    uint64_t page;
 
-    if (r < 0) {
-        return r;
-    }
-    for (i = 0; i < count; i++) {
-        uint64_t n = page + i;
+    assert(host);
+    assert(count <= there);
+    for (page = first; page < first + count; page++, host += VMM_PAGE_BYTES) {
+        uint64_t bit = 1ull << (page % 64);
 
-        if (!is_private(save->entries[i])) {
+        if (save->dirty[page / 64] & bit) {
             continue;
         }
-        if (zeros_below(save->mem, n) && is_zero(host + i * VMM_PAGE_BYTES)) {
+        if (zeros_below(save->mem, page) && is_zero(host)) {
             save->stats->zero_pages++;
             continue;
         }
-        save->dirty[n / 64] |= 1ull << (n % 64);
+        save->dirty[page / 64] |= bit;
         save->stats->dirty_pages++;
     }
-    return 0;
 }
 
-static int scan(struct save *save, struct shl_err *err)
+static int scan(struct save *save, int pagemap_fd, bool by_entries, struct shl_err *err)
 {
-    uint64_t page = 0;
+    uint64_t page = 0, count;
 
-    while (page < save->page_end) {
-        uint64_t count;
+    for (; page < save->page_end; page += count) {
         const uint8_t *host = vmm_mem_page(save->mem, page, &count);
-        int r;
+        int r = vmm_mem_scan(pagemap_fd, host, page, count, by_entries, on_private, save);
 
-        count = SHL_MIN(count, (uint64_t)PIECE_PAGES);
-        r = scan_piece(save, page, count, host);
         if (r < 0) {
             return shl_err_sys(err, -r, "cannot read which pages of the guest are its own");
         }
-        page += count;
     }
     return 0;
 }
@@ -274,11 +256,8 @@ static int write_pages(const struct save *save, const struct vmm_layer *layer)
 static int save_layer(struct save *save, int out_fd, struct shl_err *err)
 {
     struct vmm_layer layer = {.fd = out_fd, .memory_bytes = vmm_mem_total_bytes(save->mem)};
-    int r = scan(save, err);
+    int r = collect_runs(save, &layer, err);
 
-    if (r == 0) {
-        r = collect_runs(save, &layer, err);
-    }
     if (r == 0) {
         r = vmm_layer_begin(&layer, err);
     }
@@ -294,29 +273,39 @@ static int save_layer(struct save *save, int out_fd, struct shl_err *err)
     return r;
 }
 
+int vmm_mem_save_how(const struct vmm_mem *mem,
+                     int pagemap_fd,
+                     bool by_entries,
+                     int out_fd,
+                     struct vmm_mem_save_stats *ret,
+                     struct shl_err *err)
+{
+    SHL_CLEANUP_FREE uint64_t *dirty = NULL;
+    struct vmm_mem_save_stats stats = {0};
+    struct save save = {.mem = mem, .stats = &stats};
+    int r;
+
+    save.page_end = (mem->size + mem->hotplug_usable) / VMM_PAGE_BYTES;
+    dirty = calloc((size_t)(save.page_end / 64 + 1), sizeof(*dirty));
+    if (!dirty) {
+        return shl_err_set(err, -ENOMEM, "no memory to look for the guest's own pages");
+    }
+    save.dirty = dirty;
+    r = scan(&save, pagemap_fd, by_entries, err);
+    if (r == 0) {
+        r = save_layer(&save, out_fd, err);
+    }
+    if (r == 0) {
+        *ret = stats;
+    }
+    return r;
+}
+
 int vmm_mem_save(const struct vmm_mem *mem,
                  int pagemap_fd,
                  int out_fd,
                  struct vmm_mem_save_stats *ret,
                  struct shl_err *err)
 {
-    SHL_CLEANUP_FREE uint64_t *dirty = NULL;
-    SHL_CLEANUP_FREE uint64_t *entries = NULL;
-    struct vmm_mem_save_stats stats = {0};
-    struct save save = {.mem = mem, .pagemap_fd = pagemap_fd, .stats = &stats};
-    int r;
-
-    save.page_end = (mem->size + mem->hotplug_usable) / VMM_PAGE_BYTES;
-    dirty = calloc((size_t)(save.page_end / 64 + 1), sizeof(*dirty));
-    entries = malloc(PIECE_PAGES * sizeof(*entries));
-    if (!dirty || !entries) {
-        return shl_err_set(err, -ENOMEM, "no memory to look for the guest's own pages");
-    }
-    save.dirty = dirty;
-    save.entries = entries;
-    r = save_layer(&save, out_fd, err);
-    if (r == 0) {
-        *ret = stats;
-    }
-    return r;
+    return vmm_mem_save_how(mem, pagemap_fd, false, out_fd, ret, err);
 }

@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm-kvm/mem_scan.h"
+
 #define REPORT_MAX 1024
 
 /* ---- the report of a blocked call ---- */
@@ -159,7 +161,7 @@ static const unsigned long snapshot_ioctls[] = {
     KVM_GET_MP_STATE,  KVM_GET_REGS,        KVM_GET_SREGS,       KVM_GET_XSAVE,  KVM_GET_XSAVE2,
     KVM_GET_XCRS,      KVM_GET_LAPIC,       KVM_GET_DEBUGREGS,   KVM_GET_CPUID2, KVM_GET_MSRS,
     KVM_GET_TSC_KHZ,   KVM_GET_PIT2,        KVM_GET_VCPU_EVENTS, KVM_GET_CLOCK,  KVM_GET_IRQCHIP,
-    KVM_KVMCLOCK_CTRL, KVM_CHECK_EXTENSION,
+    KVM_KVMCLOCK_CTRL, KVM_CHECK_EXTENSION, VMM_PAGEMAP_SCAN,
 };
 
 /* An overlay is locked when it becomes the top or a layer. */
