@@ -2,6 +2,7 @@
 #ifndef SHL_TESTS_CHECKPOINT_HELPER_H
 #define SHL_TESTS_CHECKPOINT_HELPER_H
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
