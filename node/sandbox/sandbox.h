@@ -113,6 +113,8 @@ struct sandbox {
     bool draining;          /* hibernates as soon as nobody holds it */
     uint32_t idle_failures; /* hibernations on idle that failed in a row */
     bool merging;
+    bool merge_failed; /* since the stack changed last */
+    bool layers_due;   /* the VMM still has the layers from before a merge */
 
     /* while it has a run: set by run_begin, gone after run_end */
     bool run;
@@ -315,6 +317,9 @@ void switch_drop(struct sandbox *sandbox);
 
 /* snapshot.c: the run ends; nothing more is begun */
 void snapshot_refuse_waiting(struct sandbox *sandbox, int code, const char *msg);
+void snapshot_on_merged(struct sandbox *sandbox);
+/* The control connection is up again. */
+void snapshot_on_control(struct sandbox *sandbox);
 bool snapshot_survives_exit(const struct sandbox *sandbox);
 
 /* go_on.c: resume and thaw what is due, as soon as VMM and agent can be asked */

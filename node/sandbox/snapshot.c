@@ -39,6 +39,7 @@ struct snapshot {
     struct node_layer_id state, mem; /* referenced */
     struct node_agent_stream *freeze;
     bool asked;   /* the VMM was */
+    bool lost;    /* the connection to it, so it answers no more */
     bool replied; /* by the VMM: all that is saved is in the files */
     struct sandbox_snapshot_stats stats;
     struct node_stack stack; /* the result; referenced from 4 on */
@@ -82,13 +83,38 @@ static void close_fds(struct snapshot *snapshot)
 
 /* ---- 5. the end of it ------------------------------------------------------------ */
 
+static bool is_too_deep(const struct snapshot *snapshot)
+{
+    const struct node_stack *stack = &snapshot->sandbox->stack;
+    unsigned disk_max = VMM_DISK_LAYERS_MAX - (stack->warm[0] != '\0');
+
+    return stack->disk_count >= disk_max ||
+           (is_full(snapshot) && stack->mem_count >= VMM_MEM_LAYERS_MAX);
+}
+
 static void start_next(struct sandbox *sandbox)
 {
     struct shl_list *node = shl_list_first(&sandbox->snapshots);
+    struct snapshot *snapshot;
 
-    if (node && !sandbox->snapshot && !sandbox->ending) {
-        shl_list_remove(node);
-        snapshot_begin(shl_container_of(node, struct snapshot, node));
+    if (!node || sandbox->snapshot || sandbox->ending) {
+        return;
+    }
+    snapshot = shl_container_of(node, struct snapshot, node);
+    if (is_too_deep(snapshot)) {
+        merge_consider(sandbox);
+        if (sandbox->merging) {
+            return; /* snapshot_on_merged */
+        }
+    }
+    shl_list_remove(node);
+    snapshot_begin(snapshot);
+}
+
+void snapshot_on_merged(struct sandbox *sandbox)
+{
+    if (sandbox->alive && !sandbox->ending) {
+        start_next(sandbox);
     }
 }
 
@@ -123,6 +149,7 @@ static void finish(struct snapshot *snapshot, int code, const char *msg)
             let_go_on(snapshot, code);
         }
     }
+    sandbox->merge_failed = sandbox->merge_failed && code < 0;
     layers_unref(manager, snapshot->state.hex);
     layers_unref(manager, snapshot->mem.hex);
     sandbox->snapshot = NULL;
@@ -137,8 +164,8 @@ static void finish(struct snapshot *snapshot, int code, const char *msg)
     if (sandbox->ending || sandbox->over) {
         end_advance(sandbox);
     } else {
-        start_next(sandbox);
         merge_consider(sandbox);
+        start_next(sandbox);
     }
 }
 
@@ -249,12 +276,14 @@ static void on_saved(void *arg, int code, const char *msg, const msgpack_object 
     struct sandbox *sandbox = snapshot->sandbox;
 
     close_fds(snapshot);
-    if (code < 0) {
-        if (sandbox->exited && !sandbox->ending) {
-            finish(snapshot, code, msg);
+    if (code == SHL_EUNAVAILABLE && !sandbox->ending) {
+        snapshot->lost = true; /* it comes back, or the process is found to be gone */
+        if (sandbox->exited) {
             watch_judge_exit(sandbox, "the VMM was killed");
-            return;
         }
+        return;
+    }
+    if (code < 0) {
         finish(snapshot, code, msg);
         return;
     }
@@ -354,15 +383,6 @@ static int send_freeze(struct snapshot *snapshot)
     return rc;
 }
 
-static bool is_too_deep(const struct snapshot *snapshot)
-{
-    const struct node_stack *stack = &snapshot->sandbox->stack;
-    unsigned disk_max = VMM_DISK_LAYERS_MAX - (stack->warm[0] != '\0');
-
-    return stack->disk_count >= disk_max ||
-           (is_full(snapshot) && stack->mem_count >= VMM_MEM_LAYERS_MAX);
-}
-
 static int record_next(struct snapshot *snapshot, struct shl_err *err)
 {
     struct sandbox *sandbox = snapshot->sandbox;
@@ -395,7 +415,8 @@ static void on_created(uv_work_t *work, int status)
         return;
     }
     if (is_too_deep(snapshot)) {
-        finish(snapshot, SHL_EUNAVAILABLE, "the sandbox is being tidied up, try again");
+        finish(snapshot, SHL_EUNAVAILABLE,
+               "its layers could not be merged, see the log of the node");
         return;
     }
     rc = send_freeze(snapshot);
@@ -475,10 +496,20 @@ int sandbox_snapshot(struct sandbox *sandbox,
     return 0;
 }
 
+void snapshot_on_control(struct sandbox *sandbox)
+{
+    if (sandbox->snapshot && sandbox->snapshot->lost) {
+        finish(sandbox->snapshot, SHL_EUNAVAILABLE, "the connection to the VMM was lost");
+    }
+}
+
 void snapshot_refuse_waiting(struct sandbox *sandbox, int code, const char *msg)
 {
     struct shl_list *node;
 
+    if (sandbox->snapshot && sandbox->snapshot->lost) {
+        finish(sandbox->snapshot, code, msg);
+    }
     while ((node = shl_list_first(&sandbox->snapshots))) {
         struct snapshot *snapshot = shl_container_of(node, struct snapshot, node);
 

@@ -147,6 +147,7 @@ static void on_control_ready(void *arg)
     if (sandbox->booting) {
         boot_on_control(sandbox);
     } else {
+        snapshot_on_control(sandbox);
         go_on(sandbox);
     }
 }

@@ -1,0 +1,1022 @@
+/* Hibernating, waking, rebooting, restoring in place, with fake_vmm: what is saved comes
+ * back, what fails leaves what was, whoever waits is told, nothing leaks (teardown looks
+ * for layers that are left). */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "node/sandbox/sandbox.h"
+#include "tests/node/sandbox/fixture.h"
+
+static void hibernate(struct fixture *fix, struct node_sandbox *sandbox)
+{
+    struct answer answer = {0};
+
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &answer);
+    assert_false(answer.done);
+    RUN_UNTIL(fix, answer.done);
+    if (answer.code < 0) {
+        fail_msg("%s", answer.msg);
+    }
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATED);
+}
+
+static void wake(struct fixture *fix, struct node_sandbox *sandbox)
+{
+    struct answer answer = {0};
+
+    node_manager_wake(fix->manager, sandbox, NULL, on_killed, &answer);
+    assert_false(answer.done);
+    RUN_UNTIL(fix, answer.done);
+    if (answer.code < 0) {
+        fail_msg("%s", answer.msg);
+    }
+    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
+    assert_non_null(sandbox->agent);
+}
+
+/* Thawing follows on its own. */
+static void wait_thawed(struct fixture *fix, struct node_sandbox *sandbox)
+{
+    struct answer answer;
+
+    do {
+        assert_int_equal(ask(fix, sandbox, "get", 0, 0, &answer), 0);
+    } while (answer.frozen);
+}
+
+static void set_data(struct fixture *fix, struct node_sandbox *sandbox, unsigned value)
+{
+    struct answer answer;
+
+    assert_int_equal(ask(fix, sandbox, "set", 0, value, &answer), 0);
+    assert_int_equal(ask(fix, sandbox, "write", value % 8, value, &answer), 0);
+}
+
+static void check_memory(struct fixture *fix, struct node_sandbox *sandbox, unsigned value)
+{
+    struct answer answer;
+
+    assert_int_equal(ask(fix, sandbox, "get", 0, 0, &answer), 0);
+    assert_int_equal(answer.value, value);
+    assert_false(answer.frozen);
+}
+
+static void check_disk(struct fixture *fix, struct node_sandbox *sandbox, unsigned value)
+{
+    struct answer answer;
+
+    assert_int_equal(ask(fix, sandbox, "read", value % 8, 0, &answer), 0);
+    assert_int_equal(answer.value, value);
+}
+
+static void check_data(struct fixture *fix, struct node_sandbox *sandbox, unsigned value)
+{
+    check_memory(fix, sandbox, value);
+    check_disk(fix, sandbox, value);
+}
+
+/* Stops at different points of what is under way; which ones depends on the machine. */
+static void turns(struct fixture *fix, int count)
+{
+    int i;
+
+    for (i = 0; i < count; i++) {
+        (void)uv_run(&fix->loop, UV_RUN_NOWAIT);
+        (void)usleep(1000);
+    }
+}
+
+/* ---- there and back -------------------------------------------------------------- */
+
+static void test_hibernate_and_wake(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_manager_counts counts;
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 77);
+    hibernate(fix, sandbox);
+    assert_string_equal(node_sandbox_status(sandbox), "hibernated");
+    assert_int_equal(vmm_pid(fix, sandbox->id), 0);
+    assert_int_equal(count_sandbox_folders(fix), 0);
+    assert_true(sandbox->saved_bytes > 0);
+    assert_null(sandbox->agent);
+    node_manager_count(fix->manager, &counts);
+    assert_int_equal(counts.hibernated, 1);
+    assert_int_equal(counts.running, 0);
+    assert_int_equal(counts.memory_committed_mb, 0);
+    assert_int_equal(counts.hibernations, 1);
+    hibernate(fix, sandbox); /* again is fine */
+    wake(fix, sandbox);
+    assert_int_equal(sandbox->saved_bytes, 0);
+    assert_false(sandbox->cold_woken);
+    check_data(fix, sandbox, 77);
+    wake(fix, sandbox);
+    node_manager_count(fix->manager, &counts);
+    assert_int_equal(counts.wakes_warm, 1);
+    assert_int_equal(counts.memory_committed_mb, 512);
+}
+
+/* Ten times there and back; layers of memory and disk do not pile up without bound. */
+static void test_many_cycles(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    unsigned i;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    for (i = 1; i <= 24; i++) {
+        set_data(fix, sandbox, i);
+        hibernate(fix, sandbox);
+        wake(fix, sandbox);
+        check_data(fix, sandbox, i);
+        check_disk(fix, sandbox, i > 5 ? i - 5 : i);
+    }
+    assert_true(count_layers(fix, "disk") <= VMM_DISK_LAYERS_MAX + 2);
+}
+
+/* The identity stays, the rest of setup is new. */
+static void test_setup_after_a_wake(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct shl_bytes entropy;
+    struct shl_mp_doc doc;
+    struct shl_buf buf;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    wake(fix, sandbox);
+    read_saved(fix, sandbox->id, "setup.msgpack", &buf, &doc);
+    assert_null(shl_mp_find(doc.root, "machine_id"));
+    assert_int_equal(shl_mp_get_bin(doc.root, "entropy", &entropy), 0);
+    assert_non_null(shl_mp_find(doc.root, "time_ms"));
+    shl_mp_release(&doc);
+    shl_buf_release(&buf);
+    read_saved(fix, sandbox->id, "restore.msgpack", &buf, &doc);
+    assert_null(shl_mp_find(doc.root, "cmdline"));
+    shl_mp_release(&doc);
+    shl_buf_release(&buf);
+}
+
+static void test_callers_share_one_wake(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_manager_counts counts;
+    struct answer answers[6] = {0};
+    struct node_sandbox *sandbox;
+    int i;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &answers[0], NULL), 1);
+    hibernate(fix, sandbox);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(node_sandbox_need(sandbox, on_killed, &answers[i], NULL), 0);
+        node_manager_wake(fix->manager, sandbox, NULL, on_killed, &answers[3 + i]);
+    }
+    for (i = 0; i < 6; i++) {
+        assert_false(answers[i].done && i == 0);
+        RUN_UNTIL(fix, answers[i].done);
+        assert_int_equal(answers[i].code, 0);
+    }
+    node_manager_count(fix->manager, &counts);
+    assert_int_equal(counts.wakes_warm, 1);
+}
+
+/* Called while it hibernates: it finishes that, and comes back. */
+static void test_need_while_hibernating(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer slept[2] = {0}, needed = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 5);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept[0]);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATING);
+    assert_string_equal(node_sandbox_status(sandbox), "running");
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &needed, NULL), 0);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept[1]);
+    RUN_UNTIL(fix, needed.done);
+    assert_true(slept[0].done && slept[1].done);
+    assert_int_equal(slept[0].code, 0);
+    assert_int_equal(slept[1].code, 0);
+    assert_int_equal(needed.code, 0);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
+    check_data(fix, sandbox, 5);
+}
+
+/* Asked for while it wakes: it wakes, then hibernates. */
+static void test_hibernate_while_waking(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer woken = {0}, slept = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    node_manager_wake(fix->manager, sandbox, NULL, on_killed, &woken);
+    RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_WAKING);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+    RUN_UNTIL(fix, slept.done);
+    assert_true(woken.done);
+    assert_int_equal(woken.code, 0);
+    assert_int_equal(slept.code, 0);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATED);
+}
+
+/* A call in flight may end; one that does not is cut off and told. */
+static void test_calls_in_flight(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer slept = {0}, op;
+    struct node_sandbox *sandbox;
+    int i;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    node_sandbox_hold(sandbox);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+    for (i = 0; i < 5; i++) {
+        (void)uv_run(&fix->loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATING);
+    assert_int_not_equal(vmm_pid(fix, sandbox->id), 0);
+    node_sandbox_release(sandbox);
+    RUN_UNTIL(fix, slept.done);
+    assert_int_equal(slept.code, 0);
+    wake(fix, sandbox);
+    begin_op(sandbox, "never", &op); /* fake_vmm does not answer it */
+    node_sandbox_hold(sandbox);
+    slept = (struct answer){0};
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+    RUN_UNTIL(fix, slept.done);
+    assert_int_equal(slept.code, 0);
+    assert_true(op.done);
+    assert_int_equal(op.code, SHL_EUNAVAILABLE);
+    assert_string_equal(op.msg, "the sandbox was hibernated");
+    node_sandbox_release(sandbox);
+}
+
+static void test_wake_takes_a_timeout(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer = {0};
+    struct node_sandbox *sandbox;
+    uint32_t timeout_s = 1234;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    node_manager_wake(fix->manager, sandbox, &timeout_s, on_killed, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(sandbox->spec.timeout_s, 1234);
+    assert_true(sandbox->end_at_ms > 0);
+    close_manager(fix);
+    open_manager(fix);
+}
+
+/* ---- failures -------------------------------------------------------------------- */
+
+static void check_not_hibernated(struct fixture *fix, const char *flag, int code, const char *text)
+{
+    struct answer slept = {0}, needed = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 9);
+    set_flag(fix, "plain", flag, true);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &needed, NULL), 0);
+    RUN_UNTIL(fix, slept.done && needed.done);
+    assert_int_equal(slept.code, code);
+    if (!strstr(slept.msg, text)) {
+        fail_msg("'%s' is not in '%s'", text, slept.msg);
+    }
+    assert_int_equal(needed.code, 0);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
+    set_flag(fix, "plain", flag, false);
+    RUN_UNTIL(fix, count_layers(fix, NULL) == 1);
+    wait_thawed(fix, sandbox);
+    check_data(fix, sandbox, 9);
+    hibernate(fix, sandbox);
+    wake(fix, sandbox);
+    check_data(fix, sandbox, 9);
+}
+
+static void test_full_disk_leaves_it_running(void **state)
+{
+    check_not_hibernated(*state, "no_space", -ENOSPC, "no space is left");
+}
+
+static void test_guest_that_does_not_freeze(void **state)
+{
+    check_not_hibernated(*state, "freeze_fails", SHL_EGUEST, "could not be frozen");
+}
+
+static void test_guest_that_ignores_freeze(void **state)
+{
+    struct fixture *fix = *state;
+
+    fix->config.silent_ms = 300;
+    check_not_hibernated(fix, "freeze_silent", -ETIMEDOUT, "does not answer in time");
+}
+
+static void test_vmm_dies_while_hibernating(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer slept = {0}, needed = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_flag(fix, "plain", "snapshot_dies", true);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &needed, NULL), 0);
+    RUN_UNTIL(fix, slept.done && needed.done);
+    assert_true(slept.code < 0);
+    assert_int_equal(needed.code < 0, 1);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_ERROR);
+    assert_string_equal(sandbox->reason, "the VMM was killed by signal 9 (KILL)");
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &needed, NULL), SHL_EGONE);
+}
+
+static void check_not_woken(struct fixture *fix, const char *flag, const char *text)
+{
+    struct answer answers[2] = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 11);
+    hibernate(fix, sandbox);
+    set_flag(fix, "plain", flag, true);
+    node_manager_wake(fix->manager, sandbox, NULL, on_killed, &answers[0]);
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &answers[1], NULL), 0);
+    RUN_UNTIL(fix, answers[0].done && answers[1].done);
+    assert_true(answers[0].code < 0);
+    if (!strstr(answers[0].msg, text)) {
+        fail_msg("'%s' is not in '%s'", text, answers[0].msg);
+    }
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATED);
+    assert_int_equal(count_sandbox_folders(fix), 0);
+    set_flag(fix, "plain", flag, false);
+    wake(fix, sandbox);
+    assert_false(sandbox->cold_woken);
+    check_data(fix, sandbox, 11);
+}
+
+static void test_failed_restore_leaves_it_hibernated(void **state)
+{
+    check_not_woken(*state, "restore_fails", "KVM said no");
+}
+
+static void test_vmm_that_dies_in_restore(void **state)
+{
+    check_not_woken(*state, "restore_dies", "killed by signal 9");
+}
+
+static void test_guest_that_refuses_setup(void **state)
+{
+    check_not_woken(*state, "setup_refused", "no such disk");
+}
+
+/* Damaged memory: its files are still there. */
+static void test_damaged_memory_boots_from_disk(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_manager_counts counts;
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 13);
+    hibernate(fix, sandbox);
+    set_flag(fix, "plain", "restore_corrupt", true);
+    wake(fix, sandbox);
+    assert_true(sandbox->cold_woken);
+    check_memory(fix, sandbox, 0);
+    check_disk(fix, sandbox, 13);
+    node_manager_count(fix->manager, &counts);
+    assert_int_equal(counts.wakes_cold, 1);
+    set_flag(fix, "plain", "restore_corrupt", false);
+    set_data(fix, sandbox, 14);
+    hibernate(fix, sandbox);
+    wake(fix, sandbox);
+    assert_false(sandbox->cold_woken);
+    check_data(fix, sandbox, 14);
+}
+
+static void remove_layers(struct fixture *fix, const char *suffix)
+{
+    char command[300];
+
+    (void)snprintf(command, sizeof(command), "rm %s/layers/*.%s", fix->data, suffix);
+    assert_int_equal(system(command), 0);
+}
+
+static void test_missing_layers(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 15);
+    hibernate(fix, sandbox);
+    remove_layers(fix, "mem");
+    wake(fix, sandbox);
+    assert_true(sandbox->cold_woken);
+    check_disk(fix, sandbox, 15);
+    hibernate(fix, sandbox);
+    remove_layers(fix, "disk");
+    node_manager_wake(fix->manager, sandbox, NULL, on_killed, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, -ENOENT);
+    assert_non_null(strstr(answer.msg, "saved disk is missing"));
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATED);
+}
+
+static void test_changed_template(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    add_file(fix, "templates/plain/disk.raw", "plain and new");
+    node_manager_wake(fix->manager, sandbox, NULL, on_killed, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, SHL_ECONFLICT);
+    assert_non_null(strstr(answer.msg, "was built anew"));
+}
+
+static void test_no_capacity_to_wake(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer = {0};
+    struct node_sandbox *sandbox, *other;
+
+    fix->config.memory_usable_mb = 600;
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    other = create(fix, "plain");
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &answer, NULL), 0);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, SHL_ENOCAPACITY);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATED);
+    hibernate(fix, other);
+    wake(fix, sandbox);
+}
+
+/* ---- kills ----------------------------------------------------------------------- */
+
+static void check_killed(struct fixture *fix, struct node_sandbox *sandbox)
+{
+    kill_now(fix, sandbox);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_STOPPED);
+    assert_int_equal(vmm_pid(fix, sandbox->id), 0);
+    RUN_UNTIL(fix, count_layers(fix, NULL) == 0);
+}
+
+static void test_kill_in_each_state(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answers[4] = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    check_killed(fix, sandbox);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &answers[0]);
+    node_manager_wake(fix->manager, sandbox, NULL, on_killed, &answers[1]);
+    RUN_UNTIL(fix, answers[0].done && answers[1].done);
+    assert_int_equal(answers[0].code, SHL_EBADSTATE);
+    assert_int_equal(answers[1].code, SHL_EBADSTATE);
+
+    sandbox = create(fix, "plain");
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &answers[2]);
+    check_killed(fix, sandbox);
+    assert_true(answers[2].done);
+    assert_int_equal(answers[2].code, SHL_EGONE);
+
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &answers[3], NULL), 0);
+    RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_WAKING);
+    check_killed(fix, sandbox);
+    assert_true(answers[3].done);
+    assert_int_equal(answers[3].code, SHL_EGONE);
+}
+
+/* Killed after each number of turns of the loop, so at every step of both. */
+static void test_kill_at_every_step(void **state)
+{
+    struct fixture *fix = *state;
+    int steps;
+
+    open_manager(fix);
+    for (steps = 0; steps < 40; steps++) {
+        struct answer slept = {0}, woken = {0};
+        struct node_sandbox *sandbox = create(fix, "plain");
+
+        if (steps % 2) {
+            hibernate(fix, sandbox);
+            node_manager_wake(fix->manager, sandbox, NULL, on_killed, &woken);
+        } else {
+            node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+        }
+        turns(fix, steps / 2);
+        check_killed(fix, sandbox);
+        assert_true(steps % 2 ? woken.done : slept.done);
+    }
+}
+
+/* ---- restarts of the daemon ------------------------------------------------------- */
+
+static void test_restart_while_hibernated(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    char id[NODE_SANDBOX_ID_SIZE];
+    uint64_t bytes;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 21);
+    hibernate(fix, sandbox);
+    bytes = sandbox->saved_bytes;
+    (void)snprintf(id, sizeof(id), "%s", sandbox->id);
+    close_manager(fix);
+    open_manager(fix);
+    sandbox = find(fix, id);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_HIBERNATED);
+    assert_int_equal(sandbox->saved_bytes, bytes);
+    wake(fix, sandbox);
+    check_data(fix, sandbox, 21);
+}
+
+/* Stopped after each number of turns: the next daemon finds it running or hibernated,
+ * never lost, and it answers with its data. */
+static void test_restart_at_every_step(void **state)
+{
+    struct fixture *fix = *state;
+    int steps;
+
+    for (steps = 0; steps < 40; steps++) {
+        struct answer slept = {0}, woken = {0}, needed = {0};
+        struct node_sandbox *sandbox;
+        char id[NODE_SANDBOX_ID_SIZE];
+
+        open_manager(fix);
+        sandbox = create(fix, "plain");
+        (void)snprintf(id, sizeof(id), "%s", sandbox->id);
+        set_data(fix, sandbox, 100 + (unsigned)steps);
+        if (steps % 2) {
+            hibernate(fix, sandbox);
+            node_manager_wake(fix->manager, sandbox, NULL, on_killed, &woken);
+        } else {
+            node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+        }
+        turns(fix, steps / 2);
+        close_manager(fix);
+        assert_true(steps % 2 ? woken.done : slept.done);
+        open_manager(fix);
+        sandbox = find(fix, id);
+        assert_true(sandbox->state == NODE_SANDBOX_RUNNING ||
+                    sandbox->state == NODE_SANDBOX_HIBERNATED);
+        if (node_sandbox_need(sandbox, on_killed, &needed, NULL) == 0) {
+            RUN_UNTIL(fix, needed.done);
+            assert_int_equal(needed.code, 0);
+        }
+        wait_thawed(fix, sandbox);
+        check_data(fix, sandbox, 100 + (unsigned)steps);
+        kill_now(fix, sandbox);
+        RUN_UNTIL(fix, count_layers(fix, NULL) == 0);
+        close_manager(fix);
+    }
+    open_manager(fix);
+}
+
+/* A daemon in a process of its own, killed hard after so many turns. */
+static void crash_after(struct fixture *fix, int steps, bool waking, char id[NODE_SANDBOX_ID_SIZE])
+{
+    int pipe_fds[2];
+    int status;
+    pid_t pid;
+
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct answer slept = {0}, woken = {0};
+        struct node_sandbox *sandbox;
+
+        (void)uv_loop_fork(&fix->loop);
+        open_manager(fix);
+        sandbox = create(fix, "plain");
+        set_data(fix, sandbox, 50);
+        if (waking) {
+            hibernate(fix, sandbox);
+            node_manager_wake(fix->manager, sandbox, NULL, on_killed, &woken);
+        } else {
+            node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+        }
+        turns(fix, steps);
+        (void)!write(pipe_fds[1], sandbox->id, NODE_SANDBOX_ID_SIZE);
+        (void)kill(getpid(), SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(read(pipe_fds[0], id, NODE_SANDBOX_ID_SIZE), NODE_SANDBOX_ID_SIZE);
+    (void)close(pipe_fds[0]);
+    (void)close(pipe_fds[1]);
+}
+
+static void test_daemon_killed_at_every_step(void **state)
+{
+    struct fixture *fix = *state;
+    int steps;
+
+    for (steps = 0; steps < 30; steps++) {
+        char id[NODE_SANDBOX_ID_SIZE];
+        struct answer needed = {0};
+        struct node_sandbox *sandbox;
+
+        crash_after(fix, steps / 2, steps % 2, id);
+        open_manager(fix);
+        sandbox = find(fix, id);
+        assert_true(sandbox->state == NODE_SANDBOX_RUNNING ||
+                    sandbox->state == NODE_SANDBOX_HIBERNATED);
+        if (node_sandbox_need(sandbox, on_killed, &needed, NULL) == 0) {
+            RUN_UNTIL(fix, needed.done);
+            assert_int_equal(needed.code, 0);
+        }
+        wait_thawed(fix, sandbox);
+        check_data(fix, sandbox, 50);
+        kill_now(fix, sandbox);
+        RUN_UNTIL(fix, count_layers(fix, NULL) == 0);
+        close_manager(fix);
+    }
+    open_manager(fix);
+}
+
+/* ---- reboot ---------------------------------------------------------------------- */
+
+static void check_reboot(struct fixture *fix, bool hard)
+{
+    struct answer answer = {0}, needed = {0};
+    struct node_manager_counts counts;
+    struct node_sandbox *sandbox;
+    pid_t pid;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 31);
+    if (hard) {
+        hibernate(fix, sandbox); /* so that there is a layer, and what was written is safe */
+        wake(fix, sandbox);
+    }
+    pid = vmm_pid(fix, sandbox->id);
+    node_manager_reboot(fix->manager, sandbox, hard, on_killed, &answer);
+    assert_int_equal(node_sandbox_need(sandbox, on_killed, &needed, NULL), 0);
+    assert_false(answer.done);
+    RUN_UNTIL(fix, answer.done && needed.done);
+    assert_int_equal(answer.code, 0);
+    assert_int_equal(needed.code, 0);
+    assert_int_not_equal(vmm_pid(fix, sandbox->id), pid);
+    assert_false(sandbox->cold_woken);
+    check_memory(fix, sandbox, 0);
+    check_disk(fix, sandbox, 31);
+    node_manager_count(fix->manager, &counts);
+    assert_int_equal(counts.wakes_cold, 0);
+}
+
+static void test_reboot(void **state)
+{
+    check_reboot(*state, false);
+}
+
+static void test_power_cycle(void **state)
+{
+    check_reboot(*state, true);
+}
+
+static void test_reboot_of_a_guest_that_stays(void **state)
+{
+    struct fixture *fix = *state;
+
+    fix->config.silent_ms = 500;
+    set_flag(fix, "plain", "no_shutdown", true);
+    check_reboot(fix, true);
+}
+
+static void test_reboot_of_a_hibernated_one(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer = {0};
+    struct node_sandbox *sandbox;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    hibernate(fix, sandbox);
+    node_manager_reboot(fix->manager, sandbox, false, on_killed, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, SHL_EBADSTATE);
+}
+
+/* ---- snapshots of running ones, forks, restore in place ---------------------------- */
+
+struct taken {
+    bool done;
+    int code;
+    struct node_stack stack;
+};
+
+static void on_taken(void *arg,
+                     int code,
+                     const char *msg,
+                     const struct node_stack *stack,
+                     const struct sandbox_snapshot_stats *stats)
+{
+    struct taken *taken = arg;
+
+    (void)msg;
+    (void)stats;
+    taken->done = true;
+    taken->code = code;
+    if (stack) {
+        taken->stack = *stack;
+    }
+}
+
+static void snapshot(struct fixture *fix,
+                     struct node_sandbox *sandbox,
+                     enum sandbox_snapshot_kind kind,
+                     struct taken *taken)
+{
+    *taken = (struct taken){0};
+    assert_int_equal(sandbox_snapshot(sandbox_of(sandbox), kind, on_taken, taken), 0);
+    assert_false(taken->done);
+    RUN_UNTIL(fix, taken->done);
+    assert_int_equal(taken->code, 0);
+}
+
+static struct node_sandbox *fork_one(struct fixture *fix, const struct node_stack *stack)
+{
+    struct node_sandbox_spec spec = make_spec("plain");
+    struct answer answer = {0};
+
+    assert_int_equal(sandbox_create_from(fix->manager, &spec, stack, "checkpoint", on_created,
+                                         &answer, NULL),
+                     0);
+    RUN_UNTIL(fix, answer.done);
+    if (answer.code < 0) {
+        fail_msg("%s", answer.msg);
+    }
+    assert_string_equal(answer.sandbox->from_checkpoint, "checkpoint");
+    return answer.sandbox;
+}
+
+static void test_forks_outlive_their_source(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *source, *forks[3];
+    struct taken taken;
+    unsigned i;
+
+    open_manager(fix);
+    source = create(fix, "plain");
+    set_data(fix, source, 41);
+    snapshot(fix, source, SANDBOX_SNAPSHOT_FULL, &taken);
+    assert_int_equal(source->state, NODE_SANDBOX_RUNNING);
+    set_data(fix, source, 49); /* the same cluster */
+    for (i = 0; i < 3; i++) {
+        forks[i] = fork_one(fix, &taken.stack);
+        check_data(fix, forks[i], 41);
+        set_data(fix, forks[i], 57 + 8 * i);
+    }
+    node_stack_unref(fix->manager, &taken.stack);
+    check_data(fix, source, 49);
+    kill_now(fix, source);
+    for (i = 0; i < 3; i++) {
+        hibernate(fix, forks[i]);
+        wake(fix, forks[i]);
+        check_data(fix, forks[i], 57 + 8 * i);
+    }
+}
+
+static void test_snapshot_of_the_disk(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *source, *fork;
+    struct taken taken;
+
+    open_manager(fix);
+    source = create(fix, "plain");
+    set_data(fix, source, 42);
+    snapshot(fix, source, SANDBOX_SNAPSHOT_DISK, &taken);
+    assert_string_equal(taken.stack.state.hex, "");
+    fork = fork_one(fix, &taken.stack);
+    node_stack_unref(fix->manager, &taken.stack);
+    check_memory(fix, fork, 0);
+    check_disk(fix, fork, 42);
+    check_data(fix, source, 42);
+}
+
+/* Two at once take their turns; hibernating waits for them. */
+static void test_snapshots_queue(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct taken taken[2] = {0};
+    struct answer slept = {0};
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 43);
+    assert_int_equal(
+        sandbox_snapshot(sandbox_of(sandbox), SANDBOX_SNAPSHOT_FULL, on_taken, &taken[0]), 0);
+    assert_int_equal(
+        sandbox_snapshot(sandbox_of(sandbox), SANDBOX_SNAPSHOT_FULL, on_taken, &taken[1]), 0);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &slept);
+    RUN_UNTIL(fix, slept.done);
+    assert_int_equal(slept.code, 0);
+    assert_true(taken[0].done && taken[1].done);
+    assert_int_equal(taken[0].code, 0);
+    assert_int_equal(taken[1].code, 0);
+    wake(fix, sandbox);
+    check_data(fix, sandbox, 43);
+    assert_int_equal(sandbox_snapshot(sandbox_of(sandbox), SANDBOX_SNAPSHOT_LAST, on_taken,
+                                      &taken[1]),
+                     SHL_EBADSTATE);
+    node_stack_unref(fix->manager, &taken[0].stack);
+    node_stack_unref(fix->manager, &taken[1].stack);
+}
+
+static void test_failed_snapshot_leaves_it_running(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct taken taken = {0};
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_flag(fix, "plain", "no_space", true);
+    assert_int_equal(sandbox_snapshot(sandbox_of(sandbox), SANDBOX_SNAPSHOT_FULL, on_taken, &taken),
+                     0);
+    RUN_UNTIL(fix, taken.done);
+    assert_int_equal(taken.code, -ENOSPC);
+    set_flag(fix, "plain", "no_space", false);
+    set_data(fix, sandbox, 44);
+    RUN_UNTIL(fix, count_layers(fix, NULL) == 1);
+    wait_thawed(fix, sandbox);
+    hibernate(fix, sandbox);
+    wake(fix, sandbox);
+    check_data(fix, sandbox, 44);
+}
+
+/* Thirty checkpoints in a row, each forkable, the deepest too. */
+static void test_many_snapshots(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox, *fork;
+    struct taken taken;
+    unsigned i;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    for (i = 1; i <= 30; i++) {
+        set_data(fix, sandbox, i);
+        snapshot(fix, sandbox, SANDBOX_SNAPSHOT_FULL, &taken);
+        if (i % 10 == 0) {
+            fork = fork_one(fix, &taken.stack);
+            check_data(fix, fork, i);
+            check_disk(fix, fork, i - 3);
+            kill_now(fix, fork);
+        }
+        node_stack_unref(fix->manager, &taken.stack);
+    }
+    check_data(fix, sandbox, 30);
+}
+
+static void switch_to(struct fixture *fix,
+                      struct node_sandbox *sandbox,
+                      const struct node_stack *stack,
+                      struct answer *answer)
+{
+    *answer = (struct answer){0};
+    sandbox_switch(sandbox_of(sandbox), stack, on_killed, answer);
+    assert_false(answer->done);
+    RUN_UNTIL(fix, answer->done);
+}
+
+static void test_restore_in_place(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct answer answer;
+    struct taken taken;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 61);
+    snapshot(fix, sandbox, SANDBOX_SNAPSHOT_FULL, &taken);
+    set_data(fix, sandbox, 69);
+    switch_to(fix, sandbox, &taken.stack, &answer);
+    assert_int_equal(answer.code, 0);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
+    check_data(fix, sandbox, 61);
+    set_data(fix, sandbox, 77);
+    hibernate(fix, sandbox);
+    switch_to(fix, sandbox, &taken.stack, &answer);
+    assert_int_equal(answer.code, 0);
+    check_data(fix, sandbox, 61);
+    node_stack_unref(fix->manager, &taken.stack);
+}
+
+static void test_failed_restore_in_place(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct answer answer, needed = {0};
+    struct node_stack broken;
+    struct taken taken;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_data(fix, sandbox, 62);
+    snapshot(fix, sandbox, SANDBOX_SNAPSHOT_FULL, &taken);
+    set_data(fix, sandbox, 70);
+    broken = taken.stack;
+    memset(broken.disk[0].hex, 'a', NODE_LAYER_ID_SIZE - 1); /* there is none */
+    switch_to(fix, sandbox, &broken, &answer);
+    assert_int_equal(answer.code, -ENOENT);
+    if (node_sandbox_need(sandbox, on_killed, &needed, NULL) == 0) {
+        RUN_UNTIL(fix, needed.done);
+    }
+    check_data(fix, sandbox, 70);
+    node_stack_unref(fix->manager, &taken.stack);
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_hibernate_and_wake),
+        TEST(test_many_cycles),
+        TEST(test_setup_after_a_wake),
+        TEST(test_callers_share_one_wake),
+        TEST(test_need_while_hibernating),
+        TEST(test_hibernate_while_waking),
+        TEST(test_calls_in_flight),
+        TEST(test_wake_takes_a_timeout),
+        TEST(test_full_disk_leaves_it_running),
+        TEST(test_guest_that_does_not_freeze),
+        TEST(test_guest_that_ignores_freeze),
+        TEST(test_vmm_dies_while_hibernating),
+        TEST(test_failed_restore_leaves_it_hibernated),
+        TEST(test_vmm_that_dies_in_restore),
+        TEST(test_guest_that_refuses_setup),
+        TEST(test_damaged_memory_boots_from_disk),
+        TEST(test_missing_layers),
+        TEST(test_changed_template),
+        TEST(test_no_capacity_to_wake),
+        TEST(test_kill_in_each_state),
+        TEST(test_kill_at_every_step),
+        TEST(test_restart_while_hibernated),
+        TEST(test_restart_at_every_step),
+        TEST(test_daemon_killed_at_every_step),
+        TEST(test_reboot),
+        TEST(test_power_cycle),
+        TEST(test_reboot_of_a_guest_that_stays),
+        TEST(test_reboot_of_a_hibernated_one),
+        TEST(test_forks_outlive_their_source),
+        TEST(test_snapshot_of_the_disk),
+        TEST(test_snapshots_queue),
+        TEST(test_failed_snapshot_leaves_it_running),
+        TEST(test_many_snapshots),
+        TEST(test_restore_in_place),
+        TEST(test_failed_restore_in_place),
+    };
+
+    cmocka_set_test_filter(getenv("SHOAL_TEST_ONLY"));
+    return cmocka_run_group_tests_name("node/hibernate", tests, NULL, NULL);
+}
