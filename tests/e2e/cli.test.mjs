@@ -125,6 +125,79 @@ describe("cli", { ...suite, skip }, () => {
     assert.equal(got.code, 0, got.err);
   });
 
+  test("hibernate, what wakes, reboot", async () => {
+    const write = await shoal(["exec", id, "echo before > /home/sandbox/m; (while :; do date > /tmp/t; sleep 0.2; done) >/dev/null 2>&1 & echo $! > /home/sandbox/pid"]);
+    assert.equal(write.code, 0, write.err);
+    const done = await shoal(["hibernate", id]);
+    assert.deepEqual([done.code, done.out, done.err], [0, "", ""]);
+    const again = JSON.parse((await shoal(["hibernate", id, "--json"])).out);
+    assert.deepEqual([again.sandboxID, again.status], [id, "hibernated"]);
+    assert.ok(again.sizeBytes > 0);
+    assert.match((await shoal(["ls"])).out, new RegExp(`^${id} +hibernated +${template} `, "m"));
+    assert.match((await shoal(["get", id])).out, /status +hibernated/);
+    assert.equal((await shoal(["reboot", id])).code, 125, "not running");
+    assert.match((await shoal(["get", id])).out, /status +hibernated/, "looking does not wake");
+    const alive = await shoal(["exec", id, 'cat /home/sandbox/m; kill -0 "$(cat /home/sandbox/pid)" && echo alive']);
+    assert.deepEqual([alive.code, alive.out], [0, "before\nalive\n"]);
+    assert.equal((await shoal(["hibernate", id])).code, 0);
+    const woken = JSON.parse((await shoal(["wake", "--timeout", "900", "--json", id])).out);
+    assert.deepEqual([woken.status, woken.timeout, woken.coldWoken], ["running", 900, undefined]);
+    assert.deepEqual(await shoal(["wake", id]).then((r) => [r.code, r.out, r.err]), [0, "", ""], "it runs already");
+    assert.equal((await shoal(["hibernate", id])).code, 0);
+    assert.equal((await shoal(["cp", `${id}:m`, "-"])).out, "before\n", "a file call wakes too");
+    const bootId = async () => (await shoal(["exec", id, "cat /proc/sys/kernel/random/boot_id"])).out;
+    for (const args of [[], ["--hard"]]) {
+      const boot = await bootId();
+      assert.equal((await shoal(["exec", id, "sync"])).code, 0);
+      assert.deepEqual(await shoal(["reboot", ...args, id]).then((r) => [r.code, r.err]), [0, ""]);
+      assert.notEqual(await bootId(), boot, "another boot");
+      assert.equal((await shoal(["exec", id, "cat /home/sandbox/m"])).out, "before\n", "files stay");
+    }
+  });
+
+  test("checkpoint, restore, fork, by name and by id", async () => {
+    const made = await shoal(["checkpoint", "create", "--wait", id, "first one"]);
+    assert.equal(made.code, 0, made.err);
+    const cid = made.out.trim();
+    assert.match(cid, /^[0-9a-f]{8}-[0-9a-f-]{27}$/);
+    assert.match((await shoal(["checkpoint", "ls", id])).out, new RegExp(`^${cid} +first one +full +ready +[0-9.]+ [KMG]iB `, "m"));
+    const twice = await shoal(["checkpoint", "create", id, "first one"]);
+    assert.equal(twice.code, 125);
+    assert.match(twice.err, /already exists \(HTTP 409/);
+
+    assert.equal((await shoal(["exec", id, "echo after > /home/sandbox/m; touch /home/sandbox/new"])).code, 0);
+    assert.deepEqual(await shoal(["restore", id, "first one"]).then((r) => [r.code, r.out, r.err]), [0, "", ""]);
+    assert.equal((await shoal(["exec", id, "cat /home/sandbox/m; test -e /home/sandbox/new || echo none"])).out, "before\nnone\n");
+
+    const one = await shoal(["fork", "-e", "GREETING=other", "--timeout", "600", id, "first one"]);
+    assert.equal(one.code, 0, one.err);
+    const fork = adopt(one.out.trim());
+    assert.notEqual(fork, id);
+    assert.equal((await shoal(["exec", fork, 'cat /home/sandbox/m; echo "$GREETING"'])).out, "before\nother\n");
+    assert.match((await shoal(["get", fork])).out, new RegExp(`^checkpoint +${cid}$`, "m"));
+    const two = await shoal(["fork", "-n", "2", "--timeout", "600", cid]);
+    assert.equal(two.code, 0, two.err);
+    const ids = two.out.trim().split("\n").map(adopt);
+    assert.equal(new Set([id, fork, ...ids]).size, 4);
+    assert.equal((await shoal(["kill", fork, ...ids])).code, 0);
+  });
+
+  test("checkpoint --disk-only, --keep, rm; what does not exist", async () => {
+    for (const name of ["d1", "d2", "d3"]) {
+      const made = await shoal(["checkpoint", "create", "--disk-only", "--wait", "--keep", "2", id, name]);
+      assert.equal(made.code, 0, made.err);
+    }
+    const list = JSON.parse((await shoal(["checkpoint", "ls", "--json", id])).out);
+    assert.deepEqual(list.map((one) => [one.name, one.kind]), [["d3", "disk_only"], ["d2", "disk_only"], ["first one", "full"]]);
+    assert.equal((await shoal(["checkpoint", "rm", id, "d2", list[0].id])).code, 0);
+    assert.equal((await shoal(["checkpoint", "ls", "-q", id])).out, `${list[2].id}\n`);
+    const gone = await shoal(["restore", id, "d2"]);
+    assert.equal(gone.code, 125);
+    assert.match(gone.err, /has no checkpoint "d2"/);
+    assert.match((await shoal(["fork", list[0].id])).err, /checkpoint not found \(HTTP 404/);
+    assert.match((await shoal(["fork", "cp-1"])).err, /HTTP 400/);
+  });
+
   test("kill ends it, twice is fine", async () => {
     assert.deepEqual(await shoal(["kill", id]).then((r) => [r.code, r.out, r.err]), [0, "", ""]);
     assert.equal((await shoal(["rm", id])).code, 0);
@@ -132,5 +205,11 @@ describe("cli", { ...suite, skip }, () => {
     const gone = await shoal(["exec", id, "true"]);
     assert.equal(gone.code, 125);
     assert.match(gone.err, /HTTP 410/);
+    assert.match((await shoal(["hibernate", id])).err, /sandbox is not running[^]*HTTP 400/);
+    const late = await shoal(["fork", "--timeout", "60", id, "first one"]);
+    assert.equal(late.code, 0, "a checkpoint outlives its sandbox: " + late.err);
+    adopt(late.out.trim());
+    assert.equal((await shoal(["checkpoint", "rm", id, "first one"])).code, 0);
+    assert.equal((await shoal(["exec", late.out.trim(), "cat /home/sandbox/m"])).out, "before\n");
   });
 });
