@@ -315,6 +315,19 @@ int vmm_console_restore(struct vmm_console *console, struct shl_bytes bytes)
     return 0;
 }
 
+int vmm_console_wake(struct vmm_console *console)
+{
+    int r = send_messages(console);
+
+    while (r >= 0 && vmm_virtio_queue_is_active(&console->dev, VMM_CONSOLE_TX)) {
+        r = vmm_virtio_serve(&console->dev, VMM_CONSOLE_TX, serve_tx);
+        if (r == 0) {
+            break;
+        }
+    }
+    return SHL_MIN(r, 0);
+}
+
 static void console_reset(struct vmm_virtio *dev)
 {
     struct vmm_console *console = shl_container_of(dev, struct vmm_console, dev);

@@ -28,6 +28,10 @@ SHL_MUST_CHECK int vmm_transport_restore(struct vmm_virtio *dev,
 SHL_MUST_CHECK int vmm_console_save(const struct vmm_console *console, struct shl_buf *buf);
 SHL_MUST_CHECK int vmm_console_restore(struct vmm_console *console, struct shl_bytes bytes);
 
+/* A restored port before the guest runs: the close is told, and what was on its way to
+ * the old client is dropped, so that it cannot reach the next one. As notify. */
+SHL_MUST_CHECK int vmm_console_wake(struct vmm_console *console);
+
 void vmm_serial_save(const struct vmm_serial *serial, uint8_t raw[VMM_SERIAL_BYTES]);
 SHL_MUST_CHECK int vmm_serial_restore(struct vmm_serial *serial,
                                       const uint8_t raw[VMM_SERIAL_BYTES]);

@@ -363,6 +363,8 @@ void vmm_devices_wake(struct vmm_machine *machine)
             vmm_blk_grow(&machine->blk, machine->config.disk_bytes);
         } else if (slot->dev == &machine->hotplug.dev) {
             vmm_hotplug_grow(&machine->hotplug, machine->config.hotplug_bytes);
+        } else if (slot->dev == &machine->console.dev) {
+            vmm_slot_check(slot, vmm_console_wake(&machine->console));
         }
         /* An interrupt between the device and the APIC is in no state: raise it again. One
          * too many is one look at a register for the driver. */

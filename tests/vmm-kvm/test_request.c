@@ -238,6 +238,183 @@ static void test_start_refuses_more_names_than_descriptors(void **state)
     assert_int_equal(fds[0], 10); /* still the caller's to close */
 }
 
+/* ---- snapshots ---- */
+
+static void write_begin(const char *op)
+{
+    shl_mp_kv_uint(&w, "id", 1);
+    shl_mp_kv_str(&w, "op", op);
+}
+
+static void test_restore_takes_stacks_of_layers(void **state)
+{
+    static const char *const names[] = {"state",   "mem_base", "mem", "mem", "base", "layer",
+                                        "overlay", "layer",    "tap", "mem", "layer"};
+    int fds[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+    struct shl_err err = {0};
+    unsigned i;
+
+    (void)state;
+    write_begin("restore");
+    shl_mp_kv_uint(&w, "disk_bytes", 1 << 30);
+    shl_mp_kv_uint(&w, "hotplug_bytes", VMM_HOTPLUG_BLOCK_BYTES * 3);
+    shl_mp_kv_str(&w, "mac", "02:00:00:00:00:07");
+    shl_mp_kv_bool(&w, "paused", true);
+    write_fds(names, 11);
+    parse();
+    assert_int_equal(vmm_request_decode_restore(doc.root, fds, 11, &config, &err), 0);
+    for (i = 0; i < 11; i++) {
+        assert_int_equal(fds[i], -1);
+    }
+    assert_true(config.restoring && config.start_paused && config.has_mac);
+    assert_int_equal(config.hotplug_bytes, VMM_HOTPLUG_BLOCK_BYTES * 3);
+    assert_int_equal(config.state_fd, 10);
+    assert_int_equal(config.mem_base_fd, 11);
+    assert_int_equal(vmm_config_count_fds(config.mem_fds, VMM_MEM_LAYERS_MAX), 3);
+    assert_int_equal(config.mem_fds[0], 12);
+    assert_int_equal(config.mem_fds[2], 19);
+    assert_int_equal(vmm_config_count_fds(config.layer_fds, VMM_DISK_LAYERS_MAX), 3);
+    assert_int_equal(config.layer_fds[0], 15);
+    assert_int_equal(config.layer_fds[1], 17);
+    assert_int_equal(config.layer_fds[2], 20);
+    vmm_config_init(&config); /* the numbers are no descriptors */
+}
+
+static int decode_restore(const char *const *names, unsigned count, uint64_t hotplug)
+{
+    struct shl_err err = {0};
+    int fds[VMM_CONTROL_FDS_MAX], r;
+    unsigned i;
+
+    write_begin("restore");
+    shl_mp_kv_uint(&w, "disk_bytes", 1 << 30);
+    shl_mp_kv_uint(&w, "hotplug_bytes", hotplug);
+    write_fds(names, count);
+    parse();
+    for (i = 0; i < count; i++) {
+        fds[i] = 100 + (int)i;
+    }
+    r = vmm_request_decode_restore(doc.root, fds, count, &config, &err);
+    vmm_config_init(&config);
+    return r;
+}
+
+static void test_restore_refuses_what_belongs_to_start(void **state)
+{
+    static const char *const names[] = {"state", "base", "overlay", "kernel"};
+
+    (void)state;
+    assert_int_equal(decode_restore(names, 4, 0), SHL_EINVALIDARG);
+}
+
+static void test_restore_refuses_missing_state(void **state)
+{
+    static const char *const names[] = {"mem", "base", "overlay"};
+
+    (void)state;
+    assert_int_equal(decode_restore(names, 3, 0), SHL_EINVALIDARG);
+}
+
+static void test_restore_refuses_too_many_layers(void **state)
+{
+    static const char *const names[] = {"state", "base", "overlay", "mem",
+                                        "mem",   "mem",  "mem",     "mem"};
+
+    (void)state;
+    assert_int_equal(decode_restore(names, 8, 0), SHL_EINVALIDARG);
+}
+
+static void test_restore_refuses_tap_without_mac(void **state)
+{
+    static const char *const names[] = {"state", "base", "overlay", "tap"};
+
+    (void)state;
+    assert_int_equal(decode_restore(names, 4, 0), SHL_EINVALIDARG);
+}
+
+static void test_restore_refuses_odd_memory(void **state)
+{
+    static const char *const names[] = {"state", "base", "overlay"};
+
+    (void)state;
+    assert_int_equal(decode_restore(names, 3, 4096), SHL_EINVALIDARG);
+}
+
+static void test_start_refuses_what_belongs_to_restore(void **state)
+{
+    static const char *const names[] = {"base", "kernel", "overlay", "mem"};
+
+    (void)state;
+    refused(1, 256ull << 20, "02:00:00:00:00:01", names);
+}
+
+static int decode_snapshot(bool disk_only, const char *const *names, unsigned count)
+{
+    struct vmm_snapshot_config snapshot;
+    struct shl_err err = {0};
+    int fds[4] = {20, 21, 22, 23}, r;
+
+    write_begin("snapshot");
+    shl_mp_kv_bool(&w, "disk_only", disk_only);
+    shl_mp_kv_bool(&w, "keep_paused", true);
+    write_fds(names, count);
+    parse();
+    r = vmm_request_decode_snapshot(doc.root, fds, count, &snapshot, &err);
+    if (r == 0) {
+        assert_true(snapshot.keep_paused);
+        assert_int_equal(snapshot.overlay_fd, 20);
+        assert_int_equal(snapshot.disk_only, disk_only);
+        assert_int_equal(snapshot.state_fd, disk_only ? -1 : 21);
+        assert_int_equal(fds[0], -1);
+    }
+    return r;
+}
+
+static void test_snapshot_takes_its_files(void **state)
+{
+    static const char *const names[] = {"overlay", "state", "mem"};
+
+    (void)state;
+    assert_int_equal(decode_snapshot(false, names, 3), 0);
+}
+
+static void test_snapshot_of_the_disk_takes_no_state(void **state)
+{
+    static const char *const names[] = {"overlay", "state", "mem"};
+
+    (void)state;
+    assert_int_equal(decode_snapshot(true, names, 3), SHL_EINVALIDARG);
+}
+
+static void test_snapshot_of_the_disk(void **state)
+{
+    static const char *const names[] = {"overlay"};
+
+    (void)state;
+    assert_int_equal(decode_snapshot(true, names, 1), 0);
+}
+
+static void test_snapshot_refuses_missing_memory(void **state)
+{
+    static const char *const names[] = {"overlay", "state"};
+
+    (void)state;
+    assert_int_equal(decode_snapshot(false, names, 2), SHL_EINVALIDARG);
+}
+
+static void test_layers_are_only_layers(void **state)
+{
+    static const char *const names[] = {"layer", "layer", "base"};
+    struct shl_err err = {0};
+
+    (void)state;
+    write_begin("layers");
+    write_fds(names, 3);
+    parse();
+    assert_int_equal(vmm_request_decode_layers(doc.root, 3, &err), SHL_EINVALIDARG);
+    assert_int_equal(vmm_request_decode_layers(doc.root, 2, &err), SHL_EINVALIDARG);
+}
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -259,6 +436,18 @@ int main(void)
         WITH(test_start_refuses_repeated_descriptor),
         WITH(test_start_refuses_missing_kernel),
         WITH(test_start_refuses_more_names_than_descriptors),
+        WITH(test_restore_takes_stacks_of_layers),
+        WITH(test_restore_refuses_what_belongs_to_start),
+        WITH(test_restore_refuses_missing_state),
+        WITH(test_restore_refuses_too_many_layers),
+        WITH(test_restore_refuses_tap_without_mac),
+        WITH(test_restore_refuses_odd_memory),
+        WITH(test_start_refuses_what_belongs_to_restore),
+        WITH(test_snapshot_takes_its_files),
+        WITH(test_snapshot_of_the_disk_takes_no_state),
+        WITH(test_snapshot_of_the_disk),
+        WITH(test_snapshot_refuses_missing_memory),
+        WITH(test_layers_are_only_layers),
     };
 
     return cmocka_run_group_tests_name("vmm-kvm/request", tests, NULL, NULL);

@@ -2,6 +2,7 @@
  * what an intruder would want ends the process with a report. Built without sanitizers,
  * whose own calls are on no list. */
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -106,6 +108,25 @@ static void call_memory(void)
     free(more ? more : heap);
 }
 
+/* What a snapshot does: state out of KVM, files of layers and overlays, locks on them. */
+static void call_snapshot(void)
+{
+    struct flock lock = {.l_type = F_WRLCK};
+    struct stat st;
+    char raw[4096];
+    void *map = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)ioctl(-1, KVM_GET_REGS, raw);
+    (void)ioctl(-1, KVM_GET_MSRS, raw);
+    (void)ioctl(-1, KVM_GET_IRQCHIP, raw);
+    (void)ioctl(-1, KVM_KVMCLOCK_CTRL, 0);
+    (void)ioctl(-1, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+    (void)fcntl(-1, F_OFD_SETLK, &lock);
+    (void)!ftruncate(-1, 0);
+    (void)fstat(-1, &st);
+    (void)munmap(map, 4096);
+}
+
 static void test_seccomp_vcpu_list_has_what_a_vcpu_needs(void **state)
 {
     (void)state;
@@ -121,6 +142,7 @@ static void test_seccomp_io_list_has_what_the_loop_needs(void **state)
     assert_int_equal(outcome(io_list, call_read_and_files), OK);
     assert_int_equal(outcome(io_list, call_sockets_it_has), OK);
     assert_int_equal(outcome(io_list, call_memory), OK);
+    assert_int_equal(outcome(io_list, call_snapshot), OK);
 }
 
 /* ---- what is not ---- */
@@ -175,6 +197,26 @@ static void call_foreign_ioctl(void)
     (void)ioctl(0, TIOCSTI, "x");
 }
 
+/* The state of a vCPU is written before the list holds, never after. */
+static void call_kvm_set(void)
+{
+    char raw[4096] = {0};
+
+    (void)ioctl(-1, KVM_SET_REGS, raw);
+}
+
+static void call_set_memory(void)
+{
+    struct kvm_userspace_memory_region region = {0};
+
+    (void)ioctl(-1, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static void call_fcntl(void)
+{
+    (void)fcntl(0, F_SETFL, 0);
+}
+
 static void call_unlink(void)
 {
     (void)unlink("/tmp/none");
@@ -212,6 +254,8 @@ static void test_seccomp_everything_else_ends_with_a_report(void **state)
         {call_signal_other, SYS_tgkill}, {call_executable_memory, SYS_mmap},
         {call_mprotect, SYS_mprotect},   {call_foreign_ioctl, SYS_ioctl},
         {call_unlink, SYS_unlink},       {call_setuid, SYS_setuid},
+        {call_kvm_set, SYS_ioctl},       {call_set_memory, SYS_ioctl},
+        {call_fcntl, SYS_fcntl},
     };
     size_t i;
 
@@ -223,6 +267,7 @@ static void test_seccomp_everything_else_ends_with_a_report(void **state)
     /* A vCPU thread touches no files or sockets at all. */
     check_blocked(vcpu_list, call_read_and_files, SYS_read);
     check_blocked(vcpu_list, call_sockets_it_has, SYS_accept4);
+    check_blocked(vcpu_list, call_snapshot, SYS_mmap);
 }
 
 int main(void)

@@ -611,6 +611,11 @@ static void test_state_port_is_closed_and_opened_for_the_next_client(void **unus
     (void)control_messages(&driver, buffers);
     assert_true(console.guest_open);
 
+    for (i = 0; i < 64; i++) { /* the whole ring */
+        struct driver_part part = {driver_alloc(&driver, 5), 5, false};
+
+        (void)driver_add(&driver, VMM_CONSOLE_TX, &part, 1);
+    }
     shl_buf_init(&buf, 4096);
     shl_buf_init(&state, 4096);
     assert_int_equal(vmm_transport_save(&console.dev, &buf), 0);
@@ -621,11 +626,15 @@ static void test_state_port_is_closed_and_opened_for_the_next_client(void **unus
     driver.dev = &back.dev;
     assert_true(back.guest_open);
     assert_false(back.host_open);
-    /* The kick after a restore tells the close; the next client the open. */
-    assert_int_equal(driver_notify(&driver, VMM_CONSOLE_CTRL_RX), 0);
+    /* Before the guest runs the close is told and old bytes are dropped; the next client
+     * is the open and gets none of them. */
+    assert_int_equal(vmm_console_wake(&back), 0);
     assert_int_equal(control_messages(&driver, buffers), 60);
+    assert_int_equal(back.stats.tx_dropped_bytes, 64 * 5);
     assert_int_equal(vmm_console_set_host(&back, true), 0);
     assert_int_equal(control_messages(&driver, buffers), 61);
+    assert_int_equal(driver_notify(&driver, VMM_CONSOLE_TX), 0);
+    assert_int_equal(back.stats.tx_bytes, 0);
     shl_buf_data(&state)[3] = 0x10;
     assert_int_equal(vmm_console_restore(&back, shl_buf_bytes(&state)), SHL_ECORRUPT);
     assert_int_equal(vmm_console_restore(&back, shl_bytes_of(shl_buf_data(&state), 7)),
