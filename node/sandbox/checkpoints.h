@@ -7,7 +7,12 @@
  *   processing  the record is durable, the sandbox is about to be paused or its data are
  *               being hashed and stored
  *   ready       everything is durable
- *   failed      error says why; nothing is left of it but the record
+ *   failed      error says why; nothing is left of it but the record. It holds no name and
+ *               counts for no limit; the newest few of a sandbox are kept
+ *
+ * A sandbox that starts from a checkpoint needs its layers, not its manifest: a fork of one
+ * that is processing waits for the snapshot alone. Layers that were lost or damaged are
+ * made again from the manifest. What was started does not depend on the checkpoint any more.
  */
 #ifndef SHL_NODE_SANDBOX_CHECKPOINTS_H
 #define SHL_NODE_SANDBOX_CHECKPOINTS_H
@@ -15,7 +20,7 @@
 #include "node/sandbox/manager.h"
 
 #define NODE_CHECKPOINT_NAME_MAX  128
-#define NODE_CHECKPOINTS_FULL_MAX 10 /* per sandbox and kind, with the sandbox alive or not */
+#define NODE_CHECKPOINTS_FULL_MAX 10 /* per sandbox and kind, the sandbox alive or not */
 #define NODE_CHECKPOINTS_DISK_MAX 100
 #define NODE_FORK_COUNT_MAX       64    /* of one request */
 #define NODE_CHECKPOINT_WAIT_MS   30000 /* a fork waits so long for one that is processing */
@@ -48,11 +53,14 @@ const char *node_checkpoint_status(const struct node_checkpoint *checkpoint);
 struct node_checkpoint_spec {
     char name[NODE_CHECKPOINT_NAME_MAX + 1];
     bool disk_only;
-    uint32_t keep_max; /* retention delete_oldest: keep so many of this kind; 0: refuse instead */
+    /* Retention delete_oldest: as soon as this one is ready, the oldest that are ready and not in
+     * use go until so many of this kind are left. 0: refuse at the limit instead. */
+    uint32_t keep_max;
 };
 
 /* Returns as soon as the record (processing) is durable. SHL_EBADSTATE (not running),
- * SHL_EINVALIDARG (name), SHL_ECONFLICT ("... already exists"), SHL_ELIMIT ("maximum ..."). */
+ * SHL_EINVALIDARG (name), SHL_ECONFLICT ("... already exists"), SHL_EBADSTATE again ("... the
+ * maximum") at the limit of the sandbox, SHL_EQUOTA at that of the node. */
 SHL_MUST_CHECK int node_checkpoint_create(struct node_manager *manager,
                                           struct node_sandbox *sandbox,
                                           const struct node_checkpoint_spec *spec,
@@ -69,7 +77,8 @@ void node_checkpoint_each(struct node_manager *manager,
                           const char *sandbox_id,
                           bool (*each)(void *arg, struct node_checkpoint *checkpoint),
                           void *arg);
-/* Durable when it returns 0. Forks are not affected. */
+/* Durable when it returns 0; @checkpoint is gone then. Forks that run, or wait for layers that are
+ * there, are not affected. */
 SHL_MUST_CHECK int node_checkpoint_delete(struct node_manager *manager,
                                           struct node_checkpoint *checkpoint,
                                           struct shl_err *err);
@@ -93,8 +102,9 @@ struct node_fork_spec {
     struct node_kv_list metadata;
 };
 
-/* A new sandbox from @checkpoint; like node_manager_create in everything else. Waits up
- * to NODE_CHECKPOINT_WAIT_MS for one that is processing, then SHL_EBADSTATE. */
+/* A new sandbox from @checkpoint; like node_manager_create in everything else, but without
+ * room for it @cb is told (with a NULL sandbox). Waits up to NODE_CHECKPOINT_WAIT_MS for the
+ * snapshot of one that is processing, then SHL_EBADSTATE ("checkpoint not ready ..."). */
 SHL_MUST_CHECK int node_manager_fork(struct node_manager *manager,
                                      struct node_checkpoint *checkpoint,
                                      const struct node_fork_spec *spec,
