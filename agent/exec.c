@@ -374,7 +374,7 @@ void agent_op_exec_list(struct agent_server *server,
     SHL_LIST_FOREACH(it, &server->sessions.all) {
         const struct agent_session *session = shl_container_of(it, struct agent_session, node);
 
-        if (rc == 0 && session->state != AGENT_SESSION_STARTING) {
+        if (rc == 0 && session->state != AGENT_SESSION_STARTING && session->id[0] != '_') {
             rc = write_session(&buf, session);
         }
     }

@@ -72,7 +72,8 @@
  *               SHL_EQUOTA means that all of them run. Output beyond keep_bytes is
  *               lost, and the output of the oldest ended sessions when an eighth of the
  *               guest's memory is full of it; exec.result says how much. session: 1 to
- *               AGENT_SESSION_ID_MAX of [A-Za-z0-9_-]. user: a name of /etc/passwd.
+ *               AGENT_SESSION_ID_MAX of [A-Za-z0-9_-]; one that begins with _ is the node's
+ *               own and in no list. user: a name of /etc/passwd.
  *   exec.result session, wait_ms? -> after exit or wait_ms, whichever is first:
  *               HEAD {running, exit_code?, truncated, stdout_bytes, stderr_bytes,
  *               timed_out, lost_stdout_bytes, lost_stderr_bytes}, then, only when not
