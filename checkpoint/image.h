@@ -7,6 +7,8 @@
 #ifndef SHL_CHECKPOINT_IMAGE_H
 #define SHL_CHECKPOINT_IMAGE_H
 
+#include <stdatomic.h>
+
 #include "checkpoint/manifest.h"
 
 #define CKPT_LAYERS_MAX 64
@@ -25,7 +27,8 @@ struct ckpt_source {
     int state_fd;         /* -1 without memory */
     struct shl_bytes config;
     struct ckpt_id parent;
-    unsigned runs_max; /* of a memory layer made from it; 0: VMM_LAYER_RUNS_MAX */
+    const atomic_bool *cancel; /* may be NULL; once it is true: SHL_EUNAVAILABLE */
+    unsigned runs_max;         /* of a memory layer made from it; 0: VMM_LAYER_RUNS_MAX */
 };
 
 /* Put all chunks of @source into @session and fill @manifest (initialised); the caller

@@ -12,6 +12,7 @@
 
 struct build {
     struct ckpt_session *session;
+    const atomic_bool *cancel;
     struct ckpt_part *part;
     uint64_t cap;
     uint8_t *buffer; /* the chunk */
@@ -41,8 +42,12 @@ static int add_entry(struct build *build, uint64_t index, const struct ckpt_id *
 static int put(struct build *build, uint64_t index, size_t len, int base_fd)
 {
     struct ckpt_id id;
-    int rc = ckpt_session_put(build->session, build->buffer, len, &id, build->err);
+    int rc;
 
+    if (build->cancel && atomic_load(build->cancel)) {
+        return shl_err_set(build->err, SHL_EUNAVAILABLE, "storing the checkpoint was interrupted");
+    }
+    rc = ckpt_session_put(build->session, build->buffer, len, &id, build->err);
     if (rc < 0) {
         return rc;
     }
@@ -262,7 +267,8 @@ int ckpt_image_store(struct ckpt_session *session,
                      struct shl_err *err)
 {
     SHL_CLEANUP_FREE uint8_t *buffer = malloc(2 * (size_t)CKPT_CHUNK_BYTES);
-    struct build build = {.session = session, .err = err, .buffer = buffer};
+    struct build build = {
+        .session = session, .cancel = source->cancel, .err = err, .buffer = buffer};
     int rc;
 
     if (!buffer) {

@@ -158,6 +158,7 @@ int node_checkpoint_delete(struct node_manager *manager,
     SHL_LOG(&manager->log, SHL_LOG_INFO, "checkpoint_deleted", SHL_S("checkpoint", pub->id),
             SHL_S("sandbox", pub->sandbox_id), SHL_S("status", node_checkpoint_status(pub)));
     checkpoint->gone = true;
+    atomic_store(&checkpoint->cancel, true);
     shl_list_remove(&pub->link);
     set->count--;
     ingest_forget(checkpoint);

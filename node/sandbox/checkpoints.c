@@ -296,7 +296,8 @@ static void on_timer_closed(uv_handle_t *handle)
     manager_job_ended(set->manager);
 }
 
-/* Jobs under way end first; what only waits in the queue is for the next daemon. */
+/* Jobs under way end first, an ingest early; it and what waits in the queue is for the next
+ * daemon. */
 void checkpoints_close(struct node_manager *manager)
 {
     struct checkpoints *set = manager->checkpoints;
@@ -307,6 +308,7 @@ void checkpoints_close(struct node_manager *manager)
     SHL_LIST_FOREACH_SAFE(it, next, &set->all) {
         struct checkpoint *checkpoint = shl_container_of(it, struct checkpoint, pub.link);
 
+        atomic_store(&checkpoint->cancel, true);
         if (!checkpoint->layers) {
             checkpoint_answer(checkpoint, SHL_EUNAVAILABLE, "the node daemon is being stopped",
                               NULL);

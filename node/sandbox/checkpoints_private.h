@@ -15,6 +15,8 @@
 #ifndef SHL_NODE_SANDBOX_CHECKPOINTS_PRIVATE_H
 #define SHL_NODE_SANDBOX_CHECKPOINTS_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include <uv.h>
 
 #include "base/buf.h"
@@ -67,10 +69,11 @@ struct checkpoint {
     uint64_t layer_bytes; /* size_bytes as soon as it is ready */
     uint32_t keep_max;    /* retention, applied when it is ready */
 
-    bool fresh;    /* made by this daemon: someone waits for it */
-    bool gone;     /* the record is deleted */
-    unsigned busy; /* snapshot, ingest, job of layers */
-    bool queued;   /* for ingest */
+    bool fresh;         /* made by this daemon: someone waits for it */
+    bool gone;          /* the record is deleted */
+    atomic_bool cancel; /* for its ingest, on the thread pool */
+    unsigned busy;      /* snapshot, ingest, job of layers */
+    bool queued;        /* for ingest */
     struct shl_list queue_node;
     struct layers_job *layers; /* under way */
     struct shl_list waiters;

@@ -7,9 +7,9 @@
  *  3. done: checkpoint_ready records it.
  *
  * What can go wrong: no space (that checkpoint fails, the store goes on); a layer or the
- * template is missing; the checkpoint is deleted meanwhile (its manifest is deleted when
- * it is done); the daemon dies (the next one does it again and gets the same manifest,
- * because the same bytes have the same name).
+ * template is missing; the checkpoint is deleted meanwhile, or the daemon is stopped (it
+ * ends early; a manifest that was done already is deleted); the daemon dies (the next one does it
+ * again and gets the same manifest, because the same bytes have the same name).
  */
 #include <assert.h>
 #include <errno.h>
@@ -59,6 +59,7 @@ static void fill_source(const struct checkpoint_ingest *ingest,
         .mem_base = fds->warm_mem >= 0 ? ingest->stack.warm : "",
         .state_fd = fds->state,
         .config = shl_buf_bytes(&ingest->config),
+        .cancel = &ingest->checkpoint->cancel,
     };
     (void)memcpy(source->disk_fds, fds->disk, fds->disk_count * sizeof(fds->disk[0]));
     (void)memcpy(source->mem_fds, fds->mem, fds->mem_count * sizeof(fds->mem[0]));
@@ -146,7 +147,9 @@ static void on_done(uv_work_t *work, int status)
         checkpoint_ready(checkpoint, &ingest->manifest);
     } else {
         set->collect_wanted = true; /* chunks it stored before it failed */
-        checkpoint_fail(checkpoint, ingest->err.msg);
+        if (!set->closing) {
+            checkpoint_fail(checkpoint, ingest->err.msg);
+        } /* else the next daemon does it again */
     }
     ingest_free(ingest);
     ingest_pump(set);

@@ -1006,9 +1006,9 @@ static void test_restart_while_queued(void **state)
     (void)snprintf(id, sizeof(id), "%s", checkpoint->id);
     answer_snapshot(fix, 'b');
     restart(fix);
-    checkpoint = node_checkpoint_find(fix->manager, ORG, id);
-    RUN_UNTIL(fix, checkpoint->status == NODE_CHECKPOINT_READY);
-    assert_string_equal(list(fix), "x:ready busy:ready");
+    /* the one that was cut off too */
+    RUN_UNTIL(fix, strcmp(list(fix), "x:ready busy:ready") == 0);
+    assert_non_null(node_checkpoint_find(fix->manager, ORG, id));
     assert_int_equal(count_layers(fix), 6);
     assert_int_equal(count_manifests(fix), 2);
 }
