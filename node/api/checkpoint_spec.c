@@ -73,9 +73,9 @@ static int parse_kind(const json_t *body, struct node_checkpoint_spec *spec, str
     }
     if (promote) {
         return shl_err_set(err, SHL_EINVALIDARG,
-                           spec->disk_only ? "promoteToFull is not available: make a checkpoint of "
-                                             "kind full instead, which does not take longer"
-                                           : "promoteToFull goes with kind disk_only alone");
+                           spec->disk_only
+                               ? "promoteToFull is not available: make a checkpoint of kind full"
+                               : "promoteToFull goes with kind disk_only alone");
     }
     return 0;
 }

@@ -66,6 +66,21 @@ static void test_hibernate_and_wake(void **state)
     assert_int_equal(wakes(), 1);
 }
 
+/* Users are told that processes were lost. */
+static void test_cold_wake_is_told(void **state)
+{
+    json_t *json = call(200, "POST /api/sandboxes/%s/wake", NULL);
+
+    (void)state;
+    assert_null(json_object_get(json, "coldWoken"));
+    json_decref(json);
+    hibernate();
+    fixture_sandbox()->cold_woken = true;
+    json = call(200, "POST /api/sandboxes/%s/wake", NULL);
+    assert_true(json_is_true(json_object_get(json, "coldWoken")));
+    json_decref(json);
+}
+
 static void test_wake_sets_the_timeout(void **state)
 {
     (void)state;
@@ -759,6 +774,7 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_hibernate_and_wake),
+        TEST(test_cold_wake_is_told),
         TEST(test_wake_sets_the_timeout),
         TEST(test_changes_of_state_that_fail),
         TEST(test_ended_sandboxes_do_not_change),
