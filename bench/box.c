@@ -1,19 +1,16 @@
 #include "bench/box.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/io.h"
-#include "vmm-kvm/layer.h"
 
-#define MIB        (1ull << 20)
-#define COPY_BYTES MIB
+#include "bench/flatten.h"
+
+#define MIB (1ull << 20)
 
 bool bench_box_launch(struct bench_box *box, const struct bench_world *world, const char *name)
 {
@@ -174,69 +171,20 @@ bool bench_box_snapshot(struct bench_box *box,
 
 /* ---- the warm snapshot ---- */
 
-static int copy_run(const struct vmm_layer *layer, const struct vmm_layer_run *run, int out)
-{
-    SHL_CLEANUP_FREE uint8_t *chunk = malloc(COPY_BYTES);
-    uint64_t len = run->page_count * VMM_LAYER_PAGE_BYTES, at = 0;
-    int r = chunk ? 0 : -ENOMEM;
-
-    while (r == 0 && at < len) {
-        size_t part = len - at < COPY_BYTES ? (size_t)(len - at) : COPY_BYTES;
-
-        r = shl_pread_full(layer->fd, chunk, part, run->file_offset + at);
-        if (r == 0) {
-            r = shl_pwrite_full(out, chunk, part, run->first_page * VMM_LAYER_PAGE_BYTES + at);
-        }
-        at += part;
-    }
-    return r;
-}
-
-/* The layer of a booted guest as the raw image of its boot memory. */
-static bool flatten(const char *mem, const char *raw, uint64_t bytes)
-{
-    SHL_CLEANUP_FD int in = open(mem, O_RDONLY | O_CLOEXEC);
-    SHL_CLEANUP_FD int out = open(raw, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    struct shl_err err = {0};
-    struct vmm_layer layer;
-    uint64_t i;
-    int r;
-
-    if (in < 0 || out < 0 || ftruncate(out, (off_t)bytes) < 0) {
-        perror(raw);
-        return false;
-    }
-    r = vmm_layer_open(&layer, in, &err);
-    if (r < 0) {
-        (void)printf("%s: %s\n", mem, err.msg);
-        return false;
-    }
-    for (i = 0; i < layer.run_count && r == 0; i++) {
-        const struct vmm_layer_run *run = &layer.runs[i];
-
-        r = (run->first_page + run->page_count) * VMM_LAYER_PAGE_BYTES <= bytes
-                ? copy_run(&layer, run, out)
-                : SHL_ELIMIT; /* nothing is plugged yet */
-    }
-    vmm_layer_release(&layer);
-    if (r < 0) {
-        (void)printf("%s: %s\n", raw, shl_err_text(r));
-    }
-    return r == 0;
-}
-
 static bool take_warm(struct bench_world *world, struct bench_box *box)
 {
     struct bench_snapshot_reply reply;
-    char mem[BENCH_PATH_SIZE];
+    const char *const layers[] = {world->warm_mem};
+    struct shl_err err = {0};
 
-    (void)snprintf(mem, sizeof(mem), "%s/warm.mem", world->work);
+    (void)snprintf(world->warm_mem, sizeof(world->warm_mem), "%s/warm.mem", world->work);
     (void)snprintf(world->state, sizeof(world->state), "%s/warm.state", world->work);
     (void)snprintf(world->mem_base, sizeof(world->mem_base), "%s/warm.base", world->work);
     (void)snprintf(world->layer, sizeof(world->layer), "%s/warm.layer", world->work);
     if (!bench_box_boot(box, world->vcpus, world->hotplug_max_mb) || !bench_box_greet(box) ||
         !bench_agent_setup(&box->agent, "warm", world->vcpus > 1 ? world->guest.cpus : 0, 0,
                            BENCH_WAIT_MS) ||
+        !bench_agent_exec(&box->agent, BENCH_WARM_COMMAND, BENCH_WAIT_MS) ||
         !bench_agent_op(&box->agent, "freeze", BENCH_WAIT_MS)) {
         return false;
     }
@@ -247,8 +195,12 @@ static bool take_warm(struct bench_world *world, struct bench_box *box)
     }
     (void)printf("warm snapshot: %llu pages, pause %llu us\n",
                  (unsigned long long)reply.dirty_pages, (unsigned long long)reply.pause_us);
-    return rename(box->overlay, world->layer) == 0 &&
-           flatten(mem, world->mem_base, world->guest.memory_mb * MIB);
+    if (rename(box->overlay, world->layer) < 0 ||
+        bench_flatten(world->mem_base, world->guest.memory_mb * MIB, NULL, layers, 1, &err) < 0) {
+        (void)printf("warm snapshot: %s\n", err.msg);
+        return false;
+    }
+    return true;
 }
 
 bool bench_warm_up(struct bench_world *world)

@@ -12,6 +12,9 @@
 
 #define BENCH_WAIT_MS 180000
 
+/* Run once before a guest is saved, by whichever VMM: the shell is in its page cache then. */
+#define BENCH_WARM_COMMAND "true"
+
 /* What all boxes of a run share. */
 struct bench_world {
     struct bench_guest guest;
@@ -19,7 +22,8 @@ struct bench_world {
     unsigned vcpus;          /* of the warm snapshot; guest.cpus of them are online */
     unsigned hotplug_max_mb; /* of the warm snapshot */
     uint64_t disk_bytes;
-    char state[BENCH_PATH_SIZE]; /* the warm snapshot */
+    char state[BENCH_PATH_SIZE];    /* the warm snapshot */
+    char warm_mem[BENCH_PATH_SIZE]; /* its memory as written, and as a raw image */
     char mem_base[BENCH_PATH_SIZE];
     char layer[BENCH_PATH_SIZE]; /* its sealed overlay */
 };

@@ -127,6 +127,7 @@ bool bench_qemu_warm_up(const struct bench_world *world)
     pid = bench_spawn_qemu(&qemu, paths.log);
     if (pid > 0 && greet_qemu(&client, &paths, pid)) {
         done = bench_agent_setup(&client, "warm", 0, 0, BENCH_WAIT_MS) &&
+               bench_agent_exec(&client, BENCH_WARM_COMMAND, BENCH_WAIT_MS) &&
                bench_agent_op(&client, "freeze", BENCH_WAIT_MS);
         bench_agent_close(&client);
     }

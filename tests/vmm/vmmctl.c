@@ -14,6 +14,8 @@
  *   layers   --layer F...
  *   pause   resume   status   stats
  *   stop     [--grace-ms N]
+ *   flatten  OUT MEMORY_MB BASE LAYER...   no VMM takes part, DIR is not used: the raw image
+ *            of the boot memory that these make; BASE may be - for zeros
  *
  * --layer and --mem: from the lowest to the highest. --overlay, --serial and the files of
  * snapshot are made when missing; --overlay of snapshot is the next one. --wait: how long the
@@ -33,6 +35,7 @@
 
 #include "base/attr.h"
 
+#include "bench/flatten.h"
 #include "bench/vmm_client.h"
 
 #define EXIT_REFUSED 1
@@ -198,6 +201,23 @@ static void print_map(const char *prefix, const msgpack_object *map)
     }
 }
 
+static int flatten(int argc, char **argv)
+{
+    struct shl_err err = {0};
+
+    if (argc < 4) {
+        (void)fputs("vmmctl: flatten needs OUT MEMORY_MB BASE LAYER...\n", stderr);
+        return EXIT_LINK;
+    }
+    if (bench_flatten(argv[0], strtoull(argv[1], NULL, 10) << 20,
+                      strcmp(argv[2], "-") == 0 ? NULL : argv[2],
+                      (const char *const *)(uintptr_t)(argv + 3), (unsigned)argc - 3, &err) < 0) {
+        (void)fprintf(stderr, "vmmctl: flatten: %s\n", err.msg);
+        return EXIT_REFUSED;
+    }
+    return 0;
+}
+
 static int run(struct bench_vmm *vmm, const char *op, int argc, char **argv, int timeout_ms)
 {
     struct shl_err err = {0};
@@ -242,6 +262,9 @@ int main(int argc, char **argv)
                     " tests/vmm/vmmctl.c\n",
                     stderr);
         return EXIT_LINK;
+    }
+    if (strcmp(argv[optind + 1], "flatten") == 0) {
+        return flatten(argc - optind - 2, argv + optind + 2);
     }
     if (bench_vmm_connect(&vmm, argv[optind], wait_ms, &err) < 0) {
         (void)fprintf(stderr, "vmmctl: %s\n", err.msg);
