@@ -298,11 +298,45 @@ static void test_races_damage_between_put_and_commit(void **state)
     leave_dir();
 }
 
+/* In the middle of a collection, after it has looked at what is published: a session
+ * finds chunks that nothing names any more and publishes them. */
+static struct ckpt_store *window_store;
+static struct ckpt_id window_id;
+
+static void publish_in_window(void *ctx, const char *step)
+{
+    if (strcmp(step, ctx) == 0 && window_store) {
+        struct ckpt_store *store = window_store;
+
+        window_store = NULL;
+        window_id = add_checkpoint(store, 0, 12);
+    }
+}
+
+static void test_races_chunks_found_while_they_are_collected(void **state)
+{
+    static char marking[] = "marking";
+    const char *dir = enter_dir();
+    struct ckpt_store *store = open_store_with(dir, publish_in_window, marking);
+    struct ckpt_id old = add_checkpoint(store, 2, 20);
+
+    (void)state;
+    assert_int_equal(ckpt_manifest_delete(store, &old, NULL), 0);
+    window_store = store;
+    assert_int_equal(collect(store).swept_chunks, 10); /* 12 to 21 */
+    assert_null(window_store);
+    assert_true(is_readable(store, &window_id, 0, 12));
+    assert_int_equal(collect(store).swept_chunks, 0);
+    ckpt_store_close(store);
+    leave_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_races_lose_nothing_published),
         cmocka_unit_test(test_races_damage_between_put_and_commit),
+        cmocka_unit_test(test_races_chunks_found_while_they_are_collected),
     };
 
     return cmocka_run_group_tests_name("checkpoint/races", tests, NULL, NULL);
