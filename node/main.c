@@ -135,6 +135,7 @@ static int open_manager(struct node *node, struct shl_err *err)
         .pool_cidr = node->options.pool_cidr,
         .sandboxes_max = node->options.sandboxes_max,
         .dns = node->options.dns,
+        .warm = node->options.warm,
         .log = &node->log,
     };
 

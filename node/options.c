@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "node/sandbox/manager.h"
 
@@ -19,6 +20,7 @@ enum {
     OPT_DNS,
     OPT_SANDBOXES_MAX,
     OPT_MEMORY_DEFAULT,
+    OPT_WARM,
     OPT_LOG_LEVEL,
     OPT_CLEANUP,
     OPT_VERSION,
@@ -38,6 +40,7 @@ static const struct option long_options[] = {
     {"dns", required_argument, NULL, OPT_DNS},
     {"sandboxes-max", required_argument, NULL, OPT_SANDBOXES_MAX},
     {"memory-default-mb", required_argument, NULL, OPT_MEMORY_DEFAULT},
+    {"warm", required_argument, NULL, OPT_WARM},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"cleanup", no_argument, NULL, OPT_CLEANUP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -63,6 +66,7 @@ static const char help_text[] =
     "  --dns ADDR              name server of guests (the first one of this machine)\n"
     "  --sandboxes-max N       living sandboxes at a time (200)\n"
     "  --memory-default-mb N   of a sandbox that asks for none (1024)\n"
+    "  --warm on|off           restore sandboxes from a snapshot of their template (on)\n"
     "  --log-level LEVEL       error, warn, info, debug (info); JSON lines on stderr\n"
     "  --cleanup               remove the guest network rules of --pool and end\n"
     "  --version, --help\n"
@@ -135,6 +139,12 @@ static int take(struct node_options *o, int flag, const char *value, struct shl_
     case OPT_MEMORY_DEFAULT:
         return parse_number("--memory-default-mb", value, NODE_MEMORY_MIN_MB, NODE_MEMORY_MAX_MB,
                             &o->memory_default_mb, err);
+    case OPT_WARM:
+        if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+            return shl_err_set(err, SHL_EINVALIDARG, "--warm takes on or off, not '%s'", value);
+        }
+        o->warm = strcmp(value, "on") == 0;
+        return 0;
     case OPT_LOG_LEVEL:
         level = shl_log_level_parse(value);
         if (level < 0) {
@@ -167,6 +177,7 @@ int node_options_parse(int argc, char **argv, struct node_options *ret, struct s
         .region = "local",
         .pool_cidr = "10.201.0.0/16",
         .sandboxes_max = 200,
+        .warm = true,
         .log_level = SHL_LOG_INFO,
     };
     int flag, rc;

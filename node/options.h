@@ -3,6 +3,7 @@
 #ifndef SHL_NODE_OPTIONS_H
 #define SHL_NODE_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -31,6 +32,7 @@ struct node_options {
     const char *dns; /* NULL: the first name server of this machine */
     uint32_t sandboxes_max;
     uint32_t memory_default_mb; /* 0: the server's default */
+    bool warm;                  /* restore creates from a snapshot of their template */
     enum shl_log_level log_level;
 };
 

@@ -376,4 +376,5 @@ void boot_pump(struct node_manager *manager)
         sandbox->queued = false;
         boot_begin(sandbox);
     }
+    warm_pump(manager);
 }

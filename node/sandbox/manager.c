@@ -190,6 +190,7 @@ static void on_housekeeping(uv_timer_t *timer)
     struct shl_list *it, *before;
 
     checkpoints_housekeeping(manager);
+    warm_housekeeping(manager);
     for (it = manager->sandboxes.prev; it != &manager->sandboxes; it = before) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 
@@ -218,6 +219,7 @@ static void manager_free(struct node_manager *manager)
     }
     node_net_close(manager->net);
     checkpoints_free(manager);
+    warm_free(manager);
     layers_free(manager);
     free(manager->data_dir);
     free(manager->run_dir);
@@ -364,6 +366,8 @@ int node_manager_open(uv_loop_t *loop,
     shl_list_init(&manager->sandboxes);
     shl_list_init(&manager->boot_queue);
     shl_list_init(&manager->deferred);
+    shl_list_init(&manager->warms);
+    manager->warm_wanted = config->warm;
     rc = prepare(manager, config, err);
     if (rc < 0) {
         manager_free(manager);
@@ -371,9 +375,11 @@ int node_manager_open(uv_loop_t *loop,
     }
     start_timers(manager, config->housekeeping_ms);
     /* all records have their references now */
+    warm_open(manager);
     layers_sweep(manager);
     checkpoints_resume(manager);
     adopt_resume(manager);
+    warm_pump(manager);
     *ret_manager = manager;
     return 0;
 }
@@ -422,6 +428,7 @@ void node_manager_close(struct node_manager *manager, void (*cb)(void *arg), voi
     manager->close_cb = cb;
     manager->close_arg = arg;
     checkpoints_close(manager);
+    warm_close(manager);
     SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 

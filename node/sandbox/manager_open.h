@@ -18,6 +18,7 @@ struct node_manager_config {
     const char *pool_cidr; /* guest addresses, e.g. "10.201.0.0/16" */
     uint32_t sandboxes_max;
     const struct shl_log *log; /* copied */
+    bool warm;                 /* templates are booted once, and creates restored from that */
     const char *dns;           /* name server of guests; NULL: the first of this machine */
 
     /* Tests and special machines; zero takes the default. */

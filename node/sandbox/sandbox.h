@@ -82,8 +82,6 @@ struct sandbox_waiter {
 };
 
 struct snapshot;
-struct merge;
-struct warm;
 
 struct sandbox {
     struct node_sandbox pub;
@@ -202,7 +200,8 @@ struct node_manager {
     uint32_t ended;
     uint32_t memory_committed_mb;
     struct node_layers *layers;
-    struct shl_list warms;                         /* of struct warm */
+    struct shl_list warms; /* of struct warm */
+    bool warm_wanted;
     uint64_t hibernations, wakes_warm, wakes_cold; /* that succeeded */
     uint32_t jobs; /* on the thread pool that belong to no run; close waits */
 
@@ -329,6 +328,11 @@ void go_on(struct sandbox *sandbox);
 void merge_consider(struct sandbox *sandbox);
 
 /* warm.c */
+void warm_open(struct node_manager *manager); /* when all records have their references */
+void warm_close(struct node_manager *manager);
+void warm_free(struct node_manager *manager);
+void warm_pump(struct node_manager *manager);
+void warm_housekeeping(struct node_manager *manager);
 /* The stack of the warm template, or an empty one: then it boots. */
 void warm_stack(struct node_manager *manager, const char *template_name, struct node_stack *ret);
 /* It could not be restored: it is made anew. */

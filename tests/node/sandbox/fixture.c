@@ -234,20 +234,30 @@ struct node_sandbox_spec make_spec(const char *template_name)
     return spec;
 }
 
-/* A template whose disk says how the VMM behaves; created and asked for at once. */
-void begin_create(struct fixture *fix, const char *behaviour, struct answer *answer)
+static void ask_for(struct fixture *fix, const char *template_name, struct answer *answer)
 {
-    struct node_sandbox_spec spec = make_spec(behaviour);
+    struct node_sandbox_spec spec = make_spec(template_name);
     struct shl_err err = {0};
-    char name[256];
 
-    (void)snprintf(name, sizeof(name), "templates/%s/disk.raw", behaviour);
-    add_file(fix, name, behaviour);
     *answer = (struct answer){0};
     if (node_manager_create(fix->manager, &spec, on_created, answer, &err) < 0) {
         fail_msg("%s", err.msg);
     }
     assert_false(answer->done);
+}
+
+/* A template whose disk says how the VMM behaves; created and asked for at once. */
+void begin_create(struct fixture *fix, const char *behaviour, struct answer *answer)
+{
+    char name[256];
+    char path[400];
+
+    (void)snprintf(name, sizeof(name), "templates/%s/disk.raw", behaviour);
+    (void)snprintf(path, sizeof(path), "%s/%s", fix->data, name);
+    if (access(path, F_OK) < 0) {
+        add_file(fix, name, behaviour);
+    }
+    ask_for(fix, behaviour, answer);
 }
 
 struct node_sandbox *create(struct fixture *fix, const char *behaviour)
