@@ -297,7 +297,8 @@ int vmm_process_open(struct vmm_process *process, struct shl_err *err)
     if (r < 0) {
         return shl_err_sys(err, -r, "cannot set up the event loop");
     }
-    return vmm_jail_enter(&process->jail, err);
+    r = vmm_jail_enter(&process->jail, err);
+    return r == 0 && process->jail.enabled ? vmm_seccomp_prepare(err) : r;
 }
 
 int vmm_process_serve(struct vmm_process *process)

@@ -2,16 +2,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "vmm-kvm/mem_scan.h"
 
 #define REPORT_MAX 1024
@@ -196,15 +202,43 @@ static int fill_io(scmp_filter_ctx filter)
     return r;
 }
 
-static int install(int (*fill)(scmp_filter_ctx filter))
+/* ---- programs ---- */
+
+enum list {
+    LIST_IO,
+    LIST_VCPU,
+};
+
+/* Made once and before they are needed: making one takes longer than all else that
+ * starting a vCPU thread does. */
+static struct sock_fprog programs[2];
+
+static int export_program(scmp_filter_ctx filter, struct sock_fprog *ret)
 {
-    scmp_filter_ctx filter;
+    SHL_CLEANUP_FD int fd = memfd_create("filter", MFD_CLOEXEC);
+    off_t size;
+    int r = fd < 0 ? -errno : seccomp_export_bpf(filter, fd);
+
+    if (r < 0) {
+        return r;
+    }
+    size = lseek(fd, 0, SEEK_END);
+    if (size <= 0 || size > (off_t)(BPF_MAXINSNS * sizeof(struct sock_filter))) {
+        return -EIO;
+    }
+    ret->filter = malloc((size_t)size); /* for the life of the process */
+    if (!ret->filter) {
+        return -ENOMEM;
+    }
+    ret->len = (unsigned short)((size_t)size / sizeof(struct sock_filter));
+    return pread(fd, ret->filter, (size_t)size, 0) == size ? 0 : -EIO;
+}
+
+static int make_program(enum list list)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
     int r;
 
-    if (SANITIZED) {
-        return 0;
-    }
-    filter = seccomp_init(SCMP_ACT_TRAP);
     if (!filter) {
         return -ENOMEM;
     }
@@ -213,18 +247,45 @@ static int install(int (*fill)(scmp_filter_ctx filter))
         r = allow_own_signals(filter);
     }
     if (r == 0) {
-        r = fill(filter);
+        r = list == LIST_IO ? fill_io(filter) : fill_vcpu(filter);
     }
     if (r == 0) {
-        r = seccomp_load(filter);
+        r = export_program(filter, &programs[list]);
     }
     seccomp_release(filter);
     return r;
 }
 
+static int install(enum list list)
+{
+    int r = 0;
+
+    if (SANITIZED) {
+        return 0;
+    }
+    if (!programs[list].filter) {
+        r = make_program(list);
+    }
+    if (r == 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+                   syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &programs[list]) < 0)) {
+        r = -errno;
+    }
+    return r;
+}
+
+int vmm_seccomp_prepare(struct shl_err *err)
+{
+    int r = SANITIZED ? 0 : make_program(LIST_IO);
+
+    if (r == 0 && !SANITIZED) {
+        r = make_program(LIST_VCPU);
+    }
+    return r < 0 ? shl_err_sys(err, -r, "cannot make the lists of system calls") : 0;
+}
+
 int vmm_seccomp_io(struct shl_err *err)
 {
-    int r = install(fill_io);
+    int r = install(LIST_IO);
 
     return r < 0 ? shl_err_sys(err, -r, "cannot restrict system calls") : 0;
 }
@@ -232,5 +293,5 @@ int vmm_seccomp_io(struct shl_err *err)
 int vmm_seccomp_vcpu(void *unused)
 {
     (void)unused;
-    return install(fill_vcpu);
+    return install(LIST_VCPU);
 }

@@ -19,6 +19,10 @@ SHL_MUST_CHECK int vmm_seccomp_report(int fd,
                                       const char *from,
                                       const char *to);
 
+/* Make the lists ahead of the threads that take them. Right after the process has its
+ * final id. */
+SHL_MUST_CHECK int vmm_seccomp_prepare(struct shl_err *err);
+
 /* Restrict the calling thread. Once per thread, when everything is built. */
 SHL_MUST_CHECK int vmm_seccomp_io(struct shl_err *err);
 SHL_MUST_CHECK int vmm_seccomp_vcpu(void *unused);
