@@ -218,6 +218,9 @@ static int open_active(struct ckpt_store *store, struct shl_err *err)
     }
     shl_random_bytes(&salt, sizeof(salt));
     fd = create_file(store, store->next_number, salt);
+    while (fd == -EEXIST && store->next_number < UINT32_MAX - 1) { /* left by a failed removal */
+        fd = create_file(store, ++store->next_number, salt);
+    }
     if (fd < 0) {
         return shl_err_sys(err, -fd, "cannot create a segment of the checkpoint store");
     }
@@ -267,7 +270,7 @@ int ckpt_append(struct ckpt_store *store,
         if (ftruncate(segment->fd, (off_t)segment->bytes) < 0) {
             ckpt_segment_retire(store);
         }
-        rc = rc == -EFBIG ? -ENOSPC : rc;
+        rc = rc == -EFBIG || rc == -EDQUOT ? -ENOSPC : rc;
         return shl_err_sys(err, -rc, "cannot write to the checkpoint store in %s", store->dir);
     }
     *ret_place = (struct ckpt_place){

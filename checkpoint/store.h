@@ -55,7 +55,9 @@ struct ckpt_store_config {
     const struct shl_log *log; /* copied; may be NULL */
     uint64_t segment_bytes;    /* 0: CKPT_SEGMENT_BYTES */
     int zstd_level;            /* 0: 1 */
-    /* Called between steps of writing, with the step's name; a test kills itself there. */
+    /* Called between steps of writing, with the step's name; a test kills itself there.
+     * Locks may be held: it must not call the store (but at "marking" it may, for all but
+     * collecting). */
     void (*step_hook)(void *ctx, const char *step);
     void *step_ctx;
 };

@@ -384,25 +384,25 @@ static void run_variant(unsigned variant, unsigned stride)
 static void test_crash_at_any_step_loses_nothing(void **state)
 {
     (void)state;
-    run_variant(0, 4);
+    run_variant(0, 6);
 }
 
 static void test_crash_with_a_torn_tail(void **state)
 {
     (void)state;
-    run_variant(1, 8);
+    run_variant(1, 12);
 }
 
 static void test_crash_with_blocks_that_were_not_written(void **state)
 {
     (void)state;
-    run_variant(2, 8);
+    run_variant(2, 12);
 }
 
 static void test_crash_and_loss_of_the_index(void **state)
 {
     (void)state;
-    run_variant(3, 8);
+    run_variant(3, 12);
 }
 
 int main(void)
