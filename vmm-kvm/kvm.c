@@ -176,7 +176,27 @@ int vmm_kvm_open(struct vmm_kvm *kvm, struct shl_err *err)
     return r;
 }
 
-static int add_memory(struct vmm_kvm *kvm, const struct vmm_mem *mem, struct shl_err *err)
+int vmm_kvm_create_vm(struct vmm_kvm *kvm, struct shl_err *err)
+{
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    int r = vmm_ioctl(kvm->fd, KVM_CREATE_VM, NULL);
+
+    if (r < 0) {
+        return shl_err_sys(err, -r, "KVM cannot create a VM");
+    }
+    kvm->vm_fd = r;
+    /* On Intel the TSS before any vCPU; the chips too, they decide what a vCPU is. */
+    r = vmm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)VMM_KVM_TSS_ADDR);
+    if (r >= 0) {
+        r = vmm_ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, NULL);
+    }
+    if (r >= 0) {
+        r = vmm_ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit);
+    }
+    return r < 0 ? shl_err_sys(err, -r, "KVM cannot create the interrupt controllers") : 0;
+}
+
+int vmm_kvm_add_memory(struct vmm_kvm *kvm, const struct vmm_mem *mem, struct shl_err *err)
 {
     unsigned i;
 
@@ -194,28 +214,6 @@ static int add_memory(struct vmm_kvm *kvm, const struct vmm_mem *mem, struct shl
         }
     }
     return 0;
-}
-
-int vmm_kvm_create_vm(struct vmm_kvm *kvm, const struct vmm_mem *mem, struct shl_err *err)
-{
-    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-    int r = vmm_ioctl(kvm->fd, KVM_CREATE_VM, NULL);
-
-    if (r < 0) {
-        return shl_err_sys(err, -r, "KVM cannot create a VM");
-    }
-    kvm->vm_fd = r;
-    r = vmm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)VMM_KVM_TSS_ADDR);
-    if (r >= 0) {
-        r = vmm_ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, NULL);
-    }
-    if (r >= 0) {
-        r = vmm_ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit);
-    }
-    if (r < 0) {
-        return shl_err_sys(err, -r, "KVM cannot create the interrupt controllers");
-    }
-    return add_memory(kvm, mem, err);
 }
 
 int vmm_kvm_irqfd(struct vmm_kvm *kvm, int fd, uint32_t gsi, struct shl_err *err)

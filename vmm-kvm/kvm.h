@@ -46,10 +46,14 @@ int vmm_kvm_run(int vcpu_fd);
  * that says what to do. */
 SHL_MUST_CHECK int vmm_kvm_open(struct vmm_kvm *kvm, struct shl_err *err);
 
-/* VM with in-kernel interrupt controllers and the memory of @mem. */
-SHL_MUST_CHECK int vmm_kvm_create_vm(struct vmm_kvm *kvm,
-                                     const struct vmm_mem *mem,
-                                     struct shl_err *err);
+/* VM with in-kernel interrupt controllers, without memory. Takes the kernel several times
+ * as long as all of the rest, so it is done before anybody asks for it. */
+SHL_MUST_CHECK int vmm_kvm_create_vm(struct vmm_kvm *kvm, struct shl_err *err);
+
+/* The regions of @mem become the VM's memory. Before vCPU state is restored. */
+SHL_MUST_CHECK int vmm_kvm_add_memory(struct vmm_kvm *kvm,
+                                      const struct vmm_mem *mem,
+                                      struct shl_err *err);
 
 /* Event @fd raises interrupt line @gsi as an edge. */
 SHL_MUST_CHECK int vmm_kvm_irqfd(struct vmm_kvm *kvm, int fd, uint32_t gsi, struct shl_err *err);

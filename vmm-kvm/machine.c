@@ -92,7 +92,7 @@ int vmm_machine_build(struct vmm_machine *machine,
     r = vmm_mem_init(&machine->mem, config->memory_bytes, config->hotplug_max_bytes,
                      config->hotplug_bytes, err);
     if (r == 0) {
-        r = vmm_kvm_create_vm(&machine->kvm, &machine->mem, err);
+        r = vmm_kvm_add_memory(&machine->kvm, &machine->mem, err);
     }
     if (r == 0) {
         r = vmm_devices_build(machine, agent_listen_fd, err);

@@ -298,7 +298,15 @@ int vmm_process_open(struct vmm_process *process, struct shl_err *err)
         return shl_err_sys(err, -r, "cannot set up the event loop");
     }
     r = vmm_jail_enter(&process->jail, err);
-    return r == 0 && process->jail.enabled ? vmm_seccomp_prepare(err) : r;
+    if (r == 0 && process->jail.enabled) {
+        r = vmm_seccomp_prepare(err);
+    }
+    /* In the cgroup by now, which then also has the kernel threads of the VM. The caller is
+     * busy opening files meanwhile. */
+    if (r == 0 && process->kvm_code == 0) {
+        process->kvm_code = vmm_kvm_create_vm(&process->machine.kvm, &process->kvm_err);
+    }
+    return r;
 }
 
 int vmm_process_serve(struct vmm_process *process)

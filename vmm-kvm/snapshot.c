@@ -305,7 +305,7 @@ int vmm_machine_build_restored(struct vmm_machine *machine,
         r = restore_memory(machine, err);
     }
     if (r == 0) {
-        r = vmm_kvm_create_vm(&machine->kvm, &machine->mem, err);
+        r = vmm_kvm_add_memory(&machine->kvm, &machine->mem, err);
     }
     if (r == 0) {
         r = restore_cpus(machine, state, err);

@@ -37,7 +37,8 @@ static void box_open(struct box *box)
     memset(box, 0, sizeof(*box));
     assert_int_equal(vmm_mem_init(&box->mem, 128 * VMM_MIB, 0, 0, &err), 0);
     assert_int_equal(vmm_kvm_open(&box->kvm, &err), 0);
-    assert_int_equal(vmm_kvm_create_vm(&box->kvm, &box->mem, &err), 0);
+    assert_int_equal(vmm_kvm_create_vm(&box->kvm, &err), 0);
+    assert_int_equal(vmm_kvm_add_memory(&box->kvm, &box->mem, &err), 0);
     for (i = 0; i < VCPUS; i++) {
         box->cpuid[i] = box->kvm.supported;
         assert_int_equal(vmm_cpuid_shape(&box->cpuid[i], i, VCPUS), 0);
