@@ -43,6 +43,26 @@ static void drop_expired(struct node_server *server)
     }
 }
 
+/* Room for one more, if need be at the cost of the oldest failure. */
+static bool make_room(struct node_server *server)
+{
+    struct shl_list *it;
+
+    drop_expired(server);
+    if (server->cold_count < NODE_COLD_MAX) {
+        return true;
+    }
+    SHL_LIST_FOREACH(it, &server->colds) {
+        struct node_cold *cold = shl_container_of(it, struct node_cold, link);
+
+        if (cold->has_failed) {
+            node_cold_drop(cold);
+            return true;
+        }
+    }
+    return false;
+}
+
 struct node_cold *node_cold_find(struct node_server *server,
                                  const char *sandbox_id,
                                  const char *session)
@@ -232,8 +252,7 @@ int node_cold_begin(struct node_server *server,
     struct node_cold *cold;
     int rc;
 
-    drop_expired(server);
-    if (server->cold_count == NODE_COLD_MAX) {
+    if (!make_room(server)) {
         return shl_err_set(err, SHL_EUNAVAILABLE,
                            "too many commands wait for sandboxes to wake, try again");
     }

@@ -18,8 +18,9 @@
 
 #include "node/api/agent_request.h"
 
-#define NODE_COLD_MAX     1024               /* records of one server */
-#define NODE_COLD_KEEP_MS (10ll * 60 * 1000) /* failures of starts, until polled */
+#define NODE_COLD_MAX 1024 /* records of one server */
+#define NODE_COLD_KEEP_MS \
+    (10ll * 60 * 1000) /* failures of starts; the oldest go first when there are too many */
 
 /* A poll that is held until the waiting is over, or its own time. */
 struct node_cold_hold {

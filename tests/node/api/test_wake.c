@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/io.h"
+#include "node/api/cold.h"
 #include "tests/node/api/fixture.h"
 
 #define ASYNC_WAKE "X-OSB-Async-Wake: 1"
@@ -570,6 +571,47 @@ static void test_run_async_of_a_wake_that_fails(void **state)
     assert_int_equal(wakes(), 1);
 }
 
+/* Failures that nobody asks for do not keep others from waking. */
+static void test_run_async_failures_are_bounded(void **state)
+{
+    json_t *json;
+    char first[64];
+    char id[64];
+
+    (void)state;
+    hibernate();
+    knobs()->wake_code = SHL_ENOCAPACITY;
+    knobs()->change_msg = "no memory is left";
+    start_cold(first);
+    for (unsigned i = 0; i < NODE_COLD_MAX + 10; i++) {
+        start_cold(id);
+        while (fixture_sandbox()->state != NODE_SANDBOX_HIBERNATED) {
+            uv_run(&fix->loop, UV_RUN_ONCE);
+        }
+    }
+    json = call(200, "GET /debug/state", NULL);
+    assert_int_equal(json_integer_value(
+                         json_object_get(json_object_get(json, "snapshots"), "waiting")),
+                     NODE_COLD_MAX);
+    json_decref(json);
+    json = poll(id);
+    assert_string_equal(text_of(json, "error"), "no memory is left");
+    json_decref(json);
+    knobs()->wake_code = 0;
+    start_cold(id);
+    run_for(&fix->loop, 50);
+    json = poll(id);
+    assert_string_equal(text_of(json, "stdout"), "cold\n");
+    json_decref(json);
+    {
+        char target[128];
+
+        (void)snprintf(target, sizeof(target), "GET /api/sandboxes/%s/exec/%s/result", fix->id,
+                       first);
+        call_fails(404, "exec session not found", target, NULL);
+    }
+}
+
 static void test_run_async_start_that_fails(void **state)
 {
     struct node_agent_link *agent = fixture_sandbox()->agent;
@@ -791,6 +833,7 @@ int main(int argc, char **argv)
         TEST(test_async_wake),
         TEST(test_run_async_answers_before_the_wake),
         TEST(test_run_async_of_a_wake_that_fails),
+        TEST(test_run_async_failures_are_bounded),
         TEST(test_run_async_start_that_fails),
         TEST(test_run_async_of_a_sandbox_that_is_killed),
         TEST(test_poll_wakes),
