@@ -73,4 +73,8 @@ SHL_MUST_CHECK int ckpt_flatten_memory(const int *fds,
                                        int out_fd,
                                        struct shl_err *err);
 
+/* Whether a file is a whole memory layer or sealed overlay: header, tables, size. */
+SHL_MUST_CHECK int ckpt_check_memory(int fd, struct shl_err *err);
+SHL_MUST_CHECK int ckpt_check_disk(int fd, struct shl_err *err);
+
 #endif /* SHL_CHECKPOINT_IMAGE_H */

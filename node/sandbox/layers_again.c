@@ -20,35 +20,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "checkpoint/image.h"
 #include "node/sandbox/layers.h"
 #include "node/sandbox/layers_job.h"
 #include "node/sandbox/sandbox.h"
-#include "vmm-kvm/layer.h"
-#include "vmm-kvm/sealed.h"
 
 /* ---- 1. look ------------------------------------------------------------------------ */
-
-static int check_memory(int fd, struct shl_err *err)
-{
-    struct vmm_layer layer;
-    int rc = vmm_layer_open(&layer, fd, err);
-
-    if (rc == 0) {
-        vmm_layer_release(&layer);
-    }
-    return rc;
-}
-
-static int check_disk(int fd, struct shl_err *err)
-{
-    struct vmm_sealed sealed;
-    int rc = vmm_sealed_open(&sealed, fd, err);
-
-    if (rc == 0) {
-        vmm_sealed_release(&sealed);
-    }
-    return rc;
-}
 
 static int check_files(const struct node_stack_fds *fds, struct shl_err *err)
 {
@@ -56,10 +33,10 @@ static int check_files(const struct node_stack_fds *fds, struct shl_err *err)
     int rc = 0;
 
     for (i = 0; i < fds->disk_count && rc == 0; i++) {
-        rc = check_disk(fds->disk[i], err);
+        rc = ckpt_check_disk(fds->disk[i], err);
     }
     for (i = 0; i < fds->mem_count && rc == 0; i++) {
-        rc = check_memory(fds->mem[i], err);
+        rc = ckpt_check_memory(fds->mem[i], err);
     }
     if (rc == 0 && fds->state >= 0 && lseek(fds->state, 0, SEEK_END) <= 0) {
         rc = shl_err_set(err, SHL_ECORRUPT, "the saved state of the machine is empty");
