@@ -286,6 +286,33 @@ void checkpoint_fail(struct checkpoint *checkpoint, const char *reason)
     bound_failed(checkpoint);
 }
 
+/* A ready one was stored again. Usually it is the same manifest; layers that were made again may
+ * cover more of the memory than the first ones. */
+static void replace_manifest(struct checkpoint *checkpoint, const struct ckpt_id *manifest)
+{
+    struct node_checkpoint *pub = &checkpoint->pub;
+    char hex[sizeof(pub->manifest)], old_hex[sizeof(pub->manifest)];
+    struct shl_err err = {0};
+    struct ckpt_id old;
+
+    shl_hex_encode(hex, manifest->bytes, sizeof(manifest->bytes));
+    SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_INFO, "checkpoint_stored_again",
+            SHL_S("checkpoint", pub->id), SHL_S("manifest", hex));
+    if (strcmp(hex, pub->manifest) == 0) {
+        return;
+    }
+    (void)memcpy(old_hex, pub->manifest, sizeof(old_hex));
+    (void)memcpy(pub->manifest, hex, sizeof(hex));
+    if (checkpoint_save(checkpoint, &err) < 0) {
+        SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_ERROR, "checkpoint_record_not_saved",
+                SHL_S("checkpoint", pub->id), SHL_S("reason", err.msg));
+        (void)memcpy(pub->manifest, old_hex, sizeof(old_hex));
+        upkeep_doom(checkpoint->set, manifest);
+    } else if (manifest_id_parse(old_hex, &old)) {
+        upkeep_doom(checkpoint->set, &old);
+    }
+}
+
 void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manifest)
 {
     struct node_checkpoint *pub = &checkpoint->pub;
@@ -293,6 +320,10 @@ void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manif
 
     if (checkpoint->gone) {
         upkeep_doom(checkpoint->set, manifest);
+        return;
+    }
+    if (pub->status == NODE_CHECKPOINT_READY) {
+        replace_manifest(checkpoint, manifest);
         return;
     }
     pub->status = NODE_CHECKPOINT_READY;

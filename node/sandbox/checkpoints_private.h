@@ -153,6 +153,9 @@ SHL_MUST_CHECK int checkpoint_encode_config(const struct checkpoint *checkpoint,
 
 /* ingest.c */
 void ingest_enqueue(struct checkpoint *checkpoint);
+/* Once more for a ready one, after all others: what the store lost or has damaged is stored
+ * anew, because the same bytes have the same names. Not while something is under way for it. */
+void ingest_repair(struct checkpoint *checkpoint);
 void ingest_forget(struct checkpoint *checkpoint); /* when it only waits */
 void ingest_pump(struct checkpoints *set);
 

@@ -147,9 +147,10 @@ static void on_done(uv_work_t *work, int status)
         checkpoint_ready(checkpoint, &ingest->manifest);
     } else {
         set->collect_wanted = true; /* chunks it stored before it failed */
-        if (!set->closing) {
+        /* a ready one stays that; when the daemon stops, the next one does it again */
+        if (checkpoint->pub.status == NODE_CHECKPOINT_PROCESSING && !set->closing) {
             checkpoint_fail(checkpoint, ingest->err.msg);
-        } /* else the next daemon does it again */
+        }
     }
     ingest_free(ingest);
     ingest_pump(set);
@@ -193,7 +194,9 @@ static void start(struct checkpoint *checkpoint)
     int rc = prepare(checkpoint, &ingest);
 
     if (rc < 0) {
-        checkpoint_fail(checkpoint, shl_err_text(rc));
+        if (checkpoint->pub.status == NODE_CHECKPOINT_PROCESSING) {
+            checkpoint_fail(checkpoint, shl_err_text(rc));
+        }
         return;
     }
     checkpoint_enter(checkpoint);
@@ -228,5 +231,16 @@ void ingest_enqueue(struct checkpoint *checkpoint)
     assert(checkpoint->has_stack && !checkpoint->queued);
     checkpoint->queued = true;
     shl_list_push_back(&checkpoint->set->ingest_queue, &checkpoint->queue_node);
+    ingest_pump(checkpoint->set);
+}
+
+void ingest_repair(struct checkpoint *checkpoint)
+{
+    if (checkpoint->pub.status != NODE_CHECKPOINT_READY || checkpoint->queued ||
+        checkpoint->busy > 0) {
+        return;
+    }
+    checkpoint->queued = true;
+    shl_list_push_front(&checkpoint->set->ingest_queue, &checkpoint->queue_node);
     ingest_pump(checkpoint->set);
 }

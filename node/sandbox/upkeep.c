@@ -7,7 +7,9 @@
  *   collect   chunks that no manifest names, soon after a deletion and every hour
  *   scrub     1 % of the bytes per hour are read and verified
  *
- * What can go wrong: a step fails (logged; it is tried again when it is due again).
+ * What can go wrong: a step fails (logged; it is tried again when it is due again); a manifest
+ * is missing or a chunk damaged (checkpoints are ingested again from their layers, which heals
+ * the store as long as those are there).
  */
 #include <assert.h>
 #include <errno.h>
@@ -156,7 +158,7 @@ static void mark_named(struct upkeep_job *job, bool *named)
     struct shl_list *it;
 
     SHL_LIST_FOREACH(it, &job->set->all) {
-        const struct node_checkpoint *pub = shl_container_of(it, struct node_checkpoint, link);
+        struct node_checkpoint *pub = shl_container_of(it, struct node_checkpoint, link);
         struct ckpt_id id, *found = NULL;
 
         if (manifest_id_parse(pub->manifest, &id) && job->count > 0) {
@@ -167,6 +169,7 @@ static void mark_named(struct upkeep_job *job, bool *named)
         } else if (pub->manifest[0]) {
             SHL_LOG(&job->set->manager->log, SHL_LOG_ERROR, "checkpoint_manifest_missing",
                     SHL_S("checkpoint", pub->id), SHL_S("manifest", pub->manifest));
+            ingest_repair(checkpoint_of(pub));
         }
     }
 }
@@ -306,9 +309,16 @@ static int run_scrub(struct upkeep_job *job)
 
 static void on_scrubbed(struct upkeep_job *job)
 {
-    if (job->rc == 0 && job->scrubbed.damaged > 0) {
-        SHL_LOG(&job->set->manager->log, SHL_LOG_ERROR, "checkpoint_chunks_damaged",
-                SHL_I("damaged", job->scrubbed.damaged), SHL_I("looked_at", job->scrubbed.chunks));
+    struct shl_list *it;
+
+    if (job->rc < 0 || job->scrubbed.damaged == 0) {
+        return;
+    }
+    SHL_LOG(&job->set->manager->log, SHL_LOG_WARN, "checkpoint_store_heals",
+            SHL_I("damaged", job->scrubbed.damaged), SHL_I("looked_at", job->scrubbed.chunks),
+            SHL_S("effect", "checkpoints are stored again from their layers"));
+    SHL_LIST_FOREACH(it, &job->set->all) {
+        ingest_repair(shl_container_of(it, struct checkpoint, pub.link));
     }
 }
 

@@ -63,6 +63,8 @@ struct fixture {
     unsigned fork_count;
     int fork_rc;
 
+    char warm[NODE_LAYER_ID_SIZE]; /* snapshots are above this warm template; "" none */
+
     unsigned switches;
     struct node_stack switched; /* referenced */
     int store_rc;               /* of every ckpt_image_store from now on; 0: the real one */
@@ -330,7 +332,7 @@ static int setup(void **state)
     (void)snprintf(fix->store_dir, sizeof(fix->store_dir), "%s/store", fix->dir);
     fix->log = (struct shl_log){.fd = open("/dev/null", O_WRONLY), .level = SHL_LOG_DEBUG};
     if (getenv("SHOAL_TEST_LOG")) {
-        fix->log.fd = STDERR_FILENO;
+        fix->log.fd = dup(STDERR_FILENO);
     }
     assert_int_equal(uv_loop_init(&fix->loop), 0);
     (void)uv_timer_init(&fix->loop, &fix->guard);
@@ -370,15 +372,14 @@ static void restart(struct fixture *fix)
 
 /* ---- helpers ------------------------------------------------------------------------ */
 
-/* A sealed overlay with one cluster of @fill at the front. */
-static void write_disk(struct fixture *fix, const struct node_layer_id *id, char fill)
+/* A sealed overlay with cluster 0 of @fill, and cluster 1 of @second unless that is -1. */
+static void write_overlay(struct fixture *fix, int fd, char fill, int second)
 {
     struct vmm_overlay_header header = {.virtual_bytes = DISK_BYTES};
     char cluster[VMM_OVERLAY_CLUSTER_BYTES];
     char identity[NODE_LAYER_ID_SIZE];
-    uint8_t bit = 1;
+    uint8_t bits = second >= 0 ? 3 : 1;
     int base_fd;
-    int fd = files_new_layer(fix->manager, id->hex, LAYERS_DISK, NULL);
 
     assert_true(fd >= 0);
     assert_int_equal(files_open_template(fix->manager, TEMPLATE, &base_fd, identity, NULL), 0);
@@ -388,7 +389,12 @@ static void write_disk(struct fixture *fix, const struct node_layer_id *id, char
     assert_int_equal(vmm_overlay_file_create(fd, &header, NULL), 0);
     (void)memset(cluster, fill, sizeof(cluster));
     assert_int_equal(shl_pwrite_full(fd, cluster, sizeof(cluster), header.data_offset), 0);
-    assert_int_equal(shl_pwrite_full(fd, &bit, 1, VMM_OVERLAY_HEADER_BYTES), 0);
+    if (second >= 0) {
+        (void)memset(cluster, second, sizeof(cluster));
+        assert_int_equal(
+            shl_pwrite_full(fd, cluster, sizeof(cluster), header.data_offset + sizeof(cluster)), 0);
+    }
+    assert_int_equal(shl_pwrite_full(fd, &bits, 1, VMM_OVERLAY_HEADER_BYTES), 0);
     (void)close(base_fd);
     (void)close(fd);
 }
@@ -430,7 +436,9 @@ static void make_stack(struct fixture *fix, char fill, struct node_stack *stack)
     assert_int_equal(files_open_template(fix->manager, TEMPLATE, &fd, stack->base, NULL), 0);
     (void)close(fd);
     layers_new(fix->manager, &stack->disk[0]);
-    write_disk(fix, &stack->disk[0], fill);
+    /* above a warm template what that one wrote into cluster 1 is zeroed */
+    write_overlay(fix, files_new_layer(fix->manager, stack->disk[0].hex, LAYERS_DISK, NULL), fill,
+                  fix->warm[0] ? 0 : -1);
     if (fix->snapshot_kind == SANDBOX_SNAPSHOT_FULL) {
         stack->mem_count = 1;
         layers_new(fix->manager, &stack->mem[0]);
@@ -438,6 +446,29 @@ static void make_stack(struct fixture *fix, char fill, struct node_stack *stack)
         layers_new(fix->manager, &stack->state);
         write_state(fix, &stack->state, fill);
     }
+    if (fix->warm[0]) {
+        (void)snprintf(stack->warm, sizeof(stack->warm), "%s", fix->warm);
+        stack->warm_mem = stack->mem_count > 0;
+        layers_ref(fix->manager, stack->warm);
+    }
+}
+
+/* A warm template: its memory is zeros but for one page, its disk has clusters 0 and 1. */
+static void make_warm(struct fixture *fix)
+{
+    char path[SANDBOX_PATH_MAX];
+    int fd;
+
+    shl_id_make(fix->warm, sizeof(fix->warm), "", NODE_LAYER_ID_SIZE - 1);
+    layers_warm_path(fix->manager, fix->warm, "", path, sizeof(path));
+    assert_int_equal(shl_mkdir_all(path, 0700), 0);
+    layers_warm_path(fix->manager, fix->warm, "mem", path, sizeof(path));
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, (off_t)MEMORY_BYTES), 0);
+    assert_int_equal(shl_pwrite_full(fd, "warm", 4, 0), 0);
+    (void)close(fd);
+    layers_warm_path(fix->manager, fix->warm, "disk", path, sizeof(path));
+    write_overlay(fix, open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), 'W', 'W');
 }
 
 static void answer_snapshot(struct fixture *fix, char fill)
@@ -601,6 +632,14 @@ static void begin_fork(struct fixture *fix,
         fail_msg("%s", err.msg);
     }
     assert_false(answer->done);
+}
+
+static void layer_path(struct fixture *fix,
+                       const struct node_layer_id *id,
+                       const char *kind,
+                       char path[SANDBOX_PATH_MAX])
+{
+    layers_path(fix->manager, id->hex, kind, path, SANDBOX_PATH_MAX);
 }
 
 /* ---- making ------------------------------------------------------------------------- */
@@ -1046,6 +1085,58 @@ static void test_manifest_without_record_goes(void **state)
     assert_int_equal(count_layers(fix), 3);
 }
 
+static void test_missing_manifest_is_stored_again(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *checkpoint = make(fix, "x", 'a');
+    char id[NODE_CHECKPOINT_ID_SIZE];
+    struct ckpt_id manifest;
+
+    (void)snprintf(id, sizeof(id), "%s", checkpoint->id);
+    assert_true(manifest_id_parse(checkpoint->manifest, &manifest));
+    assert_int_equal(ckpt_manifest_delete(fix->manager->checkpoints->store, &manifest, NULL), 0);
+    restart(fix);
+    assert_string_equal(list(fix), "x:ready");
+    assert_int_equal(count_manifests(fix), 1);
+    checkpoint = node_checkpoint_find(fix->manager, ORG, id);
+    assert_true(manifest_id_parse(checkpoint->manifest, &manifest));
+    assert_int_equal(ckpt_manifest_delete(fix->manager->checkpoints->store, &manifest, NULL), 0);
+}
+
+/* Bits rot on the disk: the scrub finds them and the layers heal them. */
+static void test_damaged_chunk_is_stored_again(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *checkpoint = make(fix, "x", 'a');
+    struct checkpoints *set = fix->manager->checkpoints;
+    char path[SANDBOX_PATH_MAX];
+    struct ckpt_store_stats stats;
+    struct answer answer;
+    uint8_t bytes[1];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/checkpoints/segments/00000001", fix->data);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    /* behind the headers of the file and of its first chunk */
+    assert_int_equal(shl_pread_full(fd, bytes, sizeof(bytes), 140), 0);
+    bytes[0] ^= 0x10;
+    assert_int_equal(shl_pwrite_full(fd, bytes, sizeof(bytes), 140), 0);
+    (void)close(fd);
+    fix->ingested[0] = '\0';
+    set->scrubbed_at_ms -= CHECKPOINT_SCRUB_MS;
+    checkpoints_housekeeping(fix->manager);
+    RUN_UNTIL(fix, fix->ingested[0] == 'a');
+    idle(fix);
+    ckpt_store_stats(set->store, &stats);
+    assert_int_equal(stats.damaged, 0);
+    assert_string_equal(list(fix), "x:ready");
+    layer_path(fix, &checkpoint_of(checkpoint)->stack.disk[0], LAYERS_DISK, path);
+    assert_int_equal(unlink(path), 0);
+    begin_fork(fix, checkpoint, &answer);
+    RUN_UNTIL(fix, fix->fork_count == 1 || answer.done);
+    assert_int_equal(fix->fork_count, 1);
+}
+
 static void test_damaged_record_stops_the_daemon(void **state)
 {
     struct fixture *fix = *state;
@@ -1177,14 +1268,6 @@ static void test_stop_of_the_daemon_answers_forks(void **state)
 
 /* ---- layers that were lost ----------------------------------------------------------- */
 
-static void layer_path(struct fixture *fix,
-                       const struct node_layer_id *id,
-                       const char *kind,
-                       char path[SANDBOX_PATH_MAX])
-{
-    layers_path(fix->manager, id->hex, kind, path, SANDBOX_PATH_MAX);
-}
-
 static void read_at(const char *path, void *dst, size_t len, uint64_t offset)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -1283,6 +1366,56 @@ static void test_made_again_survives_a_restart(void **state)
     RUN_UNTIL(fix, fix->fork_count == 1);
     check_made_again(fix, &fix->forks[0].stack, 's');
     assert_int_equal(count_layers(fix), 3);
+}
+
+/* The warm template's disk is not below what is made again: it would show through where the
+ * sandbox wrote zeros. */
+static void test_made_again_above_a_warm_template(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *checkpoint;
+    struct node_stack_fds fds;
+    char path[SANDBOX_PATH_MAX];
+    uint8_t bits;
+
+    make_warm(fix);
+    checkpoint = make(fix, "x", 'q');
+    layer_path(fix, &checkpoint_of(checkpoint)->stack.mem[0], LAYERS_MEM, path);
+    assert_int_equal(unlink(path), 0);
+    fork_after_loss(fix, checkpoint, 'q');
+    assert_string_equal(fix->forks[0].stack.warm, fix->warm);
+    assert_true(fix->forks[0].stack.warm_mem);
+    assert_int_equal(node_stack_open(fix->manager, TEMPLATE, &fix->forks[0].stack, &fds, NULL), 0);
+    assert_int_equal(fds.disk_count, 1);
+    assert_true(fds.warm_mem >= 0);
+    /* cluster 1 is zeros, as in the template's image: nothing stands in the way of that */
+    assert_int_equal(shl_pread_full(fds.disk[0], &bits, 1, VMM_OVERLAY_HEADER_BYTES), 0);
+    assert_int_equal(bits, 1);
+    node_stack_close(&fds);
+}
+
+/* Without the memory of the warm template that of the checkpoint means nothing. */
+static void test_warm_template_lost_too(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *checkpoint;
+    char path[SANDBOX_PATH_MAX];
+    struct answer answer;
+
+    make_warm(fix);
+    checkpoint = make(fix, "x", 'q');
+    layers_warm_path(fix->manager, fix->warm, "", path, sizeof(path));
+    assert_int_equal(shl_remove_tree(path), 0);
+    begin_fork(fix, checkpoint, &answer);
+    RUN_UNTIL(fix, fix->fork_count == 1 || answer.done);
+    assert_int_equal(fix->fork_count, 1);
+    assert_string_equal(fix->forks[0].stack.state.hex, "");
+    assert_string_equal(fix->forks[0].stack.warm, "");
+    assert_int_equal(fix->forks[0].stack.mem_count, 0);
+    assert_int_equal(fix->forks[0].stack.disk_count, 1);
+    assert_int_equal(count_layers(fix), 1);
+    restart(fix);
+    assert_string_equal(list(fix), "x:ready");
 }
 
 static void test_lost_before_the_ingest(void **state)
@@ -1413,6 +1546,8 @@ int main(void)
         TEST(test_restart_while_queued),
         TEST(test_ingest_is_idempotent),
         TEST(test_manifest_without_record_goes),
+        TEST(test_missing_manifest_is_stored_again),
+        TEST(test_damaged_chunk_is_stored_again),
         TEST(test_damaged_record_stops_the_daemon),
         TEST(test_fork_of_a_ready_one),
         TEST(test_fork_of_a_processing_one),
@@ -1424,6 +1559,8 @@ int main(void)
         TEST(test_lost_disk_is_made_again_once),
         TEST(test_damaged_memory_is_made_again),
         TEST(test_made_again_survives_a_restart),
+        TEST(test_made_again_above_a_warm_template),
+        TEST(test_warm_template_lost_too),
         TEST(test_lost_before_the_ingest),
         TEST(test_lost_for_good),
         TEST(test_restore),
