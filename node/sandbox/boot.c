@@ -36,12 +36,13 @@ static void fail(struct sandbox *sandbox, int code, const char *what, const char
 
 /* ---- 7. running ------------------------------------------------------------------ */
 
-/* What a run that began as @start has below it. Its state is used up: whoever ran on from it
- * once must never be restored from it again. */
+/* What a run has below it: what it began with, or the same with layers merged meanwhile. Its
+ * state is used up: whoever ran on from it once must never be restored from it again. */
 static struct node_stack stack_of_run(const struct sandbox *sandbox)
 {
-    struct node_stack stack = sandbox->start;
+    struct node_stack stack = sandbox->switch_to ? sandbox->start : sandbox->stack;
 
+    (void)snprintf(stack.base, sizeof(stack.base), "%s", sandbox->start.base);
     stack.state = (struct node_layer_id){""};
     if (!sandbox->restored) {
         stack.mem_count = 0;
@@ -74,6 +75,7 @@ static int record_running(struct sandbox *sandbox, struct shl_err *err)
         return rc;
     }
     sandbox_set_stack(sandbox, &now);
+    sandbox->layers_due = now.disk_count != sandbox->start.disk_count;
     node_stack_unref(sandbox->pub.manager, &sandbox->start);
     sandbox->start = (struct node_stack){0};
     return 0;
@@ -96,6 +98,13 @@ static void tell(struct sandbox *sandbox)
     node_sandbox_unref(&sandbox->pub);
 }
 
+static int64_t ms_since(uint64_t us)
+{
+    return (int64_t)((shl_monotonic_us() - us) / 1000);
+}
+
+/* The log tells how long ago it began, the process was there, its guest ran, the agent
+ * answered. */
 static void become_running(struct sandbox *sandbox)
 {
     struct node_manager *manager = sandbox->pub.manager;
@@ -119,7 +128,10 @@ static void become_running(struct sandbox *sandbox)
     SHL_LOG(&manager->log, SHL_LOG_INFO, "sandbox_ready", SHL_S("sandbox", sandbox->pub.id),
             SHL_S("how", woken ? "wake" : "create"),
             SHL_S("from", sandbox->restored ? "memory" : "boot"),
-            SHL_I("ms", (int64_t)((shl_monotonic_us() - sandbox->began_us) / 1000)));
+            SHL_I("ms", ms_since(sandbox->began_us)),
+            SHL_I("vmm_ms", ms_since(sandbox->spawned_us)),
+            SHL_I("guest_ms", ms_since(sandbox->started_us)),
+            SHL_I("setup_ms", ms_since(sandbox->hello_us)));
     idle_start(sandbox);
     boot_pump(manager);
     merge_consider(sandbox);
@@ -156,6 +168,7 @@ void boot_on_agent(struct sandbox *sandbox)
     if (sandbox->setup) {
         return;
     }
+    sandbox->hello_us = shl_monotonic_us();
     shl_buf_init(&buf, SETUP_MAX);
     rc = setup_encode(sandbox, &buf);
     if (rc == 0) {
@@ -180,6 +193,7 @@ static void on_started(void *arg, int code, const char *msg, const msgpack_objec
         return;
     }
     sandbox_close_fds(sandbox);
+    sandbox->started_us = shl_monotonic_us();
     if (code == SHL_EUNAVAILABLE) {
         if (sandbox->exited) {
             watch_judge_exit(sandbox, "the VMM ended before it started the guest");
@@ -283,6 +297,7 @@ static int spawn_vmm(struct sandbox *sandbox, struct shl_err *err)
     if (rc == 0) {
         sandbox->handles++;
         sandbox->vmm_id = *node_process_id(sandbox->process);
+        sandbox->spawned_us = shl_monotonic_us();
     }
     return rc;
 }

@@ -153,8 +153,10 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     sandbox->shutting_down = false;
     sandbox->vmm_id = (struct node_process_id){0};
     sandbox->began_us = shl_monotonic_us();
-    manager->living++;
-    manager->memory_committed_mb += sandbox->pub.spec.memory_mb;
+    if (!sandbox->hidden) { /* users' sandboxes are not refused because of it */
+        manager->living++;
+        manager->memory_committed_mb += sandbox->pub.spec.memory_mb;
+    }
 }
 
 /* ---- 3. everything is gone ------------------------------------------------------- */
@@ -249,8 +251,10 @@ static void give_back(struct sandbox *sandbox)
         sandbox->booting = false;
         manager->booting--;
     }
-    manager->memory_committed_mb -= sandbox->pub.spec.memory_mb;
-    manager->living--;
+    if (!sandbox->hidden) {
+        manager->memory_committed_mb -= sandbox->pub.spec.memory_mb;
+        manager->living--;
+    }
     sandbox->run = false;
 }
 

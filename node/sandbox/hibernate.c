@@ -123,10 +123,12 @@ static void on_snapshot(void *arg,
         }
         return;
     }
+    if (code < 0 && sandbox->exited) {
+        watch_judge_exit(sandbox, "the VMM was killed");
+        return;
+    }
     if (code < 0) {
-        if (!sandbox->exited) {
-            hibernate_failed(sandbox, code, msg);
-        }
+        hibernate_failed(sandbox, code, msg);
         return;
     }
     code = record_hibernated(sandbox, stack,

@@ -318,6 +318,9 @@ static void begin(struct sandbox *sandbox, bool disk)
 void merge_consider(struct sandbox *sandbox)
 {
     const struct node_stack *stack = &sandbox->stack;
+    bool sleeps = sandbox->pub.state == NODE_SANDBOX_HIBERNATED;
+    /* of a running one only so that the next snapshot has room */
+    unsigned mem_max = sleeps ? NODE_STACK_MEM_MERGE : VMM_MEM_LAYERS_MAX - 2;
 
     if (!sandbox->alive || sandbox->over || sandbox->letting_go || sandbox->hidden) {
         return;
@@ -326,12 +329,13 @@ void merge_consider(struct sandbox *sandbox)
         sandbox->layers_due = false;
         tell(sandbox);
     }
-    if (sandbox->merging || sandbox->merge_failed || sandbox->no_merge) {
+    if (sandbox->merging || sandbox->merge_failed || sandbox->no_merge ||
+        sandbox->pub.state == NODE_SANDBOX_WAKING) {
         return;
     }
     if (stack->disk_count > NODE_STACK_DISK_MERGE) {
         begin(sandbox, true);
-    } else if (stack->mem_count > NODE_STACK_MEM_MERGE) {
+    } else if (stack->mem_count > mem_max) {
         begin(sandbox, false);
     }
 }

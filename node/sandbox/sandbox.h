@@ -137,7 +137,8 @@ struct sandbox {
     struct node_vmm_link *control;
     struct node_agent_link *link;
     struct node_agent_stream *setup;
-    uint64_t began_us; /* for the log */
+    uint64_t began_us;                         /* for the log, like the next ones */
+    uint64_t spawned_us, started_us, hello_us; /* process, reply of the VMM, first of the agent */
     struct snapshot *snapshot;
     struct shl_list snapshots; /* that wait for their turn */
 
@@ -196,7 +197,7 @@ struct node_manager {
     struct shl_list boot_queue;
     uint32_t booting;
     uint32_t alive;  /* sandboxes that live, with a run or without */
-    uint32_t living; /* runs: they hold memory, addresses, processes */
+    uint32_t living; /* runs of users' sandboxes: they hold memory, addresses, processes */
     uint32_t ended;
     uint32_t memory_committed_mb;
     struct node_layers *layers;

@@ -186,6 +186,10 @@ static void on_silence(uv_timer_t *timer)
 {
     struct sandbox *sandbox = timer->data;
 
+    if (sandbox->resume_due || sandbox->snapshot) {
+        watch_start_silence(sandbox); /* it stands still, as it should */
+        return;
+    }
     run_fail(sandbox, NODE_SANDBOX_ERROR, SHL_EGUEST, "the guest agent does not answer since %u s",
              sandbox->pub.manager->silent_ms / 1000);
 }
