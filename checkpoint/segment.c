@@ -6,28 +6,13 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "base/sum.h"
 
 #define RECORD_MAGIC  0x31524853u /* "SHR1" */
 #define HEADER_SUMMED 56u
-#define SUM_START     0xcbf29ce484222325ull
 #define WINDOW_BYTES  65536u /* of a search for the next record */
 
 static const char segment_magic[8] = {'S', 'H', 'L', 'S', 'E', 'G', '\r', '\n'};
-
-/* FNV-1a over 64-bit words (and bytes at the end), with the high half folded down. */
-static uint64_t sum(uint64_t hash, const uint8_t *data, size_t len)
-{
-    size_t i = 0;
-
-    for (; len - i >= 8; i += 8) {
-        hash = (hash ^ shl_get_le64(data + i)) * 0x100000001b3ull;
-        hash ^= hash >> 32;
-    }
-    for (; i < len; i++) {
-        hash = (hash ^ data[i]) * 0x100000001b3ull;
-    }
-    return hash;
-}
 
 uint64_t ckpt_record_bytes(uint32_t stored_bytes)
 {
@@ -38,7 +23,7 @@ uint64_t ckpt_record_bytes(uint32_t stored_bytes)
 
 uint64_t ckpt_body_sum(const void *body, size_t len)
 {
-    return sum(SUM_START, body, len);
+    return shl_sum(SHL_SUM_START, body, len);
 }
 
 void ckpt_record_format(uint8_t raw[CKPT_RECORD_HEADER_BYTES],
@@ -53,7 +38,7 @@ void ckpt_record_format(uint8_t raw[CKPT_RECORD_HEADER_BYTES],
     shl_put_le32(raw + 12, record->stored_bytes);
     memcpy(raw + 16, record->id.bytes, CKPT_ID_BYTES);
     shl_put_le64(raw + 48, record->body_sum);
-    shl_put_le64(raw + HEADER_SUMMED, sum(SUM_START ^ salt, raw, HEADER_SUMMED));
+    shl_put_le64(raw + HEADER_SUMMED, shl_sum(SHL_SUM_START ^ salt, raw, HEADER_SUMMED));
 }
 
 int ckpt_record_parse(struct ckpt_record *ret,
@@ -64,7 +49,7 @@ int ckpt_record_parse(struct ckpt_record *ret,
     uint8_t type = raw[4], codec = raw[5];
 
     if (shl_get_le32(raw) != RECORD_MAGIC ||
-        shl_get_le64(raw + HEADER_SUMMED) != sum(SUM_START ^ salt, raw, HEADER_SUMMED)) {
+        shl_get_le64(raw + HEADER_SUMMED) != shl_sum(SHL_SUM_START ^ salt, raw, HEADER_SUMMED)) {
         return SHL_ECORRUPT;
     }
     if (type < CKPT_RECORD_CHUNK || type > CKPT_RECORD_DEAD || codec > CKPT_CODEC_ZSTD) {
@@ -94,7 +79,7 @@ void ckpt_segment_header_format(uint8_t raw[CKPT_SEGMENT_HEADER_BYTES],
     shl_put_le32(raw + 8, CKPT_SEGMENT_VERSION);
     shl_put_le32(raw + 12, number);
     shl_put_le64(raw + 16, salt);
-    shl_put_le64(raw + HEADER_SUMMED, sum(SUM_START, raw, HEADER_SUMMED));
+    shl_put_le64(raw + HEADER_SUMMED, shl_sum(SHL_SUM_START, raw, HEADER_SUMMED));
 }
 
 int ckpt_segment_header_parse(const uint8_t raw[CKPT_SEGMENT_HEADER_BYTES],
@@ -102,7 +87,7 @@ int ckpt_segment_header_parse(const uint8_t raw[CKPT_SEGMENT_HEADER_BYTES],
                               uint64_t *ret_salt)
 {
     if (memcmp(raw, segment_magic, sizeof(segment_magic)) != 0 ||
-        shl_get_le64(raw + HEADER_SUMMED) != sum(SUM_START, raw, HEADER_SUMMED)) {
+        shl_get_le64(raw + HEADER_SUMMED) != shl_sum(SHL_SUM_START, raw, HEADER_SUMMED)) {
         return SHL_ECORRUPT;
     }
     if (shl_get_le32(raw + 8) != CKPT_SEGMENT_VERSION) {

@@ -29,3 +29,17 @@ unsigned vmm_iov_slice(struct iovec *dst,
     assert(len == 0);
     return count;
 }
+
+unsigned vmm_iov_advance(struct iovec **iov, unsigned count, size_t done)
+{
+    while (count > 0 && done >= (*iov)->iov_len) {
+        done -= (*iov)->iov_len;
+        (*iov)++;
+        count--;
+    }
+    if (count > 0) {
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + done;
+        (*iov)->iov_len -= done;
+    }
+    return count;
+}

@@ -13,4 +13,8 @@ unsigned vmm_iov_slice(struct iovec *dst,
                        size_t offset,
                        size_t len);
 
+/* Drop the first @done bytes, which were transferred: entries are consumed. Returns the
+ * number of those that are left, which start at *iov. */
+unsigned vmm_iov_advance(struct iovec **iov, unsigned count, size_t done);
+
 #endif /* SHL_VMM_IOV_H */

@@ -10,7 +10,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/io.h"
-#include "vmm-kvm/fingerprint.h"
+#include "base/sum.h"
 
 #define PAGE    VMM_LAYER_PAGE_BYTES
 #define VERSION 1u
@@ -82,7 +82,7 @@ static int parse_header(struct vmm_layer *layer,
                            "the memory layer has format version %u, this program knows %u",
                            shl_get_le32(raw + AT_VERSION), VERSION);
     }
-    if (shl_get_le64(raw + AT_SUM) != vmm_fingerprint(VMM_FINGERPRINT_START, raw, AT_SUM)) {
+    if (shl_get_le64(raw + AT_SUM) != shl_sum(SHL_SUM_START, raw, AT_SUM)) {
         return corrupt(err, "has a damaged header (checksum)");
     }
     layer->memory_bytes = shl_get_le64(raw + AT_MEMORY_BYTES);
@@ -128,7 +128,7 @@ static int read_table(struct vmm_layer *layer, uint64_t sum, struct shl_err *err
     if (r < 0) {
         return shl_err_sys(err, -r, "cannot read the table of the memory layer");
     }
-    if (sum != vmm_fingerprint(VMM_FINGERPRINT_START, raw, bytes)) {
+    if (sum != shl_sum(SHL_SUM_START, raw, bytes)) {
         return corrupt(err, "has a damaged table (checksum)");
     }
     for (i = 0; i < layer->run_count; i++) {
@@ -205,7 +205,7 @@ static void format_header(const struct vmm_layer *layer,
     shl_put_le64(raw + AT_PAGE_COUNT, layer->page_count);
     shl_put_le64(raw + AT_DATA_OFFSET, layer->data_offset);
     shl_put_le64(raw + AT_TABLE_SUM, table_sum);
-    shl_put_le64(raw + AT_SUM, vmm_fingerprint(VMM_FINGERPRINT_START, raw, AT_SUM));
+    shl_put_le64(raw + AT_SUM, shl_sum(SHL_SUM_START, raw, AT_SUM));
 }
 
 int vmm_layer_begin(struct vmm_layer *layer, struct shl_err *err)
@@ -231,9 +231,7 @@ int vmm_layer_begin(struct vmm_layer *layer, struct shl_err *err)
         shl_put_le64(table + i * RUN_BYTES, layer->runs[i].first_page);
         shl_put_le64(table + i * RUN_BYTES + 8, layer->runs[i].page_count);
     }
-    format_header(
-        layer, vmm_fingerprint(VMM_FINGERPRINT_START, table, (size_t)layer->run_count * RUN_BYTES),
-        raw);
+    format_header(layer, shl_sum(SHL_SUM_START, table, (size_t)layer->run_count * RUN_BYTES), raw);
     if (ftruncate(layer->fd, (off_t)(layer->data_offset + layer->page_count * PAGE)) < 0) {
         return shl_err_sys(err, errno, "cannot size the memory layer");
     }

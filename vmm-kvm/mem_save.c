@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "vmm-kvm/iov.h"
 #include "vmm-kvm/layer.h"
 #include "vmm-kvm/layout.h"
 #include "vmm-kvm/mem.h"
@@ -205,15 +206,7 @@ static int write_all(int fd, struct iovec *iov, unsigned count, uint64_t offset)
             return n < 0 ? -errno : -EIO;
         }
         offset += (uint64_t)n;
-        while (count > 0 && (size_t)n >= iov->iov_len) {
-            n -= (ssize_t)iov->iov_len;
-            iov++;
-            count--;
-        }
-        if (count > 0) {
-            iov->iov_base = (uint8_t *)iov->iov_base + n;
-            iov->iov_len -= (size_t)n;
-        }
+        count = vmm_iov_advance(&iov, count, (size_t)n);
     }
     return 0;
 }

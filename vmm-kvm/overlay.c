@@ -80,15 +80,7 @@ static int transfer(int fd, struct iovec *iov, unsigned count, uint64_t offset, 
             return 0;
         }
         offset += (uint64_t)n;
-        while (count > 0 && (size_t)n >= iov->iov_len) {
-            n -= (ssize_t)iov->iov_len;
-            iov++;
-            count--;
-        }
-        if (count > 0) {
-            iov->iov_base = (uint8_t *)iov->iov_base + n;
-            iov->iov_len -= (size_t)n;
-        }
+        count = vmm_iov_advance(&iov, count, (size_t)n);
     }
     return 0;
 }

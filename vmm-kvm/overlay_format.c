@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/io.h"
-#include "vmm-kvm/fingerprint.h"
+#include "base/sum.h"
 #include "vmm-kvm/layout.h"
 
 #define CLUSTER       VMM_OVERLAY_CLUSTER_BYTES
@@ -53,8 +53,7 @@ int vmm_overlay_header_parse(const uint8_t raw[VMM_OVERLAY_HEADER_BYTES],
                            "the overlay has format version %u, this program knows %u",
                            shl_get_le32(raw + 8), VERSION);
     }
-    if (shl_get_le64(raw + HEADER_SUMMED) !=
-        vmm_fingerprint(VMM_FINGERPRINT_START, raw, HEADER_SUMMED)) {
+    if (shl_get_le64(raw + HEADER_SUMMED) != shl_sum(SHL_SUM_START, raw, HEADER_SUMMED)) {
         return shl_err_set(err, SHL_ECORRUPT, "the overlay header is damaged (checksum)");
     }
     header.virtual_bytes = shl_get_le64(raw + 16);
@@ -83,14 +82,14 @@ void vmm_overlay_header_format(const struct vmm_overlay_header *header,
     memcpy(raw + 32, header->base_id, VMM_OVERLAY_ID_BYTES);
     shl_put_le64(raw + 48, VMM_OVERLAY_HEADER_BYTES);
     shl_put_le64(raw + 56, vmm_overlay_data_offset(header->virtual_bytes));
-    shl_put_le64(raw + HEADER_SUMMED, vmm_fingerprint(VMM_FINGERPRINT_START, raw, HEADER_SUMMED));
+    shl_put_le64(raw + HEADER_SUMMED, shl_sum(SHL_SUM_START, raw, HEADER_SUMMED));
 }
 
 static int hash_base(int fd, uint64_t bytes, uint8_t id[VMM_OVERLAY_ID_BYTES])
 {
     SHL_CLEANUP_FREE uint8_t *part = malloc(CLUSTER);
     size_t len = (size_t)SHL_MIN(bytes, (uint64_t)CLUSTER);
-    uint64_t hash = VMM_FINGERPRINT_START;
+    uint64_t hash = SHL_SUM_START;
     int r;
 
     if (!part) {
@@ -100,13 +99,13 @@ static int hash_base(int fd, uint64_t bytes, uint8_t id[VMM_OVERLAY_ID_BYTES])
     if (r < 0) {
         return r;
     }
-    hash = vmm_fingerprint(hash, part, len);
+    hash = shl_sum(hash, part, len);
     shl_put_le64(id, hash);
     r = shl_pread_full(fd, part, len, bytes - len);
     if (r < 0) {
         return r;
     }
-    shl_put_le64(id + 8, vmm_fingerprint(hash ^ bytes, part, len));
+    shl_put_le64(id + 8, shl_sum(hash ^ bytes, part, len));
     return 0;
 }
 
@@ -120,7 +119,7 @@ int vmm_overlay_measure_base(int base_fd,
 
     *ret_bytes = 0;
     memset(ret_id, 0, VMM_OVERLAY_ID_BYTES);
-    shl_put_le64(ret_id, VMM_FINGERPRINT_START);
+    shl_put_le64(ret_id, SHL_SUM_START);
     if (base_fd < 0) {
         return 0;
     }

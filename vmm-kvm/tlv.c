@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "vmm-kvm/fingerprint.h"
+#include "base/sum.h"
 
 #define AT_MAJOR    8u
 #define AT_MINOR    10u
@@ -14,9 +14,9 @@ static const uint8_t magic[8] = {'S', 'H', 'L', 'S', 'T', 'A', 'T', '\n'};
 
 static uint64_t checksum_of(const uint8_t *file, size_t len)
 {
-    uint64_t hash = vmm_fingerprint(VMM_FINGERPRINT_START, file, AT_CHECKSUM);
+    uint64_t hash = shl_sum(SHL_SUM_START, file, AT_CHECKSUM);
 
-    return vmm_fingerprint(hash, file + VMM_TLV_HEADER_BYTES, len - VMM_TLV_HEADER_BYTES);
+    return shl_sum(hash, file + VMM_TLV_HEADER_BYTES, len - VMM_TLV_HEADER_BYTES);
 }
 
 void vmm_tlv_begin(struct vmm_tlv_writer *writer, struct shl_buf *buf)

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "base/io.h"
-#include "vmm-kvm/fingerprint.h"
+#include "base/sum.h"
 #include "vmm-kvm/layer.h"
 #include "vmm-kvm/mem.h"
 
@@ -47,9 +47,8 @@ static void write_file(const uint8_t *data, size_t size)
     runs = shl_get_le64(raw + 24);
     table = (size_t)SHL_MIN(runs, (sizeof(raw) - VMM_LAYER_HEADER_BYTES) / 16) * 16;
     if (choice & 4) {
-        shl_put_le64(raw + 48,
-                     vmm_fingerprint(VMM_FINGERPRINT_START, raw + VMM_LAYER_HEADER_BYTES, table));
-        shl_put_le64(raw + 56, vmm_fingerprint(VMM_FINGERPRINT_START, raw, 56));
+        shl_put_le64(raw + 48, shl_sum(SHL_SUM_START, raw + VMM_LAYER_HEADER_BYTES, table));
+        shl_put_le64(raw + 56, shl_sum(SHL_SUM_START, raw, 56));
     }
     if (ftruncate(fd, 0) < 0 || shl_pwrite_full(fd, raw, sizeof(raw), 0) < 0 ||
         ftruncate(fd, (off_t)(2 * PAGE + (choice >> 3) * PAGE)) < 0) {

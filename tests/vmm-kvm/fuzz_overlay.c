@@ -9,7 +9,7 @@
 
 #include "base/buf.h"
 #include "base/io.h"
-#include "vmm-kvm/fingerprint.h"
+#include "base/sum.h"
 #include "vmm-kvm/overlay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -42,7 +42,7 @@ static void write_file(const uint8_t *data, size_t size)
         }
     }
     if (choice & 4) {
-        shl_put_le64(raw + FIELDS, vmm_fingerprint(VMM_FINGERPRINT_START, raw, FIELDS));
+        shl_put_le64(raw + FIELDS, shl_sum(SHL_SUM_START, raw, FIELDS));
     }
     if (ftruncate(fd, 0) < 0 || shl_pwrite_full(fd, raw, sizeof(raw), 0) < 0 ||
         ftruncate(fd, (off_t)(DATA + (choice >> 3) * (uint64_t)VMM_OVERLAY_CLUSTER_BYTES)) < 0) {

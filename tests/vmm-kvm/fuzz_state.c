@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sum.h"
 #include "vmm-kvm/balloon.h"
 #include "vmm-kvm/device_state.h"
-#include "vmm-kvm/fingerprint.h"
 #include "vmm-kvm/hotplug.h"
 #include "vmm-kvm/mem.h"
 #include "vmm-kvm/rng.h"
@@ -134,8 +134,8 @@ static void reseal(uint8_t *file, size_t len)
     memcpy(file, "SHLSTAT\n", 8);
     shl_put_le16(file + 8, VMM_TLV_MAJOR);
     shl_put_le64(file + 16, len);
-    hash = vmm_fingerprint(VMM_FINGERPRINT_START, file, 24);
-    hash = vmm_fingerprint(hash, file + VMM_TLV_HEADER_BYTES, len - VMM_TLV_HEADER_BYTES);
+    hash = shl_sum(SHL_SUM_START, file, 24);
+    hash = shl_sum(hash, file + VMM_TLV_HEADER_BYTES, len - VMM_TLV_HEADER_BYTES);
     shl_put_le64(file + 24, hash);
 }
 

@@ -5,7 +5,7 @@
 
 #include "base/buf.h"
 #include "base/io.h"
-#include "vmm-kvm/fingerprint.h"
+#include "base/sum.h"
 #include "vmm-kvm/layer.h"
 
 #include "files.h"
@@ -172,9 +172,9 @@ static int make_raw(const struct raw *raw)
     for (i = 0; i < 8; i++) {
         shl_put_le64(header + HEADER + i * 8, raw->table[i]);
     }
-    shl_put_le64(header + 48, vmm_fingerprint(VMM_FINGERPRINT_START, header + HEADER,
-                                              (size_t)(raw->run_count * 16) & 127));
-    shl_put_le64(header + 56, vmm_fingerprint(VMM_FINGERPRINT_START, header, 56));
+    shl_put_le64(header + 48,
+                 shl_sum(SHL_SUM_START, header + HEADER, (size_t)(raw->run_count * 16) & 127));
+    shl_put_le64(header + 56, shl_sum(SHL_SUM_START, header, 56));
     assert_int_equal(shl_pwrite_full(fd, header, sizeof(header), 0), 0);
     assert_int_equal(ftruncate(fd, (off_t)(2 * PAGE + (raw->page_count & 1023) * PAGE)), 0);
     return fd;

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "base/sum.h"
 #include "vmm-kvm/cpu_match.h"
 #include "vmm-kvm/device_state.h"
-#include "vmm-kvm/fingerprint.h"
 #include "vmm-kvm/rng.h"
 #include "vmm-kvm/state.h"
 
@@ -170,8 +170,8 @@ static void reseal(struct shl_buf *buf)
     uint64_t hash;
 
     shl_put_le64(file + 16, len);
-    hash = vmm_fingerprint(VMM_FINGERPRINT_START, file, 24);
-    shl_put_le64(file + 24, vmm_fingerprint(hash, file + 32, len - 32));
+    hash = shl_sum(SHL_SUM_START, file, 24);
+    shl_put_le64(file + 24, shl_sum(hash, file + 32, len - 32));
 }
 
 static int refusal(struct shl_buf *buf, struct shl_err *err)

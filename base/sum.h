@@ -1,17 +1,17 @@
 /* A quick checksum of file headers and tables: catches mistakes and bit rot, proves
  * nothing against an attacker. */
-#ifndef SHL_VMM_FINGERPRINT_H
-#define SHL_VMM_FINGERPRINT_H
+#ifndef SHL_BASE_SUM_H
+#define SHL_BASE_SUM_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 
-#define VMM_FINGERPRINT_START 0xcbf29ce484222325ull
+#define SHL_SUM_START 0xcbf29ce484222325ull
 
 /* FNV-1a over 64-bit words (and bytes at the end), with the high half folded down. */
-static inline uint64_t vmm_fingerprint(uint64_t hash, const uint8_t *data, size_t len)
+static inline uint64_t shl_sum(uint64_t hash, const uint8_t *data, size_t len)
 {
     size_t i = 0;
 
@@ -25,4 +25,4 @@ static inline uint64_t vmm_fingerprint(uint64_t hash, const uint8_t *data, size_
     return hash;
 }
 
-#endif /* SHL_VMM_FINGERPRINT_H */
+#endif /* SHL_BASE_SUM_H */
