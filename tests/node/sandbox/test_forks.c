@@ -368,6 +368,37 @@ static void test_lost_layers_come_from_the_store(void **state)
     delete_one(fix, checkpoint);
 }
 
+static bool count_each(void *arg, struct node_checkpoint *checkpoint)
+{
+    (void)checkpoint;
+    ++*(unsigned *)arg;
+    return true;
+}
+
+/* The record of the sandbox is dropped some time after its end; its checkpoints stay. */
+static void test_checkpoints_of_a_forgotten_sandbox(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct node_checkpoint *checkpoint;
+    char id[NODE_SANDBOX_ID_SIZE];
+    unsigned count = 0;
+
+    fix->config.ended_keep_ms = 1;
+    fix->config.housekeeping_ms = 10;
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    (void)snprintf(id, sizeof(id), "%s", sandbox->id);
+    set_data(fix, sandbox, 6);
+    checkpoint = make_checkpoint(fix, sandbox, "one");
+    kill_now(fix, sandbox);
+    RUN_UNTIL(fix, !node_manager_find(fix->manager, ORG, id));
+    node_checkpoint_each(fix->manager, ORG, id, count_each, &count);
+    assert_int_equal(count, 1);
+    check_data(fix, fork_one(fix, checkpoint), 6);
+    delete_one(fix, checkpoint);
+}
+
 /* A fork of a fork of a fork: stacks do not grow without an end. */
 static void test_generations(void **state)
 {
@@ -404,6 +435,7 @@ int main(void)
         TEST(test_another_daemon_forks_and_restores),
         TEST(test_another_daemon_ingests),
         TEST(test_lost_layers_come_from_the_store),
+        TEST(test_checkpoints_of_a_forgotten_sandbox),
         TEST(test_generations),
     };
 
