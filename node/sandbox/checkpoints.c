@@ -221,6 +221,7 @@ int checkpoints_load(struct node_manager *manager, struct shl_err *err)
     set->manager = manager;
     shl_list_init(&set->all);
     shl_list_init(&set->ingest_queue);
+    shl_list_init(&set->makes);
     shl_list_init(&set->limited);
     shl_list_init(&set->doomed);
     rc = open_store(set, err);
@@ -315,5 +316,6 @@ void checkpoints_close(struct node_manager *manager)
         }
     }
     manager->jobs++;
+    layers_make_next(set);
     uv_close((uv_handle_t *)&set->limit_timer, on_timer_closed);
 }

@@ -24,11 +24,13 @@
 #include "node/sandbox/checkpoints.h"
 #include "node/sandbox/stack.h"
 
-#define CHECKPOINT_KIND           "checkpoint" /* of records */
-#define CHECKPOINT_RECORD_MAX     (512 * 1024) /* a specification at its limits, and room */
-#define CHECKPOINTS_MAX           20000        /* of a node */
-#define CHECKPOINTS_FAILED_MAX    10           /* records of failed ones kept per sandbox */
-#define CHECKPOINT_INGESTS_MAX    1 /* at the same time: it is CPU, and guests need that */
+#define CHECKPOINT_KIND        "checkpoint" /* of records */
+#define CHECKPOINT_RECORD_MAX  (512 * 1024) /* a specification at its limits, and room */
+#define CHECKPOINTS_MAX        20000        /* of a node */
+#define CHECKPOINTS_FAILED_MAX 10           /* records of failed ones kept per sandbox */
+#define CHECKPOINT_INGESTS_MAX 1            /* at the same time: it is CPU, and guests need that */
+/* Making layers at the same time: long jobs must not fill the thread pool, which starts VMs too. */
+#define CHECKPOINT_MAKES_MAX      1
 #define CHECKPOINT_COLLECT_MS     (3600 * 1000) /* also soon after a deletion, but not */
 #define CHECKPOINT_COLLECT_GAP_MS (60 * 1000)   /* more often than this */
 #define CHECKPOINT_SCRUB_MS       (60 * 1000)
@@ -95,6 +97,9 @@ struct checkpoints {
 
     struct shl_list ingest_queue; /* newest last */
     unsigned ingesting;
+
+    struct shl_list makes; /* jobs that are to make layers, the first to come first */
+    unsigned making;
 
     struct shl_list limited; /* waiters with a deadline, the earliest first */
     uv_timer_t limit_timer;
@@ -163,6 +168,7 @@ void ingest_pump(struct checkpoints *set);
  * waiters. A look that is under way serves those who come meanwhile. 0 or -ENOMEM. */
 SHL_MUST_CHECK int layers_look(struct checkpoint *checkpoint);
 bool layers_are_deep(const struct node_stack *stack);
+void layers_make_next(struct checkpoints *set);
 
 /* fork.c */
 /* @waiter->go is called later when this returns 0. SHL_EBADSTATE (failed), -ENOMEM. */

@@ -120,15 +120,55 @@ static void start(struct layers_job *job, uv_work_cb run, uv_after_work_cb done)
     assert(rc == 0);
 }
 
+/* Those that did not begin when the daemon stops are for the next one. */
+static void abandon(struct layers_job *job)
+{
+    struct node_manager *manager = job->checkpoint->set->manager;
+    struct node_stack made = job->made;
+
+    finish(job, SHL_EUNAVAILABLE, "the node daemon is being stopped", NULL);
+    node_stack_unref(manager, &made);
+}
+
+void layers_make_next(struct checkpoints *set)
+{
+    struct shl_list *node;
+
+    while ((set->closing || set->making < CHECKPOINT_MAKES_MAX) &&
+           (node = shl_list_first(&set->makes))) {
+        struct layers_job *job = shl_container_of(node, struct layers_job, queue_node);
+
+        shl_list_remove(node);
+        if (set->closing) {
+            abandon(job);
+        } else {
+            set->making++;
+            set->manager->jobs++;
+            start(job, job->make_run, job->make_done);
+        }
+    }
+}
+
+static void make(struct layers_job *job, uv_work_cb run, uv_after_work_cb done)
+{
+    struct checkpoints *set = job->checkpoint->set;
+
+    job->make_run = run;
+    job->make_done = done;
+    shl_list_push_back(&set->makes, &job->queue_node);
+    layers_make_next(set);
+}
+
 /* ---- made again --------------------------------------------------------------------- */
 
 static void on_again(uv_work_t *work, int status)
 {
     struct layers_job *job = work->data;
-    struct node_manager *manager = job->checkpoint->set->manager;
+    struct checkpoints *set = job->checkpoint->set;
     struct node_stack made;
 
     (void)status;
+    set->making--;
     log_made(job, "checkpoint_layers_made");
     if (job->made.mem_count == 0 && job->made.state.hex[0]) {
         forget_memory(job);
@@ -140,7 +180,10 @@ static void on_again(uv_work_t *work, int status)
     } else {
         finish(job, job->rc, job->err.msg, NULL);
     }
-    node_stack_unref(manager, &made);
+    node_stack_unref(set->manager, &made);
+    layers_make_next(set);
+    /* last, for it may end the manager */
+    manager_job_ended(set->manager);
 }
 
 static void start_again(struct layers_job *job)
@@ -162,7 +205,7 @@ static void start_again(struct layers_job *job)
             layers_ref(manager, made->warm);
         }
     }
-    start(job, layers_run_again, on_again);
+    make(job, layers_run_again, on_again);
 }
 
 /* ---- made flat ---------------------------------------------------------------------- */
@@ -170,16 +213,19 @@ static void start_again(struct layers_job *job)
 static void on_flat(uv_work_t *work, int status)
 {
     struct layers_job *job = work->data;
-    struct node_manager *manager = job->checkpoint->set->manager;
+    struct checkpoints *set = job->checkpoint->set;
     struct node_stack made = job->made;
 
     (void)status;
+    set->making--;
     log_made(job, "checkpoint_layers_merged");
     if (job->rc == 0) {
         adopt_made(job);
     }
     finish(job, 0, "", job->rc == 0 ? &made : &job->stack);
-    node_stack_unref(manager, &made);
+    node_stack_unref(set->manager, &made);
+    layers_make_next(set);
+    manager_job_ended(set->manager);
 }
 
 static void start_flat(struct layers_job *job)
@@ -199,7 +245,7 @@ static void start_flat(struct layers_job *job)
         made->mem_count = 1;
         layers_new(manager, &made->mem[0]);
     }
-    start(job, layers_run_flat, on_flat);
+    make(job, layers_run_flat, on_flat);
 }
 
 bool layers_are_deep(const struct node_stack *stack)

@@ -16,6 +16,11 @@ struct layers_job {
     struct ckpt_id manifest; /* to make it again from */
     bool flat_disk, flat_mem;
 
+    /* making: one or few at a time, the others wait */
+    struct shl_list queue_node;
+    uv_work_cb make_run;
+    uv_after_work_cb make_done;
+
     /* in and out of making */
     struct node_stack made; /* referenced; mem_count 0: the memory could not be made */
 

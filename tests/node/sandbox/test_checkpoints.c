@@ -1125,8 +1125,9 @@ static void test_damaged_chunk_is_stored_again(void **state)
     fix->ingested[0] = '\0';
     set->scrubbed_at_ms -= CHECKPOINT_SCRUB_MS;
     checkpoints_housekeeping(fix->manager);
-    RUN_UNTIL(fix, fix->ingested[0] == 'a');
+    RUN_UNTIL(fix, set->upkeep == NULL);
     idle(fix);
+    assert_string_equal(fix->ingested, "a");
     ckpt_store_stats(set->store, &stats);
     assert_int_equal(stats.damaged, 0);
     assert_string_equal(list(fix), "x:ready");
@@ -1436,6 +1437,63 @@ static void test_lost_before_the_ingest(void **state)
     RUN_UNTIL(fix, checkpoint->status != NODE_CHECKPOINT_PROCESSING);
 }
 
+static void lose_disk(struct fixture *fix, struct node_checkpoint *checkpoint)
+{
+    char path[SANDBOX_PATH_MAX];
+
+    layer_path(fix, &checkpoint_of(checkpoint)->stack.disk[0], LAYERS_DISK, path);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* One is made after the other, both are served. */
+static void test_two_lost_at_the_same_time(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *one = make(fix, "one", 'a');
+    struct node_checkpoint *two = make(fix, "two", 'b');
+    struct answer answers[2];
+
+    lose_disk(fix, one);
+    lose_disk(fix, two);
+    begin_fork(fix, one, &answers[0]);
+    begin_fork(fix, two, &answers[1]);
+    RUN_UNTIL(fix, fix->fork_count == 2);
+    check_made_again(fix, &checkpoint_of(one)->stack, 'a');
+    check_made_again(fix, &checkpoint_of(two)->stack, 'b');
+    assert_int_equal(count_layers(fix), 6);
+}
+
+static unsigned count_makes(struct fixture *fix)
+{
+    struct shl_list *it;
+    unsigned count = 0;
+
+    SHL_LIST_FOREACH(it, &fix->manager->checkpoints->makes) {
+        count++;
+    }
+    return count;
+}
+
+static void test_stop_while_layers_wait_to_be_made(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *one = make(fix, "one", 'a');
+    struct node_checkpoint *two = make(fix, "two", 'b');
+    struct answer answers[2];
+
+    lose_disk(fix, one);
+    lose_disk(fix, two);
+    fix->manager->checkpoints->making = CHECKPOINT_MAKES_MAX; /* as if others were made */
+    begin_fork(fix, one, &answers[0]);
+    begin_fork(fix, two, &answers[1]);
+    RUN_UNTIL(fix, count_makes(fix) == 2);
+    restart(fix);
+    assert_int_equal(answers[0].code, SHL_EUNAVAILABLE);
+    assert_int_equal(answers[1].code, SHL_EUNAVAILABLE);
+    assert_int_equal(count_layers(fix), 4);
+    assert_string_equal(list(fix), "two:ready one:ready");
+}
+
 static void test_lost_for_good(void **state)
 {
     struct fixture *fix = *state;
@@ -1562,6 +1620,8 @@ int main(void)
         TEST(test_made_again_above_a_warm_template),
         TEST(test_warm_template_lost_too),
         TEST(test_lost_before_the_ingest),
+        TEST(test_two_lost_at_the_same_time),
+        TEST(test_stop_while_layers_wait_to_be_made),
         TEST(test_lost_for_good),
         TEST(test_restore),
         TEST(test_restore_refused),
