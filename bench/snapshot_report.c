@@ -235,7 +235,7 @@ static void draw_checkpoints(const struct bench_results *results,
     for (i = 0; i < results->checkpoint_count; i++) {
         const struct bench_checkpoint *one = &results->checkpoints[i];
 
-        (void)snprintf(texts->label[i], TEXT_SIZE, "%u MiB written, %u MiB RAM", one->written_mb,
+        (void)snprintf(texts->label[i], TEXT_SIZE, "%u of %u MiB written", one->written_mb,
                        one->memory_mb);
         (void)snprintf(texts->text[i], TEXT_SIZE, "%.1f MiB, %.3f", (double)one->file_bytes / MIB,
                        bench_checkpoint_ratio(one));
