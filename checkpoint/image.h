@@ -54,10 +54,12 @@ SHL_MUST_CHECK int ckpt_image_materialise(struct ckpt_store *store,
                                           struct shl_err *err);
 
 /* Several layers (lowest first) as one, into the empty file @out_fd. Synced. The result
- * reads as the layers did, over whatever base. SHL_ELIMIT: it would have more runs than a
- * layer may have (VMM_LAYER_RUNS_MAX); the layers have to stay as they are. */
+ * reads as the layers did. Memory: over @base_fd (-1: zeros), from which gaps between runs are
+ * filled when there would be more than @runs_max of them (0: VMM_LAYER_RUNS_MAX). */
 SHL_MUST_CHECK int ckpt_merge_memory(const int *fds,
                                      unsigned count,
+                                     int base_fd,
+                                     unsigned runs_max,
                                      int out_fd,
                                      struct shl_err *err);
 SHL_MUST_CHECK int ckpt_merge_disk(const int *fds,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -11,6 +12,9 @@
 #define FLATTEN_BYTES (1u << 20)
 
 /*- Memory: one byte per page says which layer it comes from (0: none). */
+
+#define FILLED 255 /* from below all layers, between two runs that become one */
+_Static_assert(CKPT_LAYERS_MAX < FILLED, "owners are bytes");
 
 struct owners {
     uint8_t *of;
@@ -91,6 +95,51 @@ static uint64_t merged_runs(const struct owners *owners, struct vmm_layer_run *r
     return count;
 }
 
+/* Join runs across gaps of up to @gap pages. */
+static void fill_gaps(struct owners *owners, uint64_t gap)
+{
+    uint64_t at = 0, end, last = UINT64_MAX;
+
+    while (next_piece(owners, at, &at, &end)) {
+        if (last != UINT64_MAX && at > last && at - last <= gap) {
+            memset(owners->of + last, FILLED, (size_t)(at - last));
+        }
+        at = last = end;
+    }
+}
+
+/* A layer is mapped run by run, so it must not have too many: the shortest gaps are filled
+ * with what lies below, which reads the same. */
+static uint64_t limit_runs(struct owners *owners, uint64_t runs_max)
+{
+    uint64_t count = merged_runs(owners, NULL);
+    uint64_t gap;
+
+    for (gap = 1; count > runs_max; gap *= 2) {
+        fill_gaps(owners, gap);
+        count = merged_runs(owners, NULL);
+    }
+    return count;
+}
+
+/* What lies below all layers; beyond the end of the base a hole reads as zeros, too. */
+static int copy_base(int base_fd, uint64_t offset, int out_fd, uint64_t to, uint64_t bytes)
+{
+    struct stat st;
+    uint64_t size;
+
+    if (base_fd < 0) {
+        return 0;
+    }
+    if (fstat(base_fd, &st) < 0) {
+        return -errno;
+    }
+    size = (uint64_t)st.st_size;
+    return offset < size
+               ? ckpt_copy_range(base_fd, offset, out_fd, to, SHL_MIN(bytes, size - offset))
+               : 0;
+}
+
 /* The pieces in ascending order are the data of the merged layer. */
 static int copy_pieces(const struct ckpt_memory *memory,
                        const struct owners *owners,
@@ -100,10 +149,15 @@ static int copy_pieces(const struct ckpt_memory *memory,
     int rc = 0;
 
     while (rc == 0 && next_piece(owners, at, &at, &end)) {
-        const struct vmm_layer *layer = &memory->layers[owners->of[at] - 1];
         uint64_t bytes = (end - at) * CKPT_PAGE_BYTES;
 
-        rc = ckpt_copy_range(layer->fd, page_offset(layer, at), out->fd, to, bytes);
+        if (owners->of[at] == FILLED) {
+            rc = copy_base(memory->base_fd, at * CKPT_PAGE_BYTES, out->fd, to, bytes);
+        } else {
+            const struct vmm_layer *layer = &memory->layers[owners->of[at] - 1];
+
+            rc = ckpt_copy_range(layer->fd, page_offset(layer, at), out->fd, to, bytes);
+        }
         to += bytes;
         at = end;
     }
@@ -114,19 +168,15 @@ static int copy_pieces(const struct ckpt_memory *memory,
 }
 
 static int write_merged(const struct ckpt_memory *memory,
-                        const struct owners *owners,
+                        struct owners *owners,
+                        uint64_t runs_max,
                         int out_fd,
                         struct shl_err *err)
 {
     struct vmm_layer out = {.fd = out_fd, .memory_bytes = memory->bytes};
     int rc;
 
-    out.run_count = merged_runs(owners, NULL);
-    if (out.run_count > VMM_LAYER_RUNS_MAX) {
-        return shl_err_set(err, SHL_ELIMIT,
-                           "the merged memory layer would have %llu runs, %u are possible",
-                           (unsigned long long)out.run_count, VMM_LAYER_RUNS_MAX);
-    }
+    out.run_count = limit_runs(owners, runs_max ? runs_max : VMM_LAYER_RUNS_MAX);
     out.runs = calloc(out.run_count + 1, sizeof(*out.runs));
     if (!out.runs) {
         return shl_err_sys(err, ENOMEM, "cannot merge memory layers");
@@ -141,18 +191,23 @@ static int write_merged(const struct ckpt_memory *memory,
     return rc;
 }
 
-int ckpt_merge_memory(const int *fds, unsigned count, int out_fd, struct shl_err *err)
+int ckpt_merge_memory(const int *fds,
+                      unsigned count,
+                      int base_fd,
+                      unsigned runs_max,
+                      int out_fd,
+                      struct shl_err *err)
 {
     struct ckpt_memory memory;
     struct owners owners = {0};
-    int rc = ckpt_memory_open(&memory, fds, count, -1, err);
+    int rc = ckpt_memory_open(&memory, fds, count, base_fd, err);
 
     if (rc < 0) {
         return rc;
     }
     rc = find_owners(&owners, &memory, err);
     if (rc == 0) {
-        rc = write_merged(&memory, &owners, out_fd, err);
+        rc = write_merged(&memory, &owners, runs_max, out_fd, err);
     }
     free(owners.of);
     ckpt_memory_release(&memory);

@@ -141,7 +141,8 @@ static int flatten_memory(struct layers_job *job, const struct node_stack_fds *f
     SHL_CLEANUP_FD int fd = -1;
     int rc = new_file(job, &job->made.mem[0], LAYERS_MEM, &fd, &job->err);
 
-    return rc < 0 ? rc : ckpt_merge_memory(fds->mem, fds->mem_count, fd, &job->err);
+    return rc < 0 ? rc
+                  : ckpt_merge_memory(fds->mem, fds->mem_count, fds->warm_mem, 0, fd, &job->err);
 }
 
 static int flatten(struct layers_job *job)

@@ -34,6 +34,7 @@ struct merge {
     struct node_layer_id ids[VMM_DISK_LAYERS_MAX];
     unsigned count;
     struct node_layer_id result;
+    char warm[NODE_LAYER_ID_SIZE]; /* below the memory; referenced */
     uint64_t began_us;
 
     /* job */
@@ -209,6 +210,7 @@ static void on_merged(uv_work_t *work, int status)
         layers_unref(manager, merge->ids[i].hex);
     }
     layers_unref(manager, merge->result.hex);
+    layers_unref(manager, merge->warm);
     merge_consider(sandbox);
     snapshot_on_merged(sandbox);
     node_sandbox_unref(&sandbox->pub);
@@ -234,6 +236,26 @@ static int open_layers(const struct merge *merge, int *fds, struct shl_err *err)
     return 0;
 }
 
+static int merge_memory(const struct merge *merge, const int *fds, int out_fd, struct shl_err *err)
+{
+    char path[SANDBOX_PATH_MAX];
+    int base_fd = -1;
+    int rc;
+
+    if (merge->warm[0]) {
+        layers_warm_path(merge->sandbox->pub.manager, merge->warm, "mem", path, sizeof(path));
+        base_fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (base_fd < 0) {
+            return shl_err_sys(err, errno, "cannot open %s", path);
+        }
+    }
+    rc = ckpt_merge_memory(fds, merge->count, base_fd, 0, out_fd, err);
+    if (base_fd >= 0) {
+        (void)close(base_fd);
+    }
+    return rc;
+}
+
 static int merge_into(const struct merge *merge, const int *fds, int out_fd, struct shl_err *err)
 {
     const struct sandbox *sandbox = merge->sandbox;
@@ -242,7 +264,7 @@ static int merge_into(const struct merge *merge, const int *fds, int out_fd, str
     int rc;
 
     if (!merge->disk) {
-        return ckpt_merge_memory(fds, merge->count, out_fd, err);
+        return merge_memory(merge, fds, out_fd, err);
     }
     rc = files_open_template(sandbox->pub.manager, sandbox->pub.spec.template_name, &base_fd,
                              identity, err);
@@ -309,6 +331,10 @@ static void begin(struct sandbox *sandbox, bool disk)
         layers_ref(manager, ids[i].hex);
     }
     layers_new(manager, &merge->result);
+    if (!disk && sandbox->stack.warm_mem) {
+        (void)snprintf(merge->warm, sizeof(merge->warm), "%s", sandbox->stack.warm);
+        layers_ref(manager, merge->warm);
+    }
     merge->work.data = merge;
     sandbox->merging = true;
     node_sandbox_ref(&sandbox->pub);

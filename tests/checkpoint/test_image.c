@@ -385,6 +385,30 @@ static void test_image_of_equal_machines_shares_chunks(void **state)
     leave_dir();
 }
 
+/* Few runs are allowed: gaps are filled with what lies below. */
+static void test_merge_joins_runs(void **state)
+{
+    unsigned round;
+
+    (void)state;
+    for (round = 0; round < ROUNDS; round++) {
+        unsigned runs_max = 1 + round % 7;
+        struct vmm_layer layer;
+        struct shl_err err = {0};
+        int mem = new_file();
+        struct machine m;
+
+        make_machine(&m, 5000 + round, round % 4 != 0);
+        assert_int_equal(ckpt_merge_memory(m.mem, LAYERS, m.mem_base, runs_max, mem, &err), 0);
+        check_memory_layer(&m, mem, false);
+        assert_int_equal(vmm_layer_open(&layer, mem, &err), 0);
+        assert_in_range(layer.run_count, 1, runs_max);
+        vmm_layer_release(&layer);
+        close(mem);
+        drop_machine(&m);
+    }
+}
+
 static void test_merge_reads_like_the_layers(void **state)
 {
     unsigned round, from;
@@ -396,7 +420,7 @@ static void test_merge_reads_like_the_layers(void **state)
         struct machine m;
 
         make_machine(&m, 1000 + round, round % 4 != 0);
-        assert_int_equal(ckpt_merge_memory(m.mem, LAYERS, mem, &err), 0);
+        assert_int_equal(ckpt_merge_memory(m.mem, LAYERS, -1, 0, mem, &err), 0);
         check_memory_layer(&m, mem, false);
         assert_int_equal(ckpt_merge_disk(m.disks, LAYERS, m.disk_base, disk, &err), 0);
         check_overlay(&m, disk, DISK_BYTES);
@@ -404,11 +428,11 @@ static void test_merge_reads_like_the_layers(void **state)
         from = 1 + round % (LAYERS - 1);
         close(mem);
         mem = new_file();
-        assert_int_equal(ckpt_merge_memory(m.mem, from, low, &err), 0);
+        assert_int_equal(ckpt_merge_memory(m.mem, from, -1, 0, low, &err), 0);
         fds[0] = low;
         fds[1] = m.mem[LAYERS - 1];
         if (from == LAYERS - 1) {
-            assert_int_equal(ckpt_merge_memory(fds, 2, mem, &err), 0);
+            assert_int_equal(ckpt_merge_memory(fds, 2, -1, 0, mem, &err), 0);
             check_memory_layer(&m, mem, false);
         }
         close(mem);
@@ -428,8 +452,8 @@ static void test_merge_refuses_another_base(void **state)
     make_machine(&m, 5, true);
     make_machine(&other, 6, true);
     assert_int_equal(ckpt_merge_disk(m.disks, LAYERS, other.disk_base, out, &err), SHL_ECONFLICT);
-    assert_int_equal(ckpt_merge_memory(m.disks, 1, out, &err), SHL_ECORRUPT);
-    assert_int_equal(ckpt_merge_memory(m.mem, 0, out, &err), SHL_EINVALIDARG);
+    assert_int_equal(ckpt_merge_memory(m.disks, 1, -1, 0, out, &err), SHL_ECORRUPT);
+    assert_int_equal(ckpt_merge_memory(m.mem, 0, -1, 0, out, &err), SHL_EINVALIDARG);
     close(out);
     drop_machine(&m);
     drop_machine(&other);
@@ -461,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_image_with_too_many_runs_is_bridged),
         cmocka_unit_test(test_image_of_equal_machines_shares_chunks),
         cmocka_unit_test(test_merge_reads_like_the_layers),
+        cmocka_unit_test(test_merge_joins_runs),
         cmocka_unit_test(test_merge_refuses_another_base),
         cmocka_unit_test(test_flatten_is_the_memory),
     };

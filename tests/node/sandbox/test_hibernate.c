@@ -321,6 +321,27 @@ static void test_full_disk_leaves_it_running(void **state)
     check_not_hibernated(*state, "no_space", -ENOSPC, "no space is left");
 }
 
+/* On idle, too; it is tried again later, and nothing ends. */
+static void test_full_disk_on_idle(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    int64_t end_at_ms;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    set_flag(fix, "plain", "no_space", true);
+    assert_int_equal(node_sandbox_set_timeout(sandbox, 1), 0);
+    end_at_ms = sandbox->end_at_ms;
+    RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_HIBERNATING);
+    RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_RUNNING);
+    assert_true(sandbox->end_at_ms >= end_at_ms + 60000);
+    set_flag(fix, "plain", "no_space", false);
+    wait_thawed(fix, sandbox);
+    node_sandbox_touch(sandbox); /* somebody used it: the timeout counts again */
+    RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_HIBERNATED);
+}
+
 static void test_guest_that_does_not_freeze(void **state)
 {
     check_not_hibernated(*state, "freeze_fails", SHL_EGUEST, "could not be frozen");
@@ -899,6 +920,7 @@ static void test_many_snapshots(void **state)
     struct fixture *fix = *state;
     struct node_sandbox *sandbox, *fork;
     struct taken taken;
+    char path[300];
     unsigned i;
 
     open_manager(fix);
@@ -915,6 +937,10 @@ static void test_many_snapshots(void **state)
         node_stack_unref(fix->manager, &taken.stack);
     }
     check_data(fix, sandbox, 30);
+    /* deep stacks were merged under the running VM, which was told */
+    (void)snprintf(path, sizeof(path), "%s/%s/layers", fix->run, sandbox->id);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_true(sandbox_of(sandbox)->stack.disk_count <= VMM_DISK_LAYERS_MAX);
 }
 
 static void switch_to(struct fixture *fix,
@@ -989,6 +1015,7 @@ int main(void)
         TEST(test_calls_in_flight),
         TEST(test_wake_takes_a_timeout),
         TEST(test_full_disk_leaves_it_running),
+        TEST(test_full_disk_on_idle),
         TEST(test_guest_that_does_not_freeze),
         TEST(test_guest_that_ignores_freeze),
         TEST(test_vmm_dies_while_hibernating),
