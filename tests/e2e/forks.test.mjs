@@ -112,7 +112,7 @@ describe("forks", suite, () => {
     const { id } = await box.createCheckpoint("busy");
     const forks = await Promise.all(Array.from({ length: 8 }, () => forkBox(id)));
     const check = [
-      "sleep 2; pkill -f 'while :' ; sleep 1; pkill -9 git; rm -f repo/.git/*.lock repo/.git/refs/heads/*.lock", // a commit cut by this
+      "sleep 2; pkill -f 'whil[e] :'; sleep 1; pkill -9 git; rm -f repo/.git/*.lock repo/.git/refs/heads/*.lock", // a commit cut by this
       "cd tree && for f in *; do [ $(sha256sum <$f | cut -c1-64) = $f ] || echo torn $f; done; cd ..",
       "git -C repo fsck --full --strict 2>&1 | grep -v -e '^dangling' -e '^notice'",
       "echo commits $(git -C repo rev-list --count HEAD) files $(ls tree | wc -l)",
