@@ -390,6 +390,7 @@ void end_advance(struct sandbox *sandbox)
 static void begin_end(struct sandbox *sandbox, int link_code, const char *msg)
 {
     sandbox->ending = true;
+    sandbox->draining = false;
     if (sandbox->queued) {
         sandbox->queued = false;
         shl_list_remove(&sandbox->queue_node);

@@ -538,6 +538,16 @@ static void test_kill_in_each_state(void **state)
     assert_true(answers[2].done);
     assert_int_equal(answers[2].code, SHL_EGONE);
 
+    /* while it waits for a call in flight, which ends after it */
+    answers[2] = (struct answer){0};
+    sandbox = create(fix, "plain");
+    node_sandbox_hold(sandbox);
+    node_manager_hibernate(fix->manager, sandbox, on_killed, &answers[2]);
+    node_manager_kill(fix->manager, sandbox, on_killed, NULL);
+    node_sandbox_release(sandbox);
+    RUN_UNTIL(fix, answers[2].done);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_STOPPED);
+
     sandbox = create(fix, "plain");
     hibernate(fix, sandbox);
     assert_int_equal(node_sandbox_need(sandbox, on_killed, &answers[3], NULL), 0);
