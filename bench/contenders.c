@@ -23,14 +23,15 @@ const char *const bench_mark_names[BENCH_MARKS] = {"running_ms", "agent_ready_ms
 
 static bool run_ours(const struct bench_world *world, bool restore, double marks[BENCH_MARKS])
 {
-    const unsigned cpus = restore && world->vcpus > 1 ? world->guest.cpus : 0;
+    const unsigned cpus = world->vcpus > 1 ? world->guest.cpus : 0;
     double begin = bench_now_ms(), sent = 0;
     struct bench_box box;
     bool done = bench_box_launch(&box, world, "box");
 
     if (done) {
         sent = bench_now_ms();
-        done = restore ? bench_box_restore(&box, 0) : bench_box_boot(&box, world->guest.cpus, 0);
+        done = restore ? bench_box_restore(&box, 0)
+                       : bench_box_boot(&box, world->vcpus, world->hotplug_max_mb);
     }
     marks[BENCH_RUNNING] = bench_now_ms() - begin;
     marks[BENCH_REQUEST] = bench_now_ms() - sent;

@@ -1,10 +1,10 @@
 /* Restore, checkpoint and memory of a fork: shoal-vmm against its own cold boot and against
  * `qemu-system-x86_64 -M microvm` with migration to a file, on one machine, in one run.
  *
- * The same kernel, initrd, disk, boot memory and visible CPUs for all; shoal-vmm restores
- * what a node restores: its warm snapshot has --vcpus CPUs of which only --cpus are online,
- * and an empty region for pluggable memory. Each contender starts once unmeasured, so that
- * the page cache is warm for all; then rounds in which who is first alternates.
+ * The same kernel, initrd, disk, boot memory and visible CPUs for all; shoal-vmm boots and
+ * restores the machine that a node boots and restores: --vcpus CPUs of which setup leaves
+ * only --cpus online, and an empty region for pluggable memory. Each contender starts once
+ * unmeasured, so that the page cache is warm for all; then rounds in which who is first alternates.
  * Absolute times mean little on an emulated machine; the ratios inside one run do.
  */
 #include <signal.h>
