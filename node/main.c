@@ -32,6 +32,10 @@
 #include "node/sandbox/manager_open.h"
 #include "node/store/store.h"
 
+/* Hashing, compressing and merging take a thread for seconds; with libuv's four a wake
+ * could wait behind them. Idle threads cost nothing. */
+#define POOL_THREADS "12"
+
 struct node {
     struct node_options options;
     char vmm_path[PATH_MAX];
@@ -292,6 +296,7 @@ int main(int argc, char **argv)
     static struct node node = {.data_lock_fd = -1, .run_lock_fd = -1};
     struct shl_err err = {0};
 
+    (void)setenv("UV_THREADPOOL_SIZE", POOL_THREADS, 0);
     if (node_options_parse(argc, argv, &node.options, &err) < 0) {
         (void)fprintf(stderr, "shoald: %s\n", err.msg);
         return 2;
