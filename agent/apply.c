@@ -61,20 +61,31 @@ static bool file_is(const char *path, const void *text, size_t len)
     return same;
 }
 
-/* Without fsync: all of this is written again at the next boot. What is right already is not
- * touched, since each block that is written costs the overlay of this sandbox. */
-static int write_text(const char *path, const void *text, size_t len, bool replace)
+/* In place, without fsync: all of this is written again at the next boot. What is right
+ * already is not touched and nothing is cut to nothing first, because ext4 writes such a
+ * file out at once, and each block that is written costs time and the overlay of this
+ * sandbox. */
+static int write_text(const char *path, const void *text, size_t len)
 {
     SHL_CLEANUP_FD int fd = -1;
+    struct stat st;
+    int rc;
 
     if (file_is(path, text, len)) {
         return 0;
     }
-    if (replace) { /* a link of the image, to a stub resolver for instance */
+    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) { /* of the image: to a stub resolver */
         (void)unlink(path);
     }
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    return fd < 0 ? -errno : shl_write_full(fd, text, len);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    rc = shl_write_full(fd, text, len);
+    if (rc == 0 && st.st_size > (off_t)len && ftruncate(fd, (off_t)len) < 0) {
+        rc = -errno;
+    }
+    return rc;
 }
 
 /* The address that the host name stands for, in place of the one written before. */
@@ -100,7 +111,7 @@ static int write_hosts(const char *hostname)
         rc = shl_buf_printf(&new, "127.0.1.1 %s\n", hostname);
     }
     if (rc == 0) {
-        rc = write_text("/etc/hosts", shl_buf_data(&new), shl_buf_len(&new), false);
+        rc = write_text("/etc/hosts", shl_buf_data(&new), shl_buf_len(&new));
     }
     free(text);
     shl_buf_release(&old);
@@ -118,14 +129,14 @@ static int apply_identity(const struct agent_setup *setup)
             return -errno;
         }
         (void)snprintf(text, sizeof(text), "%s\n", setup->hostname);
-        rc = write_text("/etc/hostname", text, strlen(text), false);
+        rc = write_text("/etc/hostname", text, strlen(text));
         if (rc == 0) {
             rc = write_hosts(setup->hostname);
         }
     }
     if (rc == 0 && *setup->machine_id) {
         (void)snprintf(text, sizeof(text), "%s\n", setup->machine_id);
-        rc = write_text("/etc/machine-id", text, strlen(text), false);
+        rc = write_text("/etc/machine-id", text, strlen(text));
     }
     return rc;
 }
@@ -138,7 +149,7 @@ static int apply_dns(const struct agent_setup *setup)
     for (i = 0; i < setup->dns_count; i++) {
         len += (size_t)snprintf(text + len, sizeof(text) - len, "nameserver %s\n", setup->dns[i]);
     }
-    return len > 0 ? write_text("/etc/resolv.conf", text, len, true) : 0;
+    return len > 0 ? write_text("/etc/resolv.conf", text, len) : 0;
 }
 
 /* After a restore the device grows a moment after the guest goes on, and says so to nobody
@@ -162,8 +173,9 @@ static int wait_for_disk(int disk, uint64_t disk_bytes, uint64_t *ret_bytes)
     }
 }
 
-/* Online, to the size of the device. Nothing to do is fine. */
-static int grow_root(uint64_t disk_bytes, struct shl_err *err)
+/* Online, to the size of the device. Nothing to do is fine, but not free: the kernel writes
+ * out the whole journal each time it is asked. So it is not asked twice for one size. */
+static int grow_root(uint64_t disk_bytes, uint64_t *grown_bytes, struct shl_err *err)
 {
     SHL_CLEANUP_FD int disk = open(ROOT_DEVICE, O_RDONLY | O_CLOEXEC);
     SHL_CLEANUP_FD int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -180,10 +192,14 @@ static int grow_root(uint64_t disk_bytes, struct shl_err *err)
         return shl_err_set(err, SHL_EINVALIDARG, "the disk has %llu bytes, not %llu",
                            (unsigned long long)device_bytes, (unsigned long long)disk_bytes);
     }
+    if (device_bytes == *grown_bytes) {
+        return 0;
+    }
     blocks = device_bytes / fs.f_bsize;
     if (ioctl(root, EXT4_IOC_RESIZE_FS, &blocks) < 0 && errno != EINVAL) {
         return shl_err_sys(err, errno, "the root file system could not grow to the disk");
     }
+    *grown_bytes = device_bytes;
     return 0;
 }
 
@@ -216,7 +232,7 @@ static int apply_memory(const struct agent_setup *setup,
 }
 
 int agent_setup_apply(const struct agent_setup *setup,
-                      struct agent_memory_base *memory,
+                      struct agent_guest *guest,
                       struct agent_freezer *freezer,
                       struct shl_err *err)
 {
@@ -237,10 +253,10 @@ int agent_setup_apply(const struct agent_setup *setup,
         note(&first, agent_cpus_set(AGENT_CPU_DIR, (unsigned)setup->cpus, &step), &step);
     }
     if (setup->memory_bytes > 0) {
-        note(&first, apply_memory(setup, memory, &step), &step);
+        note(&first, apply_memory(setup, &guest->memory, &step), &step);
     }
     if (setup->disk_bytes > 0) {
-        note(&first, grow_root(setup->disk_bytes, &step), &step);
+        note(&first, grow_root(setup->disk_bytes, &guest->grown_bytes, &step), &step);
     }
     if (first.code < 0) {
         *err = first;

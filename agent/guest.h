@@ -26,7 +26,10 @@ struct agent_guest {
     char sandbox_id[AGENT_SANDBOX_ID_SIZE]; /* of the latest setup, like env */
     struct agent_environ env;
     struct agent_phases phases;
-    struct agent_memory_base memory; /* of the system pool once that runs */
+
+    /*- of the system pool once that runs */
+    struct agent_memory_base memory;
+    uint64_t grown_bytes; /* disk the root file system was grown to, 0 when not yet */
 };
 
 /* As the first process: user "sandbox" of the image, or uid 1000 when it has none. */

@@ -45,7 +45,7 @@ void agent_setup_release(struct agent_setup *setup);
  * not keep the others from being done; the first failure is the result. Does not thaw user
  * processes, only the file system, because it writes there. */
 SHL_MUST_CHECK int agent_setup_apply(const struct agent_setup *setup,
-                                     struct agent_memory_base *memory,
+                                     struct agent_guest *guest,
                                      struct agent_freezer *freezer,
                                      struct shl_err *err);
 

@@ -111,7 +111,7 @@ static int run_setup(struct system_op *op)
     int rc = 0, thaw_rc;
 
     if (server->guest.is_init) {
-        rc = agent_setup_apply(&op->setup, &server->guest.memory, &server->freezer, &op->err);
+        rc = agent_setup_apply(&op->setup, &server->guest, &server->freezer, &op->err);
     }
     thaw_rc = agent_freezer_thaw(&server->freezer, &thaw_err);
     if (rc == 0 && thaw_rc < 0) {
