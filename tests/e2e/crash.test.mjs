@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import { after, afterEach, describe, test } from "node:test";
 import {
-  call, cleanUp, createBox, eventually, forkBox, getBox, origin, sh, sleep, startCounter, suite, takeTurn,
+  call, cleanUp, createBox, eventually, forkBox, getBox, long, origin, sh, sleep, startCounter, suite, takeTurn,
 } from "./lib/shoal.mjs";
 import { killDaemon, noMachine, startDaemon, vmmPid } from "./lib/node.mjs";
 
 await takeTurn();
 
 // From the request to the crash, in ms: in the lab a hibernation takes about a second.
-const MOMENTS = [0, 60, 150, 300, 600, 1200];
+const MOMENTS = long ? [0, 60, 150, 300, 600, 1200] : [0, 150, 700];
 
 async function restart() {
   await startDaemon();
