@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <net/route.h>
 #include <netinet/in.h>
@@ -113,6 +114,18 @@ static int change_mac(const struct agent_net *net, struct shl_err *err)
     return rc < 0 ? shl_err_sys(err, -rc, "the address of the network device could not be set") : 0;
 }
 
+/* The node carries no IPv6 for guests; an address made from the MAC would only outlive it in
+ * forks. ::1 stays, since that is the loopback device's. */
+static void disable_ipv6(void)
+{
+    SHL_CLEANUP_FD int fd =
+        open("/proc/sys/net/ipv6/conf/" DEVICE "/disable_ipv6", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0) { /* a kernel without IPv6 has no such file */
+        (void)!write(fd, "1", 1);
+    }
+}
+
 int agent_net_apply(const struct agent_net *net, struct shl_err *err)
 {
     SHL_CLEANUP_FD int fd = -1;
@@ -128,6 +141,7 @@ int agent_net_apply(const struct agent_net *net, struct shl_err *err)
         return shl_err_set(err, SHL_EINVALIDARG, "%s/%u via '%s' is not an IPv4 network", net->ip,
                            net->prefix, net->gateway);
     }
+    disable_ipv6();
     mask.s_addr = htonl((uint32_t)(0xffffffffull << (32 - net->prefix)));
     fd = open_socket();
     rc = fd < 0 ? fd : set_mac(fd, net);
