@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, describe, test } from "node:test";
 import {
-  call, cleanUp, createBox, eventually, forkBox, getBox, long, origin, sh, sleep, startCounter, suite, takeTurn,
+  call, cleanUp, createBox, eventually, forkBox, getBox, long, origin, sh, sleep, startCounter, suite, takeTurn, waitReady,
 } from "./lib/shoal.mjs";
 import { killDaemon, noMachine, startDaemon, vmmPid } from "./lib/node.mjs";
 
@@ -103,6 +103,7 @@ describe("crash", { ...suite, skip: noMachine }, () => {
   test("while forks are made", async () => {
     const made = await makeBox();
     const { id } = await made.box.createCheckpoint("source");
+    await waitReady(made.box, id); // one that is still processing is lost with the daemon, and says so
     for (const ms of [100, 700]) {
       const known = (await call("GET", "/sandboxes")).json.map((one) => one.sandboxID);
       await crashDuring(() => call("POST", `/sandboxes/from-checkpoint/${id}`, { body: { count: 4, timeout: 600 } }), ms);
