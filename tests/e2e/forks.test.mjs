@@ -111,9 +111,12 @@ describe("forks", suite, () => {
       Number(await sh(box, "ls tree | wc -l")) > 20 && Number(await sh(box, "git -C repo rev-list --count HEAD 2>/dev/null || echo 0")) > 3);
     const { id } = await box.createCheckpoint("busy");
     const forks = await Promise.all(Array.from({ length: 8 }, () => forkBox(id)));
+    // They go on from the middle of what they were doing, then stop; all before the first is
+    // looked at, since they are many for a small machine. A commit cut by this leaves its lock.
+    const stop = "sleep 2; pkill -f 'whil[e] :'; sleep 1; pkill -9 git; find repo/.git -name '*.lock' -delete";
+    await Promise.all([box, ...forks].map((fork) => sh(fork, stop, { timeout: 300 })));
     const check = [
-      "sleep 2; pkill -f 'whil[e] :'; sleep 1; pkill -9 git; rm -f repo/.git/*.lock repo/.git/refs/heads/*.lock", // a commit cut by this
-      "cd tree && for f in *; do [ $(sha256sum <$f | cut -c1-64) = $f ] || echo torn $f; done; cd ..",
+      "(cd tree && sha256sum * | awk '$1 != $2 {print \"torn\", $2}')",
       "git -C repo fsck --full --strict 2>&1 | grep -v -e '^dangling' -e '^notice'",
       "echo commits $(git -C repo rev-list --count HEAD) files $(ls tree | wc -l)",
     ].join("; ");
