@@ -19,6 +19,8 @@ void idle_start_after(struct sandbox *sandbox, uint64_t ms)
 {
     if (sandbox->pub.spec.timeout_s > 0 && sandbox->holds == 0) {
         sandbox->pub.end_at_ms = shl_realtime_ms() + (int64_t)ms;
+        /* the loop's clock may be older by what the record took to save */
+        uv_update_time(sandbox->pub.manager->loop);
         (void)uv_timer_start(&sandbox->idle, on_idle, ms, 0);
     }
 }

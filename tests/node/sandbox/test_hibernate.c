@@ -335,7 +335,7 @@ static void test_full_disk_on_idle(void **state)
     end_at_ms = sandbox->end_at_ms;
     RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_HIBERNATING);
     RUN_UNTIL(fix, sandbox->state == NODE_SANDBOX_RUNNING);
-    assert_true(sandbox->end_at_ms >= end_at_ms + 60000);
+    assert_true(sandbox->end_at_ms > end_at_ms + 30000); /* much later than its timeout */
     set_flag(fix, "plain", "no_space", false);
     wait_thawed(fix, sandbox);
     node_sandbox_touch(sandbox); /* somebody used it: the timeout counts again */
