@@ -33,6 +33,7 @@ function shoal(args, { env = {}, input } = {}) {
       (error, stdout, stderr) =>
         resolve({ code: error ? (error.code ?? -1) : 0, bytes: stdout, out: String(stdout), err: String(stderr) }),
     );
+    child.stdin.on("error", () => {}); // it may have ended before it read: its code tells
     child.stdin.end(input ?? "");
   });
 }
