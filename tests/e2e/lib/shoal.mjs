@@ -39,6 +39,22 @@ export const long = Boolean(process.env.SHOAL_TEST_LONG);
 export const origin = apiUrl.replace(/\/api$/, "");
 export const api = `${origin}/api`;
 
+/** One body of a test with many guests at once. On the emulated CPU of the lab one in some hundred
+ * guests dies of a triple fault or an exception in its kernel, also without any snapshot (docs/lab.md).
+ * There, and for that reason alone, the body is run once more, and the output says so. */
+export function crowded(body) {
+  return async (t) => {
+    try {
+      await body(t);
+    } catch (error) {
+      if (!process.env.SHOAL_EMULATED || !/triple fault|Fatal exception/.test(String(error?.message))) throw error;
+      console.log(`# a guest crashed on the emulated CPU, the test is repeated: ${error.message}`);
+      await cleanUp();
+      await body(t);
+    }
+  };
+}
+
 /** Reason to skip everything, or false. */
 export const noNode = apiUrl && apiKey ? false : "SHOAL_URL and SHOAL_API_KEY are not set";
 
