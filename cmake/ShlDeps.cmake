@@ -16,6 +16,7 @@ shl_find(NFTABLES libnftables)
 shl_find(CMOCKA cmocka)
 shl_find(OPENSSL libcrypto)
 shl_find(ZSTD libzstd)
+shl_find(ZMQ libzmq)
 
 # LevelDB and msgpack-c carry no usable pkg-config file on every supported release.
 find_library(SHL_LEVELDB leveldb)
