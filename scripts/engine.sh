@@ -28,14 +28,29 @@ choose_engine() {
     fi
 }
 
-# Paths as the node sees them.
+# Several nodes on one machine: scripts/up --nodes keeps their number here.
+nodes_count() { cat "$SHOAL_STATE/nodes" 2>/dev/null || echo 1; }
+
+# node_paths [INDEX]: paths and addresses as that node sees them. Node 1 lives in the machine
+# itself, every further one in a network namespace (scripts/node-net).
 node_paths() {
+    local base
+    NODE_INDEX=${1:-1}
     if [[ $ENGINE == lab ]]; then
         NODE_DATA=/var/lib/shoal NODE_RUN=/run/shoal NODE_BIN=/opt/shoal/bin
-        NODE_LISTEN=0.0.0.0:8080
+        NODE_LISTEN=0.0.0.0:8080 NODE_API_PORT=8080
     else
         NODE_DATA=$DATA_DIR NODE_RUN=$RUN_DIR NODE_BIN=$SHOAL_STATE/bin
-        NODE_LISTEN=${SHOAL_LISTEN:-127.0.0.1:$SHOAL_PORT}
+        NODE_LISTEN=${SHOAL_LISTEN:-127.0.0.1:$SHOAL_PORT} NODE_API_PORT=$SHOAL_PORT
+    fi
+    base=${NODE_RUN##*/}
+    NODE_NET=10.209.$((NODE_API_PORT % 250)) NODE_NET_NAME=${base:0:8} NODE_NS=''
+    NODE_HOST_PORT=$((SHOAL_PORT + NODE_INDEX - 1)) # where its API is reached from here
+    NODE_MESH=''
+    if (($(nodes_count) > 1 || NODE_INDEX > 1)); then NODE_MESH=$NODE_NET.$NODE_INDEX; fi
+    if ((NODE_INDEX > 1)); then
+        NODE_DATA=$NODE_DATA/nodes/$NODE_INDEX NODE_RUN=$NODE_RUN-$NODE_INDEX
+        NODE_LISTEN=0.0.0.0:8080 NODE_NS=$NODE_NET_NAME-$NODE_INDEX
     fi
 }
 
@@ -51,8 +66,14 @@ on_node() {
 # Runs scripts/node-host there.
 node_host() {
     on_node env DATA="$NODE_DATA" RUN="$NODE_RUN" BIN="$NODE_BIN" LISTEN="$NODE_LISTEN" \
-        DOMAIN="localhost:$SHOAL_PORT" PUBLIC_URL="http://localhost:$SHOAL_PORT" \
+        DOMAIN="localhost:$NODE_HOST_PORT" PUBLIC_URL="http://localhost:$NODE_HOST_PORT" \
+        NS="$NODE_NS" MESH_ADDRESS="$NODE_MESH" NODE_NAME="${NODE_NAME:-}" NODES="$(nodes_count)" \
         LOG_LEVEL="${SHOAL_LOG_LEVEL:-info}" "$NODE_BIN/node-host" "$@"
+}
+
+# Runs scripts/node-net there.
+node_net() {
+    on_node env NET="$NODE_NET" NAME="$NODE_NET_NAME" API_PORT="$NODE_API_PORT" "$NODE_BIN/node-net" "$@"
 }
 
 # Programs, helper and initrd of one build, in $SHOAL_STATE/bin; in the lab also pushed there.
@@ -62,7 +83,9 @@ stage_programs() {
     for program in node/shoald vmm-kvm/shoal-vmm client/shoal tests/agent/agentctl; do
         if [[ -x $build/$program ]]; then stage_file "$build/$program" "$bin/${program##*/}"; fi
     done
-    stage_file "$SHOAL_ROOT/scripts/node-host" "$bin/node-host"
+    for program in node-host node-net; do
+        stage_file "$SHOAL_ROOT/scripts/$program" "$bin/$program"
+    done
     agent=$build/agent/shoal-agent
     hash=$(hash_text "$(sha256sum <"$agent")" "$("$SHOAL_ROOT/scripts/kernel")" \
         "$(cat "$SHOAL_ROOT"/scripts/{initrd,rootfs.sh})")
