@@ -140,6 +140,7 @@ static int open_manager(struct node *node, struct shl_err *err)
         .sandboxes_max = node->options.sandboxes_max,
         .dns = node->options.dns,
         .warm = node->options.warm,
+        .memory_total_mb = node->options.memory_mb,
         .log = &node->log,
     };
 

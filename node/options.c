@@ -21,6 +21,12 @@ enum {
     OPT_SANDBOXES_MAX,
     OPT_MEMORY_DEFAULT,
     OPT_WARM,
+    OPT_MEMORY,
+    OPT_MESH,
+    OPT_MESH_ADDRESS,
+    OPT_JOIN,
+    OPT_FAILURE_DOMAIN,
+    OPT_WITNESS,
     OPT_LOG_LEVEL,
     OPT_CLEANUP,
     OPT_VERSION,
@@ -41,6 +47,12 @@ static const struct option long_options[] = {
     {"sandboxes-max", required_argument, NULL, OPT_SANDBOXES_MAX},
     {"memory-default-mb", required_argument, NULL, OPT_MEMORY_DEFAULT},
     {"warm", required_argument, NULL, OPT_WARM},
+    {"memory-mb", required_argument, NULL, OPT_MEMORY},
+    {"mesh", required_argument, NULL, OPT_MESH},
+    {"mesh-address", required_argument, NULL, OPT_MESH_ADDRESS},
+    {"join", required_argument, NULL, OPT_JOIN},
+    {"failure-domain", required_argument, NULL, OPT_FAILURE_DOMAIN},
+    {"witness", no_argument, NULL, OPT_WITNESS},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"cleanup", no_argument, NULL, OPT_CLEANUP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -67,7 +79,15 @@ static const char help_text[] =
     "  --sandboxes-max N       living sandboxes at a time (200)\n"
     "  --memory-default-mb N   of a sandbox that asks for none (1024)\n"
     "  --warm on|off           restore sandboxes from a snapshot of their template (on)\n"
+    "  --memory-mb N           memory of this machine that may be used (all of it)\n"
     "  --log-level LEVEL       error, warn, info, debug (info); JSON lines on stderr\n"
+    "\n"
+    "  --join TOKEN | @FILE    become a member of the cluster that made the token\n"
+    "  --mesh ADDR:PORT        where other nodes reach this one; the next port too (0.0.0.0:8090)\n"
+    "  --mesh-address HOST     its address as they see it (that of the default route)\n"
+    "  --failure-domain NAME   copies of data go to different ones (the node's name)\n"
+    "  --witness               vote and answer the API, but run no sandboxes; needs no KVM\n"
+    "\n"
     "  --cleanup               remove the guest network rules of --pool and end\n"
     "  --version, --help\n"
     "\n"
@@ -98,60 +118,88 @@ static int parse_number(const char *flag,
     return 0;
 }
 
-static int take(struct node_options *o, int flag, const char *value, struct shl_err *err)
+/* The options whose value is kept as it is; NULL for the others. */
+static const char **text_option(struct node_options *o, int flag)
 {
-    int level;
-
     switch (flag) {
     case OPT_DATA:
-        o->data_dir = value;
-        return 0;
+        return &o->data_dir;
     case OPT_RUN:
-        o->run_dir = value;
-        return 0;
+        return &o->run_dir;
     case OPT_LISTEN:
-        o->listen = value;
-        return 0;
+        return &o->listen;
     case OPT_DOMAIN:
-        o->domain = value;
-        return 0;
+        return &o->domain;
     case OPT_PUBLIC_URL:
-        o->public_url = value;
-        return 0;
+        return &o->public_url;
     case OPT_REGION:
-        o->region = value;
-        return 0;
+        return &o->region;
     case OPT_WORKER_ID:
-        o->worker_id = value;
-        return 0;
+        return &o->worker_id;
     case OPT_VMM:
-        o->vmm_path = value;
-        return 0;
+        return &o->vmm_path;
     case OPT_POOL:
-        o->pool_cidr = value;
-        return 0;
+        return &o->pool_cidr;
     case OPT_DNS:
-        o->dns = value;
+        return &o->dns;
+    case OPT_MESH:
+        return &o->mesh_listen;
+    case OPT_MESH_ADDRESS:
+        return &o->mesh_address;
+    case OPT_JOIN:
+        return &o->join;
+    case OPT_FAILURE_DOMAIN:
+        return &o->failure_domain;
+    default:
+        return NULL;
+    }
+}
+
+static int take_warm(struct node_options *o, const char *value, struct shl_err *err)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+        return shl_err_set(err, SHL_EINVALIDARG, "--warm takes on or off, not '%s'", value);
+    }
+    o->warm = strcmp(value, "on") == 0;
+    return 0;
+}
+
+static int take_log_level(struct node_options *o, const char *value, struct shl_err *err)
+{
+    int level = shl_log_level_parse(value);
+
+    if (level < 0) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "--log-level takes error, warn, info or debug, not '%s'", value);
+    }
+    o->log_level = (enum shl_log_level)level;
+    return 0;
+}
+
+static int take(struct node_options *o, int flag, const char *value, struct shl_err *err)
+{
+    const char **text = text_option(o, flag);
+
+    if (text) {
+        *text = value;
         return 0;
+    }
+    switch (flag) {
     case OPT_SANDBOXES_MAX:
         return parse_number("--sandboxes-max", value, 1, NODE_OPTIONS_SANDBOXES_MAX,
                             &o->sandboxes_max, err);
     case OPT_MEMORY_DEFAULT:
         return parse_number("--memory-default-mb", value, NODE_MEMORY_MIN_MB, NODE_MEMORY_MAX_MB,
                             &o->memory_default_mb, err);
+    case OPT_MEMORY:
+        return parse_number("--memory-mb", value, NODE_MEMORY_MIN_MB, NODE_OPTIONS_MEMORY_MAX_MB,
+                            &o->memory_mb, err);
     case OPT_WARM:
-        if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
-            return shl_err_set(err, SHL_EINVALIDARG, "--warm takes on or off, not '%s'", value);
-        }
-        o->warm = strcmp(value, "on") == 0;
-        return 0;
+        return take_warm(o, value, err);
     case OPT_LOG_LEVEL:
-        level = shl_log_level_parse(value);
-        if (level < 0) {
-            return shl_err_set(err, SHL_EINVALIDARG,
-                               "--log-level takes error, warn, info or debug, not '%s'", value);
-        }
-        o->log_level = (enum shl_log_level)level;
+        return take_log_level(o, value, err);
+    case OPT_WITNESS:
+        o->witness = true;
         return 0;
     case OPT_CLEANUP:
         o->action = NODE_OPTIONS_CLEANUP;
@@ -178,6 +226,7 @@ int node_options_parse(int argc, char **argv, struct node_options *ret, struct s
         .pool_cidr = "10.201.0.0/16",
         .sandboxes_max = 200,
         .warm = true,
+        .mesh_listen = "0.0.0.0:8090",
         .log_level = SHL_LOG_INFO,
     };
     int flag, rc;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define NODE_OPTIONS_SANDBOXES_MAX 10000
+#define NODE_OPTIONS_MEMORY_MAX_MB (64u * 1024 * 1024)
 
 enum node_options_action {
     NODE_OPTIONS_RUN,
@@ -32,6 +33,12 @@ struct node_options {
     const char *dns; /* NULL: the first name server of this machine */
     uint32_t sandboxes_max;
     uint32_t memory_default_mb; /* 0: the server's default */
+    uint32_t memory_mb;         /* of this machine for sandboxes and the system; 0: all of it */
+    const char *mesh_listen;    /* ADDR:PORT for other nodes; the bulk port is the next one */
+    const char *mesh_address;   /* how they reach it; NULL: address of the default route */
+    const char *join;           /* token, or @FILE; NULL */
+    const char *failure_domain; /* copies go to different ones; NULL: the node's name */
+    bool witness;               /* votes and serves the API, runs no sandboxes */
     bool warm;                  /* restore creates from a snapshot of their template */
     enum shl_log_level log_level;
 };

@@ -279,7 +279,8 @@ static int copy_config(struct node_manager *manager,
         return shl_err_sys(err, ENOMEM, "cannot start the sandbox manager");
     }
     manager->cpus = machine_cpus();
-    manager->memory_total_mb = machine_memory_mb();
+    manager->memory_total_mb =
+        config->memory_total_mb ? config->memory_total_mb : machine_memory_mb();
     reserve_mb = SHL_MAX(manager->memory_total_mb / SANDBOX_RESERVE_SHARE, SANDBOX_RESERVE_MIN_MB);
     reserve_mb = SHL_MIN(reserve_mb, manager->memory_total_mb);
     manager->memory_usable_mb =
