@@ -63,7 +63,7 @@ struct node_answer {
 
 typedef void (*node_answer_cb)(void *arg, const struct node_answer *answer);
 
-/* Outcome of an order. @text: of join_token the token, else NULL. */
+/* Outcome of an order. The token and its end are of join_token alone. */
 struct node_order {
     int code;
     char msg[SHL_ERR_TEXT_MAX];
