@@ -55,7 +55,7 @@ int node_exchange_init(struct node_exchange *x,
 {
     int rc;
 
-    *x = (struct node_exchange){.ops = ops, .loop = loop};
+    *x = (struct node_exchange){.ops = ops, .loop = loop, .target = target};
     x->method = method_parse(method);
     x->body_mode = NODE_BODY_BUFFERED;
     x->body_max = NODE_EXCHANGE_JSON_MAX;
@@ -268,5 +268,16 @@ void node_exchange_failf(struct node_exchange *x, int code, const char *fmt, ...
     va_start(args, fmt);
     (void)vsnprintf(msg, sizeof(msg), fmt, args);
     va_end(args);
+    node_exchange_fail(x, code, msg);
+}
+
+void node_exchange_refuse(struct node_exchange *x,
+                          enum node_refusal why,
+                          int code,
+                          const char *msg)
+{
+    if (!x->is_replied) {
+        x->refusal = why;
+    }
     node_exchange_fail(x, code, msg);
 }

@@ -27,7 +27,8 @@
 #define NODE_REQUEST_ID_SIZE       65
 #define NODE_EXCHANGE_JSON_MAX     (1024u * 1024) /* body of an ordinary JSON request */
 #define NODE_EXCHANGE_ENVELOPE_MAX (64 * 1024)
-#define NODE_EXCHANGE_HEADERS_MAX  6     /* extra headers of a reply */
+#define NODE_EXCHANGE_HEADERS_MAX  8     /* extra headers of a reply */
+#define NODE_EXCHANGE_NODE_HEADER  "X-Shoal-Node" /* who served; every reply has it */
 #define NODE_EXCHANGE_PAD_AFTER_MS 10000 /* then "200" and the first space go out */
 #define NODE_EXCHANGE_PAD_EVERY_MS 12000 /* clients give up after 30 s of silence */
 
@@ -43,6 +44,15 @@ enum node_method {
     NODE_METHOD_DELETE,
     NODE_METHOD_OPTIONS,
     NODE_METHOD_OTHER,
+};
+
+/* Why a node did not take a request up: nothing was done, so the node that passed it on may
+ * ask elsewhere. Travels between nodes; append, never renumber. */
+enum node_refusal {
+    NODE_REFUSAL_NONE,
+    NODE_REFUSAL_NOT_HERE,  /* the sandbox is not, or no longer, on that node */
+    NODE_REFUSAL_NOT_KNOWN, /* the credentials are not valid there (yet) */
+    NODE_REFUSAL_NO_ROOM,   /* for a new sandbox */
 };
 
 /* Bytes of a reply that come over time. */
@@ -100,10 +110,16 @@ struct node_exchange {
     uv_loop_t *loop;
     enum node_method method;
     struct node_url url;
+    const char *target; /* as it came, undecoded */
     char request_id[NODE_REQUEST_ID_SIZE];
     int64_t body_length;   /* declared by the client, -1 when chunked, 0 without a body */
     uint32_t pad_after_ms; /* NODE_EXCHANGE_PAD_*, unless the transport was told otherwise */
     uint32_t pad_every_ms;
+    /* Of a request that another node passed on: how often (1), and the origin under which the
+     * client reached that node. 0 and NULL for a client of this node. For routing and for URLs
+     * in answers; nothing else may depend on it. */
+    unsigned hops;
+    const char *origin;
 
     /* Set by the application in on_head. */
     enum node_body_mode body_mode;
@@ -122,6 +138,7 @@ struct node_exchange {
     bool is_padded;  /* "200" is out: failures can only be told in the body */
     bool has_source; /* the current reply has one to release */
     int status;      /* of the reply */
+    enum node_refusal refusal;
     uint64_t body_seen;
     struct node_pad *pad;
     const struct node_source_ops *source;
@@ -158,6 +175,12 @@ void node_exchange_fail_more(struct node_exchange *x,
                              const struct node_reply_header *header,
                              const char *members);
 void node_exchange_failf(struct node_exchange *x, int code, const char *fmt, ...) SHL_PRINTF(3, 4);
+
+/* The same as fail, and when another node passed the request on, it is told why. */
+void node_exchange_refuse(struct node_exchange *x,
+                          enum node_refusal why,
+                          int code,
+                          const char *msg);
 
 void node_exchange_wake(struct node_exchange *x);
 

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "node/http/exchange.h"
 #include "node/http/screen.h"
 #include "node/http/status.h"
 
@@ -81,15 +82,17 @@ static void wait_for_more(struct waiting *w, size_t seen)
 /* Say why and read on for a moment, because closing with unread bytes resets. */
 static void refuse(struct waiting *w, int status, const char *msg)
 {
+    const char *name = w->listener->node_name;
     char body[256];
-    char text[640];
+    char text[1024];
     int body_len = snprintf(body, sizeof(body), "{\"error\":\"%s\"}", msg);
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n"
                        "Content-Length: %d\r\nConnection: close\r\n"
-                       "Access-Control-Allow-Origin: *\r\n%s\r\n%s",
+                       "Access-Control-Allow-Origin: *\r\n%s%s%s%s\r\n%s",
                        status, node_http_reason(status), body_len,
-                       status == 503 ? "Retry-After: 2\r\n" : "", body);
+                       name ? NODE_EXCHANGE_NODE_HEADER ": " : "", name ? name : "",
+                       name ? "\r\n" : "", status == 503 ? "Retry-After: 2\r\n" : "", body);
 
     w->listener->refused_count++;
     if (send(w->fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) != len ||

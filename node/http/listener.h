@@ -36,6 +36,7 @@ struct node_listener {
     bool is_paused; /* out of descriptors: tried again by the sweep */
     bool is_closing;
     uint64_t refused_count; /* answered here with an error */
+    const char *node_name;  /* in the answers given here, or NULL; borrowed */
     const struct shl_log *log;
 
     /* Takes the descriptor over; false when it cannot (it is then closed here). */
@@ -52,7 +53,7 @@ SHL_MUST_CHECK int node_listener_parse(const char *text,
                                        struct sockaddr_storage *ret_addr,
                                        struct shl_err *err);
 
-/* The fields head_timeout_ms, log, adopt, has_room and arg are set by the caller. On
+/* The fields head_timeout_ms, node_name, log, adopt, has_room and arg are set by the caller. On
  * failure nothing is left open. */
 SHL_MUST_CHECK int node_listener_open(struct node_listener *listener,
                                       uv_loop_t *loop,

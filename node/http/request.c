@@ -109,6 +109,7 @@ static void op_reply(struct node_exchange *x, struct node_reply *reply)
 {
     struct node_http_request *r = request_of(x);
     struct MHD_Response *response = make_response(r, reply);
+    bool is_signed = false; /* by another node */
 
     node_http_request_resume(r);
     if (!response) {
@@ -119,9 +120,15 @@ static void op_reply(struct node_exchange *x, struct node_reply *reply)
     }
     (void)MHD_add_response_header(response, "X-Request-Id", x->request_id);
     (void)MHD_add_response_header(response, "Access-Control-Allow-Origin", "*");
-    (void)MHD_add_response_header(response, "Access-Control-Expose-Headers", "X-Request-Id");
+    (void)MHD_add_response_header(response, "Access-Control-Expose-Headers",
+                                  "X-Request-Id, " NODE_EXCHANGE_NODE_HEADER);
     for (size_t i = 0; i < reply->header_count; i++) {
+        is_signed |= strcasecmp(reply->headers[i].name, NODE_EXCHANGE_NODE_HEADER) == 0;
         (void)MHD_add_response_header(response, reply->headers[i].name, reply->headers[i].value);
+    }
+    if (!is_signed && r->http->config.node_name) {
+        (void)MHD_add_response_header(response, NODE_EXCHANGE_NODE_HEADER,
+                                      r->http->config.node_name);
     }
     r->response = response;
 }

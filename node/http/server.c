@@ -199,6 +199,7 @@ int node_http_open(uv_loop_t *loop,
     shl_list_init(&http->requests);
     http->listener.head_timeout_ms = http->config.head_timeout_ms;
     http->listener.log = config->log;
+    http->listener.node_name = config->node_name;
     http->listener.adopt = adopt;
     http->listener.has_room = has_room;
     http->listener.arg = http;

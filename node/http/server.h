@@ -5,7 +5,7 @@
  * bytes of a source) is suspended and costs nothing. Bodies never pile up here: at most
  * one read buffer of a connection in each direction.
  *
- * Every reply carries X-Request-Id and the CORS headers; every error the JSON envelope.
+ * Every reply carries X-Request-Id, X-Shoal-Node and the CORS headers; every error the JSON envelope.
  * Known gap: a later request on a kept-alive connection that is not HTTP gets the
  * library's own error page, since only first heads are screened.
  */
@@ -31,6 +31,7 @@ struct node_http;
 
 struct node_http_config {
     const char *listen;
+    const char *node_name;    /* borrowed; who says it served, NULL: nobody */
     uint32_t connections_max; /* 0: the defaults above */
     uint32_t head_timeout_ms;
     uint32_t body_timeout_ms;
