@@ -1,17 +1,12 @@
 #include "node/store/store.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <leveldb/c.h>
-
-#include "base/cleanup.h"
-#include "base/io.h"
+#include "node/store/db.h"
 
 #define KEY_MAX        256
 #define VALUE_MAX      (1024u * 1024)
@@ -19,24 +14,8 @@
 #define FORMAT_VERSION "1"
 
 struct node_store {
-    leveldb_t *db;
-    leveldb_options_t *options;
-    leveldb_readoptions_t *read;
-    leveldb_writeoptions_t *write;
+    struct node_db db;
 };
-
-static void free_text(char *text)
-{
-    leveldb_free(text);
-}
-
-/* Takes LevelDB's message into @err; it names files and the damage. */
-static int db_error(struct shl_err *err, int code, const char *what, char *message)
-{
-    code = shl_err_set(err, code, "%s: %s", what, message);
-    free_text(message);
-    return code;
-}
 
 static bool key_part_is_valid(const char *part)
 {
@@ -55,42 +34,6 @@ static int make_key(char key[KEY_MAX], const char *kind, const char *id, struct 
     return 0;
 }
 
-/* LevelDB starts a new database when its CURRENT file is missing. With other database
- * files present that means a lost file, and an empty store would orphan every VM. */
-static int check_not_gutted(const char *dir, struct shl_err *err)
-{
-    SHL_CLEANUP_FREE char *current = NULL;
-    bool has_data = false;
-    struct dirent *entry;
-    DIR *folder;
-
-    if (asprintf(&current, "%s/CURRENT", dir) < 0) {
-        current = NULL;
-        return shl_err_sys(err, ENOMEM, "cannot open the records in %s", dir);
-    }
-    if (access(current, F_OK) == 0) {
-        return 0;
-    }
-    folder = opendir(dir);
-    if (!folder) {
-        return shl_err_sys(err, errno, "cannot read the folder of records %s", dir);
-    }
-    while ((entry = readdir(folder))) {
-        size_t len = strlen(entry->d_name);
-
-        has_data |= len > 4 && strcmp(entry->d_name + len - 4, ".ldb") == 0;
-        has_data |= strncmp(entry->d_name, "MANIFEST-", 9) == 0;
-    }
-    (void)closedir(folder);
-    if (has_data) {
-        return shl_err_set(err, SHL_ECORRUPT,
-                           "the records in %s are damaged (CURRENT is missing): restore the "
-                           "folder from a copy, or move it away to start without sandboxes",
-                           dir);
-    }
-    return 0;
-}
-
 static int check_format(struct node_store *store, const char *dir, struct shl_err *err)
 {
     char *message = NULL;
@@ -98,17 +41,18 @@ static int check_format(struct node_store *store, const char *dir, struct shl_er
     size_t len;
     bool same;
 
-    value = leveldb_get(store->db, store->read, FORMAT_KEY, strlen(FORMAT_KEY), &len, &message);
+    value =
+        leveldb_get(store->db.db, store->db.read, FORMAT_KEY, strlen(FORMAT_KEY), &len, &message);
     if (message) {
-        return db_error(err, SHL_ECORRUPT, "cannot read the records", message);
+        return node_db_error(err, SHL_ECORRUPT, "cannot read the records", message);
     }
     if (!value) {
-        leveldb_put(store->db, store->write, FORMAT_KEY, strlen(FORMAT_KEY), FORMAT_VERSION,
+        leveldb_put(store->db.db, store->db.write, FORMAT_KEY, strlen(FORMAT_KEY), FORMAT_VERSION,
                     strlen(FORMAT_VERSION), &message);
-        return message ? db_error(err, -EIO, "cannot write the records", message) : 0;
+        return message ? node_db_error(err, -EIO, "cannot write the records", message) : 0;
     }
     same = len == strlen(FORMAT_VERSION) && memcmp(value, FORMAT_VERSION, len) == 0;
-    free_text(value);
+    leveldb_free(value);
     if (!same) {
         return shl_err_set(err, SHL_EVERSION,
                            "the records in %s were written by another version of shoald: use "
@@ -118,42 +62,18 @@ static int check_format(struct node_store *store, const char *dir, struct shl_er
     return 0;
 }
 
-static int open_database(struct node_store *store, const char *dir, struct shl_err *err)
-{
-    char *message = NULL;
-
-    store->options = leveldb_options_create();
-    store->read = leveldb_readoptions_create();
-    store->write = leveldb_writeoptions_create();
-    leveldb_options_set_create_if_missing(store->options, 1);
-    leveldb_options_set_paranoid_checks(store->options, 1);
-    leveldb_readoptions_set_verify_checksums(store->read, 1);
-    leveldb_writeoptions_set_sync(store->write, 1);
-    store->db = leveldb_open(store->options, dir, &message);
-    if (!store->db) {
-        return db_error(err, SHL_ECORRUPT, "cannot open the records of this node", message);
-    }
-    return check_format(store, dir, err);
-}
-
 int node_store_open(const char *dir, struct node_store **ret_store, struct shl_err *err)
 {
-    struct node_store *store;
+    struct node_store *store = calloc(1, sizeof(*store));
     int rc;
 
-    rc = shl_mkdir_all(dir, 0700);
-    if (rc < 0) {
-        return shl_err_sys(err, -rc, "cannot create the folder of records %s", dir);
-    }
-    rc = check_not_gutted(dir, err);
-    if (rc < 0) {
-        return rc;
-    }
-    store = calloc(1, sizeof(*store));
     if (!store) {
         return shl_err_sys(err, ENOMEM, "cannot open the records in %s", dir);
     }
-    rc = open_database(store, dir, err);
+    rc = node_db_open(&store->db, dir, "the records", err);
+    if (rc == 0) {
+        rc = check_format(store, dir, err);
+    }
     if (rc < 0) {
         node_store_close(store);
         return rc;
@@ -167,12 +87,7 @@ void node_store_close(struct node_store *store)
     if (!store) {
         return;
     }
-    if (store->db) {
-        leveldb_close(store->db);
-    }
-    leveldb_writeoptions_destroy(store->write);
-    leveldb_readoptions_destroy(store->read);
-    leveldb_options_destroy(store->options);
+    node_db_close(&store->db);
     free(store);
 }
 
@@ -193,10 +108,10 @@ int node_store_put(struct node_store *store,
         return shl_err_set(err, SHL_ELIMIT, "the record %s has %zu bytes, more than the %u allowed",
                            key, value.len, VALUE_MAX);
     }
-    leveldb_put(store->db, store->write, key, strlen(key), (const char *)value.base, value.len,
-                &message);
+    leveldb_put(store->db.db, store->db.write, key, strlen(key), (const char *)value.base,
+                value.len, &message);
     if (message) {
-        return db_error(err, -EIO, "cannot write a record (is the disk full?)", message);
+        return node_db_error(err, -EIO, "cannot write a record (is the disk full?)", message);
     }
     return 0;
 }
@@ -216,15 +131,15 @@ int node_store_get(struct node_store *store,
     if (rc < 0) {
         return rc;
     }
-    value = leveldb_get(store->db, store->read, key, strlen(key), &len, &message);
+    value = leveldb_get(store->db.db, store->db.read, key, strlen(key), &len, &message);
     if (message) {
-        return db_error(err, SHL_ECORRUPT, "cannot read a record", message);
+        return node_db_error(err, SHL_ECORRUPT, "cannot read a record", message);
     }
     if (!value) {
         return shl_err_set(err, SHL_ENOTFOUND, "there is no record %s", key);
     }
     rc = shl_buf_append(buf, value, len);
-    free_text(value);
+    leveldb_free(value);
     return rc < 0 ? shl_err_set(err, rc, "the record %s does not fit", key) : 0;
 }
 
@@ -240,9 +155,9 @@ int node_store_delete(struct node_store *store,
     if (rc < 0) {
         return rc;
     }
-    leveldb_delete(store->db, store->write, key, strlen(key), &message);
+    leveldb_delete(store->db.db, store->db.write, key, strlen(key), &message);
     if (message) {
-        return db_error(err, -EIO, "cannot delete a record (is the disk full?)", message);
+        return node_db_error(err, -EIO, "cannot delete a record (is the disk full?)", message);
     }
     return 0;
 }
@@ -282,7 +197,7 @@ int node_store_each(struct node_store *store,
 
     assert(key_part_is_valid(kind));
     (void)snprintf(prefix, sizeof(prefix), "%s/", kind);
-    it = leveldb_create_iterator(store->db, store->read);
+    it = leveldb_create_iterator(store->db.db, store->db.read);
     leveldb_iter_seek(it, prefix, strlen(prefix));
     while (leveldb_iter_valid(it) && visit(it, prefix, each, arg)) {
         leveldb_iter_next(it);
@@ -290,7 +205,7 @@ int node_store_each(struct node_store *store,
     leveldb_iter_get_error(it, &message);
     leveldb_iter_destroy(it);
     if (message) {
-        return db_error(err, SHL_ECORRUPT, "cannot read the records", message);
+        return node_db_error(err, SHL_ECORRUPT, "cannot read the records", message);
     }
     return 0;
 }
