@@ -12,6 +12,7 @@
 
 #define KEY_KIND       "apikey"
 #define KEY_VERSION    1
+#define RECORD_MAX     4096
 #define HASH_TEXT_SIZE (2 * crypto_hash_sha256_BYTES + 1)
 
 static void hash_key(char dst[HASH_TEXT_SIZE], const char *key)
@@ -77,6 +78,71 @@ static int read_record(struct shl_bytes value, char *hash, struct node_key_info 
     return rc;
 }
 
+static bool is_stored(struct node_store *store, const char *hash, struct shl_bytes record)
+{
+    struct shl_buf old;
+    bool same;
+
+    shl_buf_init(&old, RECORD_MAX);
+    same = node_store_get(store, KEY_KIND, hash, &old, NULL) == 0 &&
+           shl_buf_len(&old) == record.len &&
+           memcmp(shl_buf_data(&old), record.base, record.len) == 0;
+    shl_buf_release(&old);
+    return same;
+}
+
+int node_keys_import(struct node_store *store,
+                     const char *hash,
+                     const struct node_key_info *info,
+                     struct shl_err *err)
+{
+    struct shl_buf record;
+    int rc;
+
+    assert(strlen(hash) == HASH_TEXT_SIZE - 1);
+    shl_buf_init(&record, RECORD_MAX);
+    rc = write_record(&record, hash, info);
+    if (rc < 0) {
+        rc = shl_err_set(err, rc, "no memory for an API key");
+    } else if (!is_stored(store, hash, shl_buf_bytes(&record))) {
+        rc = node_store_put(store, KEY_KIND, hash, shl_buf_bytes(&record), err);
+    }
+    shl_buf_release(&record);
+    return rc;
+}
+
+int node_keys_drop(struct node_store *store, const char *hash, struct shl_err *err)
+{
+    return node_store_delete(store, KEY_KIND, hash, err);
+}
+
+struct walk {
+    void (*each)(void *arg, const char *hash, const struct node_key_info *info);
+    void *arg;
+};
+
+static bool visit(void *arg, const char *id, struct shl_bytes value)
+{
+    const struct walk *walk = arg;
+    struct node_key_info info = {.admin = false};
+    char hash[HASH_TEXT_SIZE] = "";
+
+    if (read_record(value, hash, &info) == 0 && strcmp(hash, id) == 0) {
+        walk->each(walk->arg, hash, &info);
+    }
+    return true;
+}
+
+int node_keys_each(struct node_store *store,
+                   void (*each)(void *arg, const char *hash, const struct node_key_info *info),
+                   void *arg,
+                   struct shl_err *err)
+{
+    struct walk walk = {each, arg};
+
+    return node_store_each(store, KEY_KIND, visit, &walk, err);
+}
+
 int node_keys_create(struct node_store *store,
                      const char *org,
                      bool admin,
@@ -87,24 +153,13 @@ int node_keys_create(struct node_store *store,
     struct node_key_info info = {
         .admin = admin, .created_at_ms = shl_realtime_ms(), .expires_at_ms = expires_at_ms};
     char hash[HASH_TEXT_SIZE];
-    struct shl_buf record;
-    int rc;
 
     assert(strlen(org) < sizeof(info.org));
     shl_id_make(ret_key, NODE_KEY_SIZE, NODE_KEY_PREFIX, 40);
     memcpy(info.display, ret_key, sizeof(info.display) - 1);
     memcpy(info.org, org, strlen(org) + 1);
     hash_key(hash, ret_key);
-
-    shl_buf_init(&record, 4096);
-    rc = write_record(&record, hash, &info);
-    if (rc == 0) {
-        rc = node_store_put(store, KEY_KIND, hash, shl_buf_bytes(&record), err);
-    } else {
-        rc = shl_err_set(err, rc, "no memory for an API key");
-    }
-    shl_buf_release(&record);
-    return rc;
+    return node_keys_import(store, hash, &info, err);
 }
 
 static bool note_any(void *arg, const char *id, struct shl_bytes value)
@@ -145,7 +200,7 @@ int node_keys_check(struct node_store *store,
         return shl_err_set(err, SHL_EAUTH, "invalid API key");
     }
     hash_key(asked, key);
-    shl_buf_init(&record, 4096);
+    shl_buf_init(&record, RECORD_MAX);
     rc = node_store_get(store, KEY_KIND, asked, &record, err);
     if (rc == 0) {
         rc = read_record(shl_buf_bytes(&record), stored, &info);

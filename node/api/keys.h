@@ -52,4 +52,20 @@ SHL_MUST_CHECK int node_keys_check(struct node_store *store,
                                    struct node_key_info *ret_info,
                                    struct shl_err *err);
 
+/* A key that the cluster knows, by the hexadecimal SHA-256 of its text. Writes only what is
+ * new. Both are durable when they return 0; dropping one that is not there is fine. */
+SHL_MUST_CHECK int node_keys_import(struct node_store *store,
+                                    const char *hash,
+                                    const struct node_key_info *info,
+                                    struct shl_err *err);
+SHL_MUST_CHECK int node_keys_drop(struct node_store *store, const char *hash, struct shl_err *err);
+
+/* Every readable key; @each may not change the store. */
+SHL_MUST_CHECK int node_keys_each(struct node_store *store,
+                                  void (*each)(void *arg,
+                                               const char *hash,
+                                               const struct node_key_info *info),
+                                  void *arg,
+                                  struct shl_err *err);
+
 #endif /* SHL_NODE_API_KEYS_H */

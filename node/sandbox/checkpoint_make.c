@@ -159,6 +159,7 @@ int node_checkpoint_delete(struct node_manager *manager,
             SHL_S("sandbox", pub->sandbox_id), SHL_S("status", node_checkpoint_status(pub)));
     checkpoint->gone = true;
     atomic_store(&checkpoint->cancel, true);
+    manager_tell_checkpoint(manager, pub, true);
     shl_list_remove(&pub->link);
     set->count--;
     ingest_forget(checkpoint);

@@ -49,6 +49,18 @@ void checkpoint_insert(struct checkpoint *checkpoint)
 {
     shl_list_push_front(&checkpoint->set->all, &checkpoint->pub.link);
     checkpoint->set->count++;
+    manager_tell_checkpoint(checkpoint->set->manager, &checkpoint->pub, false);
+}
+
+void checkpoints_tell(struct node_manager *manager)
+{
+    struct shl_list *head = &manager->checkpoints->all;
+    struct shl_list *node;
+
+    for (node = head->next; node != head; node = node->next) {
+        manager_tell_checkpoint(manager, shl_container_of(node, struct node_checkpoint, link),
+                                false);
+    }
 }
 
 void checkpoint_enter(struct checkpoint *checkpoint)

@@ -186,6 +186,9 @@ int sandbox_admit(const struct node_manager *manager,
     if (manager->closing) {
         return shl_err_set(err, SHL_EUNAVAILABLE, "the node is shutting down, try another");
     }
+    if (manager->is_witness) {
+        return shl_err_set(err, SHL_ENOCAPACITY, "this node is a witness, it runs no sandboxes");
+    }
     if (manager->living >= manager->sandboxes_max) {
         return shl_err_set(err, SHL_EQUOTA,
                            "this node runs %u sandboxes, its limit: kill or hibernate one, or "

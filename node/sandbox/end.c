@@ -156,6 +156,7 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     if (!sandbox->hidden) { /* users' sandboxes are not refused because of it */
         manager->living++;
         manager->memory_committed_mb += sandbox->pub.spec.memory_mb;
+        manager->cpus_committed += sandbox->pub.spec.cpus;
     }
 }
 
@@ -253,6 +254,7 @@ static void give_back(struct sandbox *sandbox)
     }
     if (!sandbox->hidden) {
         manager->memory_committed_mb -= sandbox->pub.spec.memory_mb;
+        manager->cpus_committed -= sandbox->pub.spec.cpus;
         manager->living--;
     }
     sandbox->run = false;

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -53,6 +54,33 @@ int files_template(const struct node_manager *manager,
     }
     *ret_bytes = (uint64_t)st.st_size;
     return 0;
+}
+
+bool node_manager_has_template(const struct node_manager *manager, const char *name)
+{
+    uint64_t bytes;
+
+    return files_template(manager, name, &bytes, NULL) == 0;
+}
+
+void node_manager_each_template(struct node_manager *manager,
+                                void (*each)(void *arg, const char *name),
+                                void *arg)
+{
+    char path[SANDBOX_PATH_MAX];
+    struct dirent *entry;
+    DIR *folder;
+
+    (void)snprintf(path, sizeof(path), "%s/templates", manager->data_dir);
+    folder = opendir(path);
+    while (folder && (entry = readdir(folder))) {
+        if (entry->d_name[0] != '.' && node_manager_has_template(manager, entry->d_name)) {
+            each(arg, entry->d_name);
+        }
+    }
+    if (folder) {
+        (void)closedir(folder);
+    }
 }
 
 /* ---- identity of a template ------------------------------------------------------ */

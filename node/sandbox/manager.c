@@ -72,8 +72,46 @@ static void manager_forget(struct node_manager *manager, struct sandbox *sandbox
         at = &(*at)->hash_next;
     }
     *at = sandbox->hash_next;
+    manager_tell_sandbox(sandbox, true);
     shl_list_remove(&sandbox->pub.link);
     sandbox_free(sandbox);
+}
+
+/* ---- the watcher ----------------------------------------------------------------- */
+
+void manager_tell_sandbox(const struct sandbox *sandbox, bool is_gone)
+{
+    const struct node_manager *manager = sandbox->pub.manager;
+
+    if (manager->watch && !sandbox->hidden) {
+        manager->watch->sandbox(manager->watch_arg, &sandbox->pub, is_gone);
+    }
+}
+
+void manager_tell_checkpoint(struct node_manager *manager,
+                             const struct node_checkpoint *checkpoint,
+                             bool is_gone)
+{
+    if (manager->watch) {
+        manager->watch->checkpoint(manager->watch_arg, checkpoint, is_gone);
+    }
+}
+
+void node_manager_set_watch(struct node_manager *manager,
+                            const struct node_manager_watch *watch,
+                            void *arg)
+{
+    struct shl_list *node;
+
+    manager->watch = watch;
+    manager->watch_arg = arg;
+    if (!watch) {
+        return;
+    }
+    for (node = manager->sandboxes.next; node != &manager->sandboxes; node = node->next) {
+        manager_tell_sandbox(sandbox_of(shl_container_of(node, struct node_sandbox, link)), false);
+    }
+    checkpoints_tell(manager);
 }
 
 struct sandbox *manager_lookup(struct node_manager *manager, const char *id)
@@ -128,7 +166,10 @@ void node_manager_count(struct node_manager *manager, struct node_manager_counts
 
     *ret = (struct node_manager_counts){
         .memory_total_mb = manager->memory_total_mb,
+        .memory_usable_mb = manager->memory_usable_mb,
         .memory_committed_mb = manager->memory_committed_mb,
+        .cpus_committed = manager->cpus_committed,
+        .sandboxes_max = manager->sandboxes_max,
         .cpus_total = manager->cpus,
         .hibernations = manager->hibernations,
         .wakes_warm = manager->wakes_warm,
@@ -330,10 +371,10 @@ static int prepare(struct node_manager *manager,
     if (rc == 0) {
         rc = copy_config(manager, config, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !config->witness) {
         rc = machine_check_kvm(config->kvm_path ? config->kvm_path : "/dev/kvm", err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !config->witness) {
         rc = files_check(manager, err);
     }
     if (rc == 0) {
@@ -368,7 +409,8 @@ int node_manager_open(uv_loop_t *loop,
     shl_list_init(&manager->boot_queue);
     shl_list_init(&manager->deferred);
     shl_list_init(&manager->warms);
-    manager->warm_wanted = config->warm;
+    manager->warm_wanted = config->warm && !config->witness;
+    manager->is_witness = config->witness;
     rc = prepare(manager, config, err);
     if (rc < 0) {
         manager_free(manager);

@@ -186,6 +186,24 @@ void node_sandbox_release(struct node_sandbox *sandbox);
 void node_sandbox_ref(struct node_sandbox *sandbox);
 void node_sandbox_unref(struct node_sandbox *sandbox);
 
+/* Templates whose image is on this node. */
+void node_manager_each_template(struct node_manager *manager,
+                                void (*each)(void *arg, const char *name),
+                                void *arg);
+bool node_manager_has_template(const struct node_manager *manager, const char *name);
+
+/* What changes, for whoever tells others (node/cluster). Called from inside other calls: do
+ * not change anything from here. @is_gone: the record is about to be freed. */
+struct node_checkpoint;
+struct node_manager_watch {
+    void (*sandbox)(void *arg, const struct node_sandbox *sandbox, bool is_gone);
+    void (*checkpoint)(void *arg, const struct node_checkpoint *checkpoint, bool is_gone);
+};
+/* One watcher; NULL ends it. What there is already is told at once. */
+void node_manager_set_watch(struct node_manager *manager,
+                            const struct node_manager_watch *watch,
+                            void *arg);
+
 /* For /metrics, `shoal status` and GET /api/workers. */
 struct node_manager_counts {
     uint32_t running;
@@ -200,8 +218,11 @@ struct node_manager_counts {
     uint64_t wakes_cold;          /* booted from the disk instead */
     uint32_t warm_templates;      /* creates of these are restores */
     uint32_t memory_total_mb;     /* of this machine */
+    uint32_t memory_usable_mb;    /* of that, for sandboxes */
     uint32_t memory_committed_mb; /* sum over living sandboxes */
     uint32_t cpus_total;
+    uint32_t cpus_committed; /* vCPUs, likewise */
+    uint32_t sandboxes_max;
 };
 void node_manager_count(struct node_manager *manager, struct node_manager_counts *ret);
 

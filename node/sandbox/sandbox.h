@@ -199,11 +199,14 @@ struct node_manager {
     uint32_t alive;  /* sandboxes that live, with a run or without */
     uint32_t living; /* runs of users' sandboxes: they hold memory, addresses, processes */
     uint32_t ended;
-    uint32_t memory_committed_mb;
+    uint32_t memory_committed_mb, cpus_committed;
     struct node_layers *layers;
     struct shl_list warms; /* of struct warm */
     bool warm_wanted;
+    bool is_witness;
     uint64_t hibernations, wakes_warm, wakes_cold; /* that succeeded */
+    const struct node_manager_watch *watch;        /* or NULL */
+    void *watch_arg;
     uint32_t jobs; /* on the thread pool that belong to no run; close waits */
 
     uv_timer_t housekeeping;
@@ -215,6 +218,14 @@ struct node_manager {
     void (*close_cb)(void *arg);
     void *close_arg;
 };
+
+/* Whoever changes something that others see calls these (manager.c). */
+void manager_tell_sandbox(const struct sandbox *sandbox, bool is_gone);
+struct node_checkpoint;
+void manager_tell_checkpoint(struct node_manager *manager,
+                             const struct node_checkpoint *checkpoint,
+                             bool is_gone);
+void checkpoints_tell(struct node_manager *manager); /* all of them */
 
 static inline struct sandbox *sandbox_of(struct node_sandbox *pub)
 {

@@ -94,6 +94,7 @@ void sandbox_set_state(struct sandbox *sandbox, enum node_sandbox_state state, c
         pub->end_at_ms = 0;
         pub->agent = NULL;
     }
+    manager_tell_sandbox(sandbox, false);
 }
 
 int sandbox_save(struct sandbox *sandbox, struct shl_err *err)
@@ -110,5 +111,8 @@ int sandbox_save(struct sandbox *sandbox, struct shl_err *err)
                 : node_store_put(sandbox->pub.manager->store, SANDBOX_KIND, sandbox->pub.id,
                                  shl_buf_bytes(&buf), err);
     shl_buf_release(&buf);
+    if (rc == 0) {
+        manager_tell_sandbox(sandbox, false);
+    }
     return rc;
 }

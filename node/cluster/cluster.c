@@ -1,0 +1,437 @@
+#include "node/cluster/cluster.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "base/io.h"
+#include "node/cluster/cluster_private.h"
+
+#define SLOW_PATIENCE 4
+#define LEAVE_MS      500
+#define JOINED_ID     "joined"
+
+uint64_t cluster_now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+uint64_t cluster_wall_ms(void)
+{
+    return (uint64_t)shl_realtime_ms();
+}
+
+uint32_t cluster_patience_ms(const struct cluster *c, uint32_t ms)
+{
+    return c->is_slow ? ms * SLOW_PATIENCE : ms;
+}
+
+const char *cluster_node_name(const struct cluster *c, const struct shl_node_id *id)
+{
+    static char text[SHL_NODE_ID_TEXT_SIZE];
+    const struct gossip_member *member;
+    const struct sched_node *row;
+
+    if (shl_node_id_equal(id, &c->keys.id)) {
+        return c->name;
+    }
+    member = c->gossip ? gossip_member_find(c->gossip, id) : NULL;
+    if (member && member->info.name[0]) {
+        return member->info.name;
+    }
+    row = c->state ? sched_state_node(c->state, id) : NULL;
+    if (row) {
+        return row->spec.name;
+    }
+    shl_node_id_format(text, id);
+    return text;
+}
+
+void cluster_describe(const struct cluster *c, struct sched_node_spec *spec)
+{
+    spec->id = c->keys.id;
+    memcpy(spec->key, c->keys.public_key, sizeof(spec->key));
+    (void)snprintf(spec->name, sizeof(spec->name), "%s", c->name);
+    node_mesh_addr_format(spec->control, &c->addr);
+    (void)snprintf(spec->bulk, sizeof(spec->bulk), "%s", spec->control);
+    (void)snprintf(spec->domain, sizeof(spec->domain), "%s", c->domain);
+    spec->role = c->is_witness ? SCHED_ROLE_WITNESS : SCHED_ROLE_VOTER;
+    spec->features = SCHED_FEATURES_KNOWN;
+}
+
+void cluster_joined(struct cluster *c, int code, const char *msg)
+{
+    void (*joined)(void *arg, int code, const char *msg) = c->joined;
+
+    c->joined = NULL;
+    if (joined) {
+        joined(c->joined_arg, code, msg ? msg : "");
+    }
+}
+
+/* ---- the mesh -------------------------------------------------------------------- */
+
+static void link_changed(struct cluster *c, const struct shl_node_id *peer, bool up)
+{
+    struct gossip_event gossip = {.type = GOSSIP_EV_LINK, .link = {*peer, up}};
+    struct sched_raft_event raft = {.type = SCHED_RAFT_PEER_LINK, .u.link = {*peer, up}};
+
+    if (c->is_closing) {
+        return;
+    }
+    cluster_members_feed(c, &gossip);
+    cluster_log_event(c, &raft);
+}
+
+static void on_link_up(void *arg, const struct shl_node_id *peer, uint64_t boot, uint32_t version)
+{
+    struct cluster *c = arg;
+
+    SHL_LOG(&c->log_sink, SHL_LOG_INFO, "link_up", SHL_S("node", cluster_node_name(c, peer)),
+            SHL_I("boot", (int64_t)boot), SHL_I("version", version));
+    link_changed(c, peer, true);
+}
+
+static void on_link_down(void *arg, const struct shl_node_id *peer, const char *reason)
+{
+    struct cluster *c = arg;
+
+    SHL_LOG(&c->log_sink, SHL_LOG_INFO, "link_down", SHL_S("node", cluster_node_name(c, peer)),
+            SHL_S("reason", reason));
+    link_changed(c, peer, false);
+}
+
+static void on_refused(void *arg,
+                       const struct shl_node_id *peer,
+                       enum node_mesh_refusal why,
+                       const char *msg)
+{
+    struct cluster *c = arg;
+
+    SHL_LOG(&c->log_sink, SHL_LOG_WARN, "refused_by_node",
+            SHL_S("node", cluster_node_name(c, peer)), SHL_S("why", node_mesh_refusal_name(why)),
+            SHL_S("reason", msg));
+}
+
+static void on_conflict(void *arg, const struct shl_node_id *peer)
+{
+    struct cluster *c = arg;
+
+    SHL_LOG(&c->log_sink, SHL_LOG_ERROR, "copied_identity",
+            SHL_S("node", cluster_node_name(c, peer)),
+            SHL_S("effect", "two processes run with the identity of one node: stop one of them and "
+                            "give it an empty data folder and a token"));
+}
+
+static int open_mesh(struct cluster *c, const char *listen, struct shl_err *err)
+{
+    static const struct node_mesh_user user = {on_link_up, on_link_down, on_refused, on_conflict};
+    struct node_mesh_config config = {
+        .keys = &c->keys, .user = &user, .arg = c, .log = &c->log_sink};
+    struct node_mesh_addr addr;
+
+    if (node_mesh_addr_parse(listen, &addr) < 0) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "--mesh takes ADDR:PORT with an IP address, not '%s'", listen);
+    }
+    config.bind_host = addr.host;
+    config.control_port = addr.control_port;
+    config.bulk_port = addr.bulk_port;
+    memcpy(config.cluster, c->id, sizeof(config.cluster));
+    c->addr.control_port = addr.control_port;
+    c->addr.bulk_port = addr.bulk_port;
+    return node_mesh_open(c->loop, &config, &c->mesh, err);
+}
+
+/* ---- opening --------------------------------------------------------------------- */
+
+static int copy_text(char *dst,
+                     size_t size,
+                     const char *text,
+                     const char *what,
+                     struct shl_err *err)
+{
+    if (snprintf(dst, size, "%s", text ? text : "") >= (int)size) {
+        return shl_err_set(err, SHL_EINVALIDARG, "%s is too long", what);
+    }
+    return 0;
+}
+
+static int copy_config(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
+{
+    int rc = copy_text(c->name, sizeof(c->name), config->name, "the node's name", err);
+
+    if (rc == 0) {
+        rc = copy_text(c->region, sizeof(c->region), config->region, "--region", err);
+    }
+    if (rc == 0) {
+        rc = copy_text(c->api_url, sizeof(c->api_url), config->api_url, "--public-url", err);
+    }
+    if (rc == 0) {
+        rc = copy_text(c->domain, sizeof(c->domain),
+                       config->failure_domain ? config->failure_domain : "", "--failure-domain",
+                       err);
+    }
+    if (rc == 0) {
+        rc = config->address ? copy_text(c->addr.host, sizeof(c->addr.host), config->address,
+                                         "--mesh-address", err)
+                             : cluster_own_address(c->addr.host, err);
+    }
+    c->data_dir = strdup(config->data_dir);
+    c->is_witness = config->witness;
+    c->is_slow = config->slow;
+    c->log_sink = config->log ? *config->log : (struct shl_log){.fd = -1};
+    c->log_sink.subsystem = "cluster";
+    return rc == 0 && !c->data_dir ? shl_err_sys(err, ENOMEM, "cannot open the cluster") : rc;
+}
+
+/* The first start of a node that was given no token. */
+static int found(struct cluster *c, struct shl_err *err)
+{
+    struct sched_raft_membership membership = {.count = 1};
+    struct sched_raft_event event = {.type = SCHED_RAFT_BOOTSTRAP};
+    uint8_t id[NODE_CLUSTER_BYTES];
+    uint8_t one = 1;
+    int rc;
+
+    shl_random_bytes(id, sizeof(id));
+    rc = node_store_put(c->store, CLUSTER_STORE_KIND, JOINED_ID, shl_bytes_of(&one, 1), err);
+    if (rc == 0) {
+        rc = cluster_identity_save(c, id, err);
+    }
+    if (rc == 0) {
+        node_mesh_set_cluster(c->mesh, c->id);
+        rc = cluster_begin(c, err);
+    }
+    if (rc == 0) {
+        membership.members[0] = (struct sched_raft_member){
+            .id = c->keys.id, .standing = SCHED_RAFT_VOTER, .witness = c->is_witness};
+        event.u.bootstrap.membership = &membership;
+        cluster_log_event(c, &event);
+        SHL_LOG(&c->log_sink, SHL_LOG_INFO, "founding", SHL_S("node", c->name));
+    }
+    return rc;
+}
+
+/* A founder that stopped between its record and its first log entry. */
+static void found_again(struct cluster *c)
+{
+    struct sched_raft_membership membership = {.count = 1};
+    struct sched_raft_event event = {.type = SCHED_RAFT_BOOTSTRAP};
+
+    if (c->is_joining || sched_raft_membership(c->log.raft)->count > 0) {
+        return;
+    }
+    membership.members[0] = (struct sched_raft_member){
+        .id = c->keys.id, .standing = SCHED_RAFT_VOTER, .witness = c->is_witness};
+    event.u.bootstrap.membership = &membership;
+    cluster_log_event(c, &event);
+}
+
+int cluster_begin(struct cluster *c, struct shl_err *err)
+{
+    struct sched_raft_event tick = {.type = SCHED_RAFT_TICK};
+    char dir[4096];
+    int rc;
+
+    if (snprintf(dir, sizeof(dir), "%s/mesh/log", c->data_dir) >= (int)sizeof(dir)) {
+        return shl_err_set(err, -ENAMETOOLONG, "--data is too long");
+    }
+    rc = cluster_log_open(c, dir, err);
+    if (rc == 0) {
+        rc = cluster_members_open(c, err);
+    }
+    if (rc == 0) {
+        cluster_apply_all(c);
+        cluster_publish_open(c);
+        cluster_log_event(c, &tick);
+    }
+    return rc;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct cluster *c = timer->data;
+    uint64_t now_ms = cluster_now_ms();
+
+    if (!c->log.raft || c->is_closing) {
+        return;
+    }
+    cluster_publish_tick(c, now_ms);
+    cluster_lead_tick(c, now_ms);
+    cluster_own_tick(c, now_ms);
+    cluster_join_watch(c);
+    if (!c->is_joining && c->joined) {
+        cluster_joined(c, 0, "");
+    }
+}
+
+static void init_timer(struct cluster *c, uv_timer_t *timer)
+{
+    (void)uv_timer_init(c->loop, timer);
+    timer->data = c;
+}
+
+static int open_parts(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
+{
+    char dir[4096];
+    uint64_t seed;
+    int rc;
+
+    shl_random_bytes(&seed, sizeof(seed));
+    rc = sched_place_init(&c->place, seed, 0);
+    if (rc < 0) {
+        return shl_err_sys(err, ENOMEM, "cannot open the cluster");
+    }
+    sched_leases_init(&c->leases, SCHED_LEASE_MS, 0);
+    sched_lease_init(&c->lease, SCHED_LEASE_MS, 0);
+    rc = copy_config(c, config, err);
+    if (rc == 0) {
+        (void)snprintf(dir, sizeof(dir), "%s/mesh", c->data_dir);
+        rc = node_keys_open(dir, &c->keys, err);
+    }
+    if (rc == 0) {
+        rc = cluster_identity_load(c, err);
+    }
+    if (rc == 0) {
+        rc = open_mesh(c, config->listen, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    cluster_router_init(c);
+    cluster_join_init(c);
+    cluster_propose_init(c);
+    cluster_place_init(c);
+    cluster_where_init(c);
+    if (config->join) {
+        rc = cluster_join_start(c, config->join, err);
+    }
+    if (rc == 0 && c->has_id) {
+        rc = cluster_begin(c, err);
+        if (rc == 0) {
+            found_again(c);
+        }
+    } else if (rc == 0 && !c->join) {
+        rc = found(c, err);
+    }
+    return rc;
+}
+
+int cluster_open(uv_loop_t *loop,
+                 struct node_store *store,
+                 struct node_manager *manager,
+                 const struct cluster_config *config,
+                 void (*joined)(void *arg, int code, const char *msg),
+                 void *arg,
+                 struct cluster **ret_cluster,
+                 struct shl_err *err)
+{
+    struct cluster *c = calloc(1, sizeof(*c));
+    int rc;
+
+    if (!c) {
+        return shl_err_sys(err, ENOMEM, "cannot open the cluster");
+    }
+    c->loop = loop;
+    c->store = store;
+    c->manager = manager;
+    c->joined = joined;
+    c->joined_arg = arg;
+    shl_list_init(&c->orders);
+    shl_list_init(&c->log.proposals);
+    shl_list_init(&c->log.done);
+    init_timer(c, &c->tick);
+    init_timer(c, &c->gossip_timer);
+    init_timer(c, &c->log.timer);
+    rc = open_parts(c, config, err);
+    if (rc < 0) {
+        c->joined = NULL;
+        cluster_close(c, NULL, NULL);
+        return rc;
+    }
+    (void)uv_timer_start(&c->tick, on_tick, 0, CLUSTER_TICK_MS);
+    *ret_cluster = c;
+    return 0;
+}
+
+/* ---- closing --------------------------------------------------------------------- */
+
+void cluster_close_part(void *arg)
+{
+    struct cluster *c = arg;
+    void (*cb)(void *arg) = c->close_cb;
+    void *cb_arg = c->close_arg;
+
+    assert(c->handles > 0);
+    if (--c->handles > 0 || !c->is_closing) {
+        return;
+    }
+    if (c->gossip) {
+        gossip_free(c->gossip);
+    }
+    gossip_actions_release(&c->gossip_actions);
+    cluster_log_free(c);
+    sched_place_release(&c->place);
+    node_keys_release(&c->keys);
+    free(c->data_dir);
+    free(c);
+    if (cb) {
+        cb(cb_arg);
+    }
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    cluster_close_part(handle->data);
+}
+
+static void close_handle(struct cluster *c, uv_timer_t *timer)
+{
+    c->handles++;
+    uv_close((uv_handle_t *)timer, on_handle_closed);
+}
+
+void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
+{
+    struct gossip_event leave = {.type = GOSSIP_EV_LEAVE};
+
+    c->handles++; /* this function's own, until all others are counted */
+    if (c->manager) {
+        cluster_publish_close(c);
+    }
+    if (c->lead.is_leader && sched_raft_membership_voters(sched_raft_membership(c->log.raft)) > 1) {
+        static const struct shl_node_id whoever;
+
+        (void)cluster_log_transfer(c, &whoever); /* nobody has to miss this node first */
+    }
+    cluster_members_feed(c, &leave);
+    c->is_closing = true;
+    c->close_cb = cb;
+    c->close_arg = arg;
+    c->joined = NULL;
+    cluster_join_close(c);
+    cluster_propose_close(c);
+    cluster_log_close(c);
+    close_handle(c, &c->tick);
+    close_handle(c, &c->gossip_timer);
+    close_handle(c, &c->log.timer);
+    if (c->mesh) {
+        c->handles++;
+        node_mesh_close(c->mesh, LEAVE_MS, cluster_close_part, c);
+    }
+    cluster_close_part(c);
+}
+
+struct node_router *cluster_router(struct cluster *cluster)
+{
+    return &cluster->router;
+}
+
+void cluster_accept(struct cluster *cluster, const char *kind, node_stream_accept accept, void *arg)
+{
+    node_mesh_accept(cluster->mesh, kind, accept, arg);
+}

@@ -1,0 +1,77 @@
+/* This node as a member of its cluster: the adapters around the pure cores.
+ *
+ * gossip/ (who is alive, what everybody holds), scheduler/ (log, replicated state,
+ * placement, voters, leases) and node/mesh/ (links) are wired here, and the router of
+ * the API (node/api/router.h) is answered from them. No protocol decision is made here.
+ *
+ *   members.c   gossip core <-> mesh           publish.c  what this node says of itself
+ *   log.c       Raft core <-> mesh, disk       apply.c    what an applied entry changes here
+ *   propose.c   commands to the leader, from any node
+ *   lead.c      duties of the leader           join.c     tokens, joining, letting in
+ *   place.c     where a sandbox starts         where.c    who has a sandbox
+ *   router.c    the API's questions            identity.c what is kept in DATA/mesh
+ *
+ * A node that starts with an empty DATA/mesh founds a cluster of its own, unless it is
+ * given a token. Loop thread, except the writer of the log (writer.h).
+ */
+#ifndef SHL_NODE_CLUSTER_CLUSTER_H
+#define SHL_NODE_CLUSTER_CLUSTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "node/api/router.h"
+#include "node/mesh/stream.h"
+#include "node/sandbox/manager.h"
+#include "node/store/store.h"
+
+struct cluster;
+
+struct cluster_config {
+    const char *data_dir;       /* DATA; DATA/mesh is used */
+    const char *listen;         /* ADDR:PORT of the mesh, the bulk port is the next one */
+    const char *address;        /* IP address of this node for others; NULL: of the default route */
+    const char *join;           /* token text or @FILE; NULL: none */
+    const char *name;           /* of this node, unique in the cluster */
+    const char *region;         /* shown by the API */
+    const char *api_url;        /* public URL of this node's API, "" not known */
+    const char *failure_domain; /* NULL: the node's name */
+    bool witness;
+    bool slow; /* emulated machine: longer election timeouts */
+    const struct shl_log *log;
+};
+
+/* Opens the mesh, reads the log and takes up membership. A node with a token waits (in the
+ * loop) until it was let in; @joined tells the outcome, and that of founding one at once.
+ * Copies what it is given, except manager and store, which must outlive it.
+ * Errors, with a sentence: damaged or newer data, a port that is taken, a token that cannot
+ * be one, or that is of another cluster than this node belongs to. */
+SHL_MUST_CHECK int cluster_open(uv_loop_t *loop,
+                                struct node_store *store,
+                                struct node_manager *manager,
+                                const struct cluster_config *config,
+                                void (*joined)(void *arg, int code, const char *msg),
+                                void *arg,
+                                struct cluster **ret_cluster,
+                                struct shl_err *err);
+
+/* Says good-bye to the peers if @leave, ends everything. @cb once, later. */
+void cluster_close(struct cluster *cluster, void (*cb)(void *arg), void *arg);
+
+/* For node_server_open; belongs to the cluster. */
+struct node_router *cluster_router(struct cluster *cluster);
+
+/* Requests that peers pass on come as streams: registered before the first peer is known. */
+void cluster_accept(struct cluster *cluster,
+                    const char *kind,
+                    node_stream_accept accept,
+                    void *arg);
+
+/* Lines of /metrics. */
+void cluster_metrics(struct cluster *cluster, struct shl_buf *buf);
+
+#endif /* SHL_NODE_CLUSTER_CLUSTER_H */

@@ -1,0 +1,67 @@
+/* What this node keeps about itself: the cluster it belongs to, and its own address. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "node/cluster/cluster_private.h"
+
+#define CLUSTER_ID "cluster"
+
+int cluster_identity_load(struct cluster *c, struct shl_err *err)
+{
+    struct shl_buf buf;
+    int rc;
+
+    shl_buf_init(&buf, NODE_CLUSTER_BYTES);
+    rc = node_store_get(c->store, CLUSTER_STORE_KIND, CLUSTER_ID, &buf, err);
+    if (rc == 0 && shl_buf_len(&buf) != NODE_CLUSTER_BYTES) {
+        rc = shl_err_set(err, SHL_ECORRUPT,
+                         "the record of this node's cluster is damaged: remove the node from the "
+                         "cluster and let it join anew with an empty data folder");
+    } else if (rc == 0) {
+        memcpy(c->id, shl_buf_data(&buf), NODE_CLUSTER_BYTES);
+        c->has_id = true;
+    } else if (rc == SHL_ENOTFOUND) {
+        rc = 0;
+    }
+    shl_buf_release(&buf);
+    return rc;
+}
+
+int cluster_identity_save(struct cluster *c,
+                          const uint8_t id[NODE_CLUSTER_BYTES],
+                          struct shl_err *err)
+{
+    int rc = node_store_put(c->store, CLUSTER_STORE_KIND, CLUSTER_ID,
+                            shl_bytes_of(id, NODE_CLUSTER_BYTES), err);
+
+    if (rc == 0) {
+        memcpy(c->id, id, NODE_CLUSTER_BYTES);
+        c->has_id = true;
+    }
+    return rc;
+}
+
+/* Connecting a datagram socket sends nothing; the kernel chooses the source address. */
+int cluster_own_address(char host[NODE_MESH_HOST_SIZE], struct shl_err *err)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+    SHL_CLEANUP_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in own = {0};
+    socklen_t len = sizeof(own);
+
+    to.sin_addr.s_addr = htonl(0xc0000201); /* 192.0.2.1, a documentation address */
+    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+        getsockname(fd, (struct sockaddr *)&own, &len) < 0) {
+        /* a machine without a route can only be a cluster of its own */
+        own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    }
+    if (!inet_ntop(AF_INET, &own.sin_addr, host, NODE_MESH_HOST_SIZE)) {
+        return shl_err_sys(err, errno, "cannot find this node's own address: give --mesh-address");
+    }
+    return 0;
+}

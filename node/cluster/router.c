@@ -1,0 +1,473 @@
+/* The API's questions and orders, answered from gossip and the replicated state. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "base/mp.h"
+#include "node/cluster/cluster_private.h"
+#include "scheduler/idempotency.h"
+
+static struct cluster *cluster_of(struct node_router *router)
+{
+    return shl_container_of(router, struct cluster, router);
+}
+
+struct node_order cluster_order_of(int code, const char *msg)
+{
+    struct node_order order = {.code = code};
+
+    (void)snprintf(order.msg, sizeof(order.msg), "%s",
+                   msg && msg[0] ? msg
+                   : code < 0    ? shl_err_text(code)
+                                 : "");
+    return order;
+}
+
+static int where(struct node_router *router,
+                 const struct node_where *what,
+                 struct node_answer *ret,
+                 node_answer_cb cb,
+                 void *arg)
+{
+    return cluster_where(cluster_of(router), false, what, ret, cb, arg);
+}
+
+static int where_checkpoint(struct node_router *router,
+                            const struct node_where *what,
+                            struct node_answer *ret,
+                            node_answer_cb cb,
+                            void *arg)
+{
+    return cluster_where(cluster_of(router), true, what, ret, cb, arg);
+}
+
+static int place(struct node_router *router,
+                 const struct node_place *what,
+                 struct node_answer *ret,
+                 node_answer_cb cb,
+                 void *arg)
+{
+    return cluster_place(cluster_of(router), what, ret, cb, arg);
+}
+
+/* ---- claims ---------------------------------------------------------------------- */
+
+struct claim {
+    struct cluster *cluster;
+    node_answer_cb cb;
+    void *arg;
+    struct node_target asked;
+    uint8_t request[SCHED_HASH_BYTES];
+    bool is_takeover;
+};
+
+static void target_of(struct cluster *c, const struct shl_node_id *id, struct node_answer *ret)
+{
+    struct node_target *target = &ret->targets[0];
+
+    ret->target_count = 1;
+    target->id = *id;
+    target->is_local = shl_node_id_equal(id, &c->keys.id);
+    (void)snprintf(target->name, sizeof(target->name), "%.63s", cluster_node_name(c, id));
+}
+
+/* The node that has the key already. */
+static void take_found(struct claim *claim, struct shl_bytes value, struct node_answer *ret)
+{
+    struct cluster *c = claim->cluster;
+    struct sched_idempotency found;
+    enum sched_idempotency_verdict verdict;
+
+    if (sched_idempotency_decode(&found, value) < 0) {
+        ret->code = SHL_ECORRUPT;
+        return;
+    }
+    verdict = sched_idempotency_decide(false, &found, claim->request,
+                                       sched_state_node(c->state, &found.node) == NULL, 0);
+    if (verdict == SCHED_CREATE_CONFLICT) {
+        ret->code = SHL_ECONFLICT;
+        sched_idempotency_text(ret->msg, sizeof(ret->msg), verdict, &found);
+        return;
+    }
+    target_of(c, &found.node, ret);
+}
+
+static void on_claimed(void *arg, int code, const char *msg, const struct sched_result *result)
+{
+    struct claim *claim = arg;
+    struct cluster *c = claim->cluster;
+    struct node_answer answer = {0};
+
+    if (code == 0 && (!result || !result->existed || claim->is_takeover)) {
+        target_of(c, &claim->asked.id, &answer);
+    } else if (result && result->value_len > 0) {
+        take_found(claim, shl_bytes_of(result->value, result->value_len), &answer);
+    } else if (code == SHL_EUNAVAILABLE) {
+        /* no scheduler: creating goes on, and the node itself still knows the key */
+        target_of(c, &claim->asked.id, &answer);
+    } else {
+        answer.code = code;
+        (void)snprintf(answer.msg, sizeof(answer.msg), "%s", msg);
+    }
+    claim->cb(claim->arg, &answer);
+    free(claim);
+}
+
+static int encode_claim(struct shl_buf *buf,
+                        const struct shl_node_id *node,
+                        const uint8_t request[SCHED_HASH_BYTES])
+{
+    struct sched_idempotency value = {.node = *node};
+
+    memcpy(value.request, request, SCHED_HASH_BYTES);
+    return sched_idempotency_encode(&value, buf);
+}
+
+/* The value that the node which gave up has there. */
+static int expect(const struct node_claim *what, struct claim *claim, struct shl_buf *buf)
+{
+    return encode_claim(buf, &what->instead_of, claim->request);
+}
+
+static int send_claim(struct claim *claim, const struct node_claim *what, struct shl_err *err)
+{
+    struct sched_command command = {.kind = SCHED_NAME_CLAIM};
+    struct sched_cmd_name *name = &command.u.name;
+    struct shl_buf value, expected;
+    int rc;
+
+    shl_buf_init(&value, SCHED_VALUE_MAX);
+    shl_buf_init(&expected, SCHED_VALUE_MAX);
+    name->kind = SCHED_NAME_IDEMPOTENCY;
+    (void)snprintf(name->org, sizeof(name->org), "%s", what->org);
+    (void)snprintf(name->name, sizeof(name->name), "%s", what->key);
+    (void)snprintf(name->owner, sizeof(name->owner), "%s", "create");
+    name->ttl_ms = SCHED_IDEMPOTENCY_TTL_MS;
+    rc = encode_claim(&value, &what->node.id, claim->request);
+    if (rc == 0 && claim->is_takeover) {
+        command.kind = SCHED_NAME_SET;
+        name->has_expected = true;
+        rc = expect(what, claim, &expected);
+    }
+    name->value = shl_buf_bytes(&value);
+    name->expected = shl_buf_bytes(&expected);
+    rc = rc < 0 ? rc : cluster_propose(claim->cluster, &command, on_claimed, claim, err);
+    shl_buf_release(&value);
+    shl_buf_release(&expected);
+    return rc;
+}
+
+static int claim_key(struct node_router *router,
+                     const struct node_claim *what,
+                     struct node_answer *ret,
+                     node_answer_cb cb,
+                     void *arg)
+{
+    struct claim *claim = calloc(1, sizeof(*claim));
+    struct shl_err err = {0};
+    int rc;
+
+    *ret = (struct node_answer){.code = -ENOMEM};
+    if (!claim) {
+        return 1;
+    }
+    *claim =
+        (struct claim){.cluster = cluster_of(router), .cb = cb, .arg = arg, .asked = what->node};
+    if (what->node.is_local) {
+        claim->asked.id = claim->cluster->keys.id;
+    }
+    claim->is_takeover = !shl_node_id_is_none(&what->instead_of);
+    rc = shl_hex_decode(claim->request, sizeof(claim->request), what->body);
+    if (rc == 0) {
+        struct node_claim sent = *what;
+
+        sent.node = claim->asked;
+        rc = send_claim(claim, &sent, &err);
+    }
+    if (rc < 0) {
+        ret->code = rc;
+        (void)snprintf(ret->msg, sizeof(ret->msg), "%s", err.msg);
+        free(claim);
+        return 1;
+    }
+    return 0;
+}
+
+/* ---- what is known --------------------------------------------------------------- */
+
+static enum node_mark mark_of(const struct cluster *c, const struct shl_node_id *id)
+{
+    const struct sched_node *row = sched_state_node(c->state, id);
+
+    if (row && row->draining.on) {
+        return NODE_MARK_DRAINING;
+    }
+    return row && row->cordoned.on ? NODE_MARK_CORDONED : NODE_MARK_NONE;
+}
+
+static enum node_mark mark(struct node_router *router)
+{
+    struct cluster *c = cluster_of(router);
+
+    return mark_of(c, &c->keys.id);
+}
+
+static void describe(struct node_router *router, struct node_cluster *ret)
+{
+    struct cluster *c = cluster_of(router);
+    const struct sched_raft_membership *m = sched_raft_membership(c->log.raft);
+    uint32_t i;
+
+    *ret = (struct node_cluster){.self = c->keys.id, .is_witness = c->is_witness};
+    shl_hex_encode(ret->id, c->id, sizeof(c->id));
+    ret->leader = sched_raft_leader(c->log.raft);
+    ret->has_quorum = !shl_node_id_is_none(&ret->leader);
+    ret->term = sched_raft_term(c->log.raft);
+    ret->commit_index = sched_raft_commit(c->log.raft);
+    ret->applied_index = sched_raft_applied(c->log.raft);
+    (void)snprintf(ret->digest, sizeof(ret->digest), "%016llx",
+                   (unsigned long long)sched_state_digest(c->state));
+    for (i = 0; i < m->count && ret->voter_count < SHL_ARRAY_SIZE(ret->voters); i++) {
+        if (m->members[i].standing == SCHED_RAFT_VOTER) {
+            ret->voters[ret->voter_count++] = m->members[i].id;
+        }
+    }
+}
+
+static enum node_peer_state peer_state(enum gossip_life life)
+{
+    switch (life) {
+    case GOSSIP_ALIVE:
+        return NODE_PEER_ALIVE;
+    case GOSSIP_SUSPECT:
+        return NODE_PEER_SUSPECT;
+    case GOSSIP_LEFT:
+    case GOSSIP_REMOVED:
+        return NODE_PEER_LEFT;
+    case GOSSIP_UNHEARD:
+    case GOSSIP_DEAD:
+        return NODE_PEER_DEAD;
+    }
+    return NODE_PEER_DEAD;
+}
+
+static void fill_figures(const struct cluster_figures *f, struct node_peer *peer)
+{
+    (void)snprintf(peer->region, sizeof(peer->region), "%s", f->region);
+    (void)snprintf(peer->url, sizeof(peer->url), "%s", f->url);
+    (void)snprintf(peer->version, sizeof(peer->version), "%s", f->version);
+    peer->sandboxes = f->sandboxes;
+    peer->hibernated = f->hibernated;
+    peer->cpus_total = f->cpus_total;
+    peer->memory_total_mb = f->memory_total_mb;
+    peer->memory_committed_mb = f->memory_committed_mb;
+    peer->cpu_percent = f->load_permille / 10.0;
+    peer->memory_percent = f->memory_permille / 10.0;
+    if (f->disk_total_mb > 0) {
+        peer->disk_percent =
+            100.0 * (double)(f->disk_total_mb - SHL_MIN(f->disk_free_mb, f->disk_total_mb)) /
+            (double)f->disk_total_mb;
+    }
+}
+
+static void peers(struct node_router *router,
+                  bool (*each)(void *arg, const struct node_peer *peer),
+                  void *arg)
+{
+    struct cluster *c = cluster_of(router);
+    uint64_t now_ms = cluster_now_ms();
+    uint32_t i;
+
+    for (i = 0; c->gossip && i < gossip_member_count(c->gossip); i++) {
+        const struct gossip_member *member = gossip_member_at(c->gossip, i);
+        struct node_peer peer = {.id = member->info.id, .disk_percent = -1};
+        struct cluster_figures figures;
+
+        if (shl_node_id_equal(&peer.id, &c->keys.id)) {
+            continue;
+        }
+        (void)snprintf(peer.name, sizeof(peer.name), "%.63s", member->info.name);
+        peer.state = peer_state(member->life);
+        peer.mark = mark_of(c, &peer.id);
+        peer.is_witness = (member->info.flags & GOSSIP_FLAG_WITNESS) != 0;
+        peer.is_flapping =
+            member->life == GOSSIP_ALIVE && !gossip_is_placeable(c->gossip, &peer.id, now_ms);
+        if (cluster_figures_get(c, &peer.id, &figures) == 0) {
+            fill_figures(&figures, &peer);
+        }
+        if (!each(arg, &peer)) {
+            return;
+        }
+    }
+}
+
+struct text_record {
+    struct node_record pub;
+    char org[NODE_ORG_ID_SIZE];
+    char status[16];
+    char reason[NODE_REASON_MAX];
+    char template_name[NODE_TEMPLATE_MAX];
+};
+
+static int get_u32(const msgpack_object *map, const char *key, uint32_t *ret)
+{
+    uint64_t value = 0;
+    int rc = shl_mp_get_uint(map, key, UINT32_MAX, &value);
+
+    *ret = (uint32_t)value;
+    return rc;
+}
+
+static int decode_record(const msgpack_object *map, struct text_record *r)
+{
+    if (shl_mp_get_cpy(map, "org", r->org, sizeof(r->org)) < 0 ||
+        shl_mp_get_cpy(map, "status", r->status, sizeof(r->status)) < 0 ||
+        shl_mp_get_cpy(map, "reason", r->reason, sizeof(r->reason)) < 0 ||
+        shl_mp_get_cpy(map, "template", r->template_name, sizeof(r->template_name)) < 0 ||
+        get_u32(map, "cpus", &r->pub.cpus) < 0 ||
+        get_u32(map, "memory_mb", &r->pub.memory_mb) < 0 ||
+        get_u32(map, "disk_mb", &r->pub.disk_mb) < 0 ||
+        get_u32(map, "timeout_s", &r->pub.timeout_s) < 0 ||
+        shl_mp_get_int(map, "created_at_ms", &r->pub.created_at_ms) < 0) {
+        return SHL_EPROTO;
+    }
+    r->pub.status = r->status;
+    r->pub.reason = r->reason;
+    r->pub.template_name = r->template_name;
+    return 0;
+}
+
+static void records(struct node_router *router,
+                    const struct shl_node_id *node,
+                    const char *org,
+                    bool (*each)(void *arg, const struct node_record *record),
+                    void *arg)
+{
+    struct cluster *c = cluster_of(router);
+    const struct gossip_record *record =
+        c->gossip ? gossip_node_first(c->gossip, node, CLUSTER_KEY_SANDBOX) : NULL;
+
+    for (; record; record = gossip_node_next(record, CLUSTER_KEY_SANDBOX)) {
+        struct text_record text = {.pub = {.id = record->key + strlen(CLUSTER_KEY_SANDBOX)}};
+        struct shl_mp_doc doc;
+        int rc = shl_mp_parse(&doc, record->value);
+
+        if (rc == 0) {
+            rc = decode_record(doc.root, &text);
+            shl_mp_release(&doc);
+        }
+        text.pub.node_name = cluster_node_name(c, node);
+        if (rc == 0 && strcmp(text.org, org) == 0 && !each(arg, &text.pub)) {
+            return;
+        }
+    }
+}
+
+/* ---- orders ---------------------------------------------------------------------- */
+
+struct pending {
+    node_order_cb cb;
+    void *arg;
+};
+
+static void on_ordered(void *arg, int code, const char *msg, const struct sched_result *result)
+{
+    struct pending *pending = arg;
+    struct node_order outcome = cluster_order_of(code, code < 0 ? msg : NULL);
+
+    (void)result;
+    pending->cb(pending->arg, &outcome);
+    free(pending);
+}
+
+static int order(struct cluster *c,
+                 const struct sched_command *command,
+                 struct node_order *ret,
+                 node_order_cb cb,
+                 void *arg)
+{
+    struct pending *pending = calloc(1, sizeof(*pending));
+    struct shl_err err = {0};
+    int rc = -ENOMEM;
+
+    if (pending) {
+        pending->cb = cb;
+        pending->arg = arg;
+        rc = cluster_propose(c, command, on_ordered, pending, &err);
+    }
+    if (rc < 0) {
+        free(pending);
+        *ret = cluster_order_of(rc, err.msg);
+        return 1;
+    }
+    return 0;
+}
+
+static const struct shl_node_id *id_of(const struct cluster *c, const struct node_target *node)
+{
+    return node->is_local ? &c->keys.id : &node->id;
+}
+
+static int set_mark(struct node_router *router,
+                    const struct node_target *node,
+                    enum node_mark wanted,
+                    struct node_order *ret,
+                    node_order_cb cb,
+                    void *arg)
+{
+    struct cluster *c = cluster_of(router);
+    struct sched_command command = {.kind = SCHED_NODE_MARK};
+
+    command.u.node_mark.node = *id_of(c, node);
+    command.u.node_mark.cordoned = wanted != NODE_MARK_NONE;
+    command.u.node_mark.draining = wanted == NODE_MARK_DRAINING;
+    (void)snprintf(command.u.node_mark.by, sizeof(command.u.node_mark.by), "%.60s", c->name);
+    return order(c, &command, ret, cb, arg);
+}
+
+static int remove_node(struct node_router *router,
+                       const struct node_target *node,
+                       struct node_order *ret,
+                       node_order_cb cb,
+                       void *arg)
+{
+    struct cluster *c = cluster_of(router);
+    struct sched_command command = {.kind = SCHED_NODE_REMOVE};
+
+    command.u.node_remove.node = *id_of(c, node);
+    /* one that is gone cannot be drained any more */
+    command.u.node_remove.force = !node->is_local && !cluster_members_is_live(c, &node->id);
+    (void)snprintf(command.u.node_remove.by, sizeof(command.u.node_remove.by), "%.60s", c->name);
+    return order(c, &command, ret, cb, arg);
+}
+
+static int join_token(struct node_router *router,
+                      uint32_t ttl_s,
+                      struct node_order *ret,
+                      node_order_cb cb,
+                      void *arg)
+{
+    return cluster_join_token(cluster_of(router), ttl_s, ret, cb, arg);
+}
+
+void cluster_router_init(struct cluster *c)
+{
+    static const struct node_router_ops ops = {
+        .where = where,
+        .where_checkpoint = where_checkpoint,
+        .place = place,
+        .claim = claim_key,
+        .mark = mark,
+        .cluster = describe,
+        .peers = peers,
+        .records = records,
+        .set_mark = set_mark,
+        .remove = remove_node,
+        .join_token = join_token,
+    };
+
+    c->router.ops = &ops;
+    c->router.opener = node_mesh_opener(c->mesh);
+}
