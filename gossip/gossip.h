@@ -97,7 +97,9 @@ enum gossip_life {
     GOSSIP_SUSPECT,
     GOSSIP_DEAD,
     GOSSIP_LEFT,
-    GOSSIP_REMOVED, /* only in changes and notices: removed nodes are not in the list */
+    /* Only in changes: the node is no longer in the list, removed (gossip_is_removed) or
+     * forgotten after its time in the book. */
+    GOSSIP_REMOVED,
 };
 
 /* "alive" etc. Static storage. */
@@ -225,11 +227,12 @@ struct gossip_send {
     struct gossip_contact to;
     enum gossip_lane lane;
     struct shl_bytes bytes;
+    size_t offset; /* private */
 };
 
 struct gossip_change {
     struct shl_node_id id;
-    bool is_new; /* was not in the list before; @before is then UNHEARD */
+    bool is_new; /* heard of for the first time in this run; @before is then UNHEARD */
     enum gossip_life before;
     enum gossip_life after; /* equal to before: info or incarnation changed */
 };
@@ -237,6 +240,7 @@ struct gossip_change {
 struct gossip_record_change {
     struct shl_node_id id; /* owner */
     const char *key;       /* set or unset (look it up); NULL: all records of @id changed */
+    size_t offset;         /* private */
 };
 
 enum gossip_notice_type {
