@@ -38,6 +38,7 @@ struct sched_raft_peer {
     uint64_t next;        /* first entry to send; > match, <= last + 1 */
     uint64_t commit_sent; /* highest commit index told */
     uint64_t round;       /* highest read round answered */
+    uint64_t round_sent;
     uint64_t heard_at_ms;
     bool probe_sent; /* PROBE: wait for the answer or the heartbeat */
     /* REPLICATE: last index of each message under way, oldest first. */
@@ -78,10 +79,10 @@ struct sched_raft_store {
 
     uint64_t durable_term;
     struct shl_node_id durable_vote;
-    bool hard_dirty;        /* term or vote not handed out yet */
-    uint64_t written;       /* highest entry handed out */
-    uint64_t stable;        /* highest entry that is durable */
-    uint64_t truncate_from; /* to be handed out; 0: nothing */
+    bool hard_dirty;                         /* term or vote not handed out yet */
+    uint64_t written;                        /* highest entry handed out */
+    uint64_t stable;                         /* highest entry that is durable */
+    uint64_t truncate_from;                  /* to be handed out; 0: nothing */
     enum sched_raft_snapshot_write snapshot; /* to be handed out */
     bool install_waits; /* a snapshot is to replace the state machine once durable */
 };
@@ -113,12 +114,12 @@ struct sched_raft {
     uint64_t now_ms;
     uint64_t random;
     uint64_t leader_heard_at_ms;
-    uint64_t election_at_ms; /* not as leader */
+    uint64_t election_at_ms;  /* not as leader */
     uint64_t heartbeat_at_ms; /* as leader */
 
     /* Candidates. */
-    uint64_t votes; /* bit per position in the membership in use */
-    bool forced;    /* by the leader, skipping pre-vote */
+    uint64_t votes;          /* bit per position in the membership in use */
+    bool forced;             /* by the leader, skipping pre-vote */
     bool vote_requests_owed; /* once the own vote is durable */
 
     /* Voters and followers: answers that wait for storage. */
@@ -148,8 +149,8 @@ struct sched_raft {
     uint32_t read_count;
     uint32_t read_capacity;
 
-    uint64_t applied_bytes;     /* since the last snapshot or wish for one */
-    uint64_t wanted_at;         /* applied index of the last wish */
+    uint64_t applied_bytes; /* since the last snapshot or wish for one */
+    uint64_t wanted_at;     /* applied index of the last wish */
     uint64_t refused_messages;
 
     /* The step under way. */
@@ -181,9 +182,7 @@ void sched_raft_emit_result(struct sched_raft *r,
                             uint64_t tag,
                             enum sched_raft_reason reason,
                             uint64_t index);
-void sched_raft_emit_read_failed(struct sched_raft *r,
-                                 uint64_t tag,
-                                 enum sched_raft_reason reason);
+void sched_raft_emit_read_failed(struct sched_raft *r, uint64_t tag, enum sched_raft_reason reason);
 void sched_raft_actions_clear(struct sched_raft_actions *actions);
 void sched_raft_actions_point(struct sched_raft_actions *actions); /* offsets to pointers */
 
@@ -201,7 +200,7 @@ void sched_raft_restart_election_timer(struct sched_raft *r);
 void sched_raft_tell_role(struct sched_raft *r);
 
 /* raft_election.c */
-void sched_raft_campaign(struct sched_raft *r);      /* pre-vote first */
+void sched_raft_campaign(struct sched_raft *r);        /* pre-vote first */
 void sched_raft_campaign_forced(struct sched_raft *r); /* leadership transfer */
 void sched_raft_election_timeout(struct sched_raft *r);
 void sched_raft_recv_vote(struct sched_raft *r,
@@ -238,10 +237,11 @@ void sched_raft_heartbeat(struct sched_raft *r);
 void sched_raft_finish_sends(struct sched_raft *r);
 void sched_raft_finish_commit(struct sched_raft *r);
 bool sched_raft_quorum_heard(const struct sched_raft *r);
+uint64_t sched_raft_quorum_round(const struct sched_raft *r);
 
 /* raft_propose.c */
 void sched_raft_propose(struct sched_raft *r, uint64_t tag, struct shl_bytes command);
-void sched_raft_drop_tags(struct sched_raft *r); /* leadership ended */
+void sched_raft_drop_tags(struct sched_raft *r, uint64_t above); /* leadership ended */
 void sched_raft_finish_apply(struct sched_raft *r);
 bool sched_raft_can_apply(const struct sched_raft *r);
 
