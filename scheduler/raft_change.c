@@ -82,6 +82,27 @@ bool sched_raft_is_voter(const struct sched_raft *r)
     return self && self->standing == SCHED_RAFT_VOTER;
 }
 
+/* A voter that a membership takes out must still stand until that membership is known to be
+ * committed: it may be the only one whose log suffices (dissertation 4.2.2). Its own vote
+ * does not count then. */
+bool sched_raft_may_stand(const struct sched_raft *r)
+{
+    uint32_t at = r->era_count;
+
+    while (at-- > 0) {
+        const struct sched_raft_member *self =
+            sched_raft_membership_find(&r->eras[at].membership, &r->self);
+
+        if (self && self->standing == SCHED_RAFT_VOTER) {
+            return true;
+        }
+        if (r->eras[at].index <= r->commit) {
+            return false;
+        }
+    }
+    return false;
+}
+
 uint32_t sched_raft_quorum(const struct sched_raft *r)
 {
     return sched_raft_membership_voters(&sched_raft_era(r)->membership) / 2 + 1;
@@ -231,8 +252,6 @@ void sched_raft_bootstrap(struct sched_raft *r, const struct sched_raft_membersh
 {
     sched_raft_become_follower(r, 1, NULL);
     append_membership(r, membership, NULL);
-    r->uncommitted_bytes = 0;
-    r->send_owed = false;
     if (r->error == 0 && sched_raft_quorum(r) == 1 && sched_raft_is_voter(r)) {
         r->election_at_ms = r->now_ms;
     } else {

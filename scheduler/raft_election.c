@@ -52,9 +52,9 @@ static void ask_voters(struct sched_raft *r, bool pre)
     }
 }
 
-static bool may_stand(struct sched_raft *r)
+static bool can_stand(struct sched_raft *r)
 {
-    if (r->role == SCHED_RAFT_LEADER || !sched_raft_is_voter(r) ||
+    if (r->role == SCHED_RAFT_LEADER || !sched_raft_may_stand(r) ||
         r->term >= SCHED_RAFT_NUMBER_MAX) {
         return false;
     }
@@ -67,7 +67,7 @@ static bool may_stand(struct sched_raft *r)
 
 void sched_raft_campaign(struct sched_raft *r)
 {
-    if (!may_stand(r)) {
+    if (!can_stand(r)) {
         return;
     }
     sched_raft_become_pre_candidate(r);
@@ -80,7 +80,7 @@ void sched_raft_campaign(struct sched_raft *r)
 
 void sched_raft_campaign_forced(struct sched_raft *r)
 {
-    if (may_stand(r)) {
+    if (can_stand(r)) {
         sched_raft_become_candidate(r);
         r->forced = true;
     }
@@ -88,7 +88,7 @@ void sched_raft_campaign_forced(struct sched_raft *r)
 
 void sched_raft_election_timeout(struct sched_raft *r)
 {
-    if (sched_raft_is_voter(r)) {
+    if (sched_raft_may_stand(r)) {
         sched_raft_campaign(r);
         return;
     }

@@ -270,6 +270,7 @@ void sched_raft_era_truncate(struct sched_raft *r, uint64_t from);
 void sched_raft_era_compact(struct sched_raft *r, uint64_t base);
 const struct sched_raft_member *sched_raft_self(const struct sched_raft *r); /* or NULL */
 bool sched_raft_is_voter(const struct sched_raft *r);
+bool sched_raft_may_stand(const struct sched_raft *r);
 uint32_t sched_raft_quorum(const struct sched_raft *r);
 void sched_raft_change(struct sched_raft *r, const struct sched_raft_event *event);
 void sched_raft_bootstrap(struct sched_raft *r, const struct sched_raft_membership *membership);

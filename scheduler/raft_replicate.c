@@ -331,6 +331,7 @@ void sched_raft_peer_matched(struct sched_raft *r, struct sched_raft_peer *peer,
         match = sched_raft_last(r);
     }
     peer->match = SHL_MAX(peer->match, match);
+    peer->next = SHL_MAX(peer->next, peer->match + 1);
     while (peer->inflight_count > 0 && peer->inflight[peer->inflight_head] <= peer->match) {
         peer->inflight_head = (peer->inflight_head + 1) % SCHED_RAFT_INFLIGHT_MAX;
         peer->inflight_count--;
@@ -342,7 +343,6 @@ void sched_raft_peer_matched(struct sched_raft *r, struct sched_raft_peer *peer,
         sched_raft_peer_probe(peer, peer->match + 1);
     }
     peer->state = SCHED_RAFT_PEER_REPLICATE;
-    peer->next = SHL_MAX(peer->next, peer->match + 1);
     sched_raft_transfer_progress(r);
 }
 

@@ -169,9 +169,9 @@ int sched_raft_new(const struct sched_raft_config *config, struct sched_raft **r
         return rc;
     }
     sched_raft_restart_election_timer(r);
-    if (!sched_raft_is_voter(r)) {
+    if (!sched_raft_may_stand(r)) {
         r->election_at_ms = SCHED_RAFT_NEVER_MS;
-    } else if (sched_raft_quorum(r) == 1) {
+    } else if (sched_raft_quorum(r) == 1 && sched_raft_is_voter(r)) {
         r->election_at_ms = r->now_ms; /* nobody to wait for */
     }
     *ret_raft = r;

@@ -49,6 +49,9 @@ void sched_raft_append_own(struct sched_raft *r,
     };
 
     sched_raft_append(r, &entry);
+    if (r->role != SCHED_RAFT_LEADER) {
+        return; /* bootstrap */
+    }
     r->uncommitted_bytes += sched_raft_entry_bytes(&entry);
     r->send_owed = true;
     if (type == SCHED_RAFT_MEMBERSHIP && !sched_raft_mutated(r, SCHED_RAFT_MUT_MEMBERSHIP_LATE)) {
