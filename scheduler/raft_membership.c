@@ -112,7 +112,7 @@ static int decode_member(const msgpack_object *obj, struct sched_raft_member *re
     return shl_node_id_is_none(&ret->id) ? SHL_EPROTO : 0;
 }
 
-int sched_raft_membership_from_object(const msgpack_object *obj, struct sched_raft_membership *ret)
+static int membership_from_object(const msgpack_object *obj, struct sched_raft_membership *ret)
 {
     uint32_t i;
 
@@ -147,7 +147,7 @@ int sched_raft_membership_decode(struct shl_bytes bytes, struct sched_raft_membe
     if (shl_mp_parse(&doc, bytes) < 0) {
         return SHL_EPROTO;
     }
-    rc = sched_raft_membership_from_object(doc.root, ret);
+    rc = membership_from_object(doc.root, ret);
     shl_mp_release(&doc);
     return rc;
 }
