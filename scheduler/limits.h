@@ -22,20 +22,21 @@
 #define SCHED_VALUE_MAX    512u         /* bytes behind a name */
 #define SCHED_KV_VALUE_MAX (32u * 1024) /* bytes behind one key of the small store */
 #define SCHED_KV_BYTES_MAX (16u << 20)  /* of all of them together */
-#define SCHED_HOLDERS_MAX  16u          /* known holders of one checkpoint */
+#define SCHED_HOLDERS_MAX  8u           /* recorded holders of one checkpoint */
 
 /* Rows per table. */
 #define SCHED_NODES_MAX       256u
 #define SCHED_REMOVED_MAX     16384u /* for ever: a removed key never comes back */
 #define SCHED_TOKENS_MAX      1024u
-#define SCHED_NAMES_MAX       200000u /* all kinds */
+#define SCHED_NAMES_MAX       100000u /* all kinds */
 #define SCHED_NAMES_ORG_MAX   20000u  /* of one kind in one organisation */
 #define SCHED_KEYS_MAX        20000u  /* API keys, revoked ones included */
-#define SCHED_OWNERS_MAX      200000u
+#define SCHED_OWNERS_MAX      100000u
 #define SCHED_TOMBSTONES_MAX  100000u /* oldest quarter goes when full */
-#define SCHED_CHECKPOINTS_MAX 200000u
+#define SCHED_CHECKPOINTS_MAX 100000u
 #define SCHED_KV_MAX          10000u
 
+#define SCHED_TIME_MAX_MS  (1ull << 53)                /* of cluster time */
 #define SCHED_TTL_MAX_MS   (366ull * 24 * 3600 * 1000) /* of tokens and expiring names */
 #define SCHED_LEASE_MIN_MS 100u
 #define SCHED_LEASE_MAX_MS 60000u
@@ -43,6 +44,9 @@
 
 #define SCHED_COMMAND_MAX (40u * 1024)  /* bytes of one command */
 #define SCHED_PIECE_MAX   (128u * 1024) /* bytes of one snapshot piece with its header */
+
+/* All rows at their limits stay below this (a test adds them up). */
+#define SCHED_SNAPSHOT_BYTES_MAX (256u << 20)
 
 #define SCHED_RESERVATIONS_MAX 4096u /* open at once */
 

@@ -15,7 +15,7 @@ enum sched_mutation {
     SCHED_MUT_IDEMPOTENCY_IGNORED = 1u << 7, /* idempotency: every create is fresh */
     SCHED_MUT_LEASE_UNWAITED = 1u << 8,      /* leases: a new leader does not wait */
     SCHED_MUT_LEASE_FROM_ACK = 1u << 9,      /* leases: a node counts from the answer */
-    SCHED_MUT_VOTERS_UNSAFE = 1u << 10,      /* voters: takes a live voter's quorum away */
+    SCHED_MUT_VOTERS_UNSAFE = 1u << 10,      /* voters: takes live voters away, unchecked */
 };
 
 #endif /* SHL_SCHEDULER_MUTATE_H */

@@ -120,7 +120,8 @@ struct sched_place {
 SHL_MUST_CHECK int sched_place_init(struct sched_place *place, uint64_t seed, uint32_t mutations);
 void sched_place_release(struct sched_place *place);
 
-/* Order the nodes for @request; nothing is reserved. 0, SHL_ENOCAPACITY when none fits
+/* Order the nodes for @request; nothing is reserved (reservations that the views show by
+ * now end). 0, SHL_ENOCAPACITY when none fits
  * (@ret holds the reasons), SHL_EINVALIDARG for a request or ratio of zero or beyond its
  * range, SHL_ELIMIT for more than SCHED_NODES_MAX views. */
 SHL_MUST_CHECK int sched_place_decide(struct sched_place *place,

@@ -41,11 +41,13 @@ struct sched_reserved_node {
     struct shl_node_id node;
     struct sched_amount sum;
     uint32_t count;
+    uint64_t seen_at; /* lowest version of a committed one, UINT64_MAX none; may be too low */
 };
 
 struct sched_reserves {
     struct sched_reservation *items; /* heap, by id */
     uint32_t count;
+    uint64_t wake_at_ms; /* no deadline is earlier */
     uint64_t next_id;
     struct sched_reserved_node nodes[SCHED_NODES_MAX]; /* by node, those with a count */
     uint32_t node_count;
@@ -81,7 +83,7 @@ uint32_t sched_reserves_seen(struct sched_reserves *r,
                              uint64_t version);
 /* Drop those whose deadline is at or before @now_ms. Returns how many went. */
 uint32_t sched_reserves_expire(struct sched_reserves *r, uint64_t now_ms);
-/* Earliest deadline, UINT64_MAX when there is none. */
+/* Expire again then: no deadline is earlier. UINT64_MAX when there is none. */
 uint64_t sched_reserves_wake_at(const struct sched_reserves *r);
 
 #endif /* SHL_SCHEDULER_RESERVE_H */

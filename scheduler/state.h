@@ -79,7 +79,8 @@ struct sched_token { /* by id */
     uint64_t created_at_ms;
     uint64_t expires_at_ms;
     char by[SCHED_BY_SIZE];
-    uint64_t used_at_ms; /* 0: not used */
+    bool used;
+    uint64_t used_at_ms;
     uint8_t used_by[SCHED_KEY_BYTES];
     char used_name[SCHED_NODE_NAME_SIZE];
     bool revoked;
@@ -105,7 +106,8 @@ struct sched_key { /* by hash */
     bool admin;
     uint64_t created_at_ms;
     uint64_t expires_at_ms; /* 0 never */
-    uint64_t revoked_at_ms; /* 0: valid */
+    bool revoked;
+    uint64_t revoked_at_ms;
     uint64_t index;
 };
 
@@ -146,7 +148,7 @@ struct sched_checkpoint { /* by id */
     uint64_t bytes;
     uint32_t wanted;
     uint32_t holder_count;
-    struct shl_node_id *holders; /* heap, ascending; members only */
+    struct shl_node_id holders[SCHED_HOLDERS_MAX]; /* ascending; members only */
     uint64_t created_at_ms;
     uint64_t index; /* of the last change */
 };
@@ -172,8 +174,8 @@ void sched_state_free(struct sched_state *state);
 
 /* Apply one entry. @index is above every earlier one (the log's own entries leave gaps).
  * Bytes that are no command, and everything that is refused, are an outcome in @ret_result
- * like any other. The return value is 0, or -ENOMEM: then this replica has applied
- * nothing and must not go on. */
+ * like any other. The return value is 0, or -ENOMEM: then this replica must not go on
+ * (an entry may be half applied), only sched_state_free is due. */
 SHL_MUST_CHECK int sched_state_apply(struct sched_state *state,
                                      uint64_t index,
                                      uint64_t term,

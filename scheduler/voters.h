@@ -1,10 +1,10 @@
 /* Who votes: the next single change of the Raft membership, or none.
  *
  * Goal: 1 voter of 1 node, 2 of 2 (both disks hold what was acknowledged), 3 of 3 or 4,
- * 5 of 5 or more; in different failure domains; stable nodes; a witness before others;
- * present voters before newcomers that are no better. A voter that is dead for longer than
- * dead_ms is replaced by a standby, or dropped when the cluster bears more losses without
- * it. No step leaves fewer live voters than a majority of the result. Nodes that are no
+ * 5 of 5 or more; in different failure domains; stable nodes; present voters
+ * before newcomers that are no better; of newcomers a witness first. A voter that is dead for
+ * longer than dead_ms is replaced by a standby, or dropped when the cluster bears more losses
+ * without it. No step leaves fewer live voters than a majority of the result. Nodes that are no
  * voters are standbys (learners); removed nodes leave the membership.
  *
  * Pure: called by the leader now and then with what it sees; the caller carries the change
@@ -47,6 +47,7 @@ struct sched_voters_node {
 struct sched_voters_config {
     uint32_t voters_max;  /* 5 */
     uint64_t stable_ms;   /* alive this long before it may become a voter: 30 s */
+    uint64_t grow_ms;     /* the same while there are fewer than 3 voters: 5 s */
     uint64_t dead_ms;     /* dead this long before it is replaced: 30 s */
     uint64_t interval_ms; /* between two changes of voters: 5 s */
     uint32_t mutations;
