@@ -13,7 +13,7 @@
 #include "base/attr.h"
 
 #define NODE_MESH_HOST_SIZE      46 /* IPv6 text and a terminator */
-#define NODE_MESH_ADDR_TEXT_SIZE (NODE_MESH_HOST_SIZE + 14)
+#define NODE_MESH_ADDR_TEXT_SIZE (NODE_MESH_HOST_SIZE + 16)
 #define NODE_MESH_ADDRS_MAX      8 /* of one node */
 
 struct node_mesh_addr {
