@@ -271,10 +271,7 @@ void node_exchange_failf(struct node_exchange *x, int code, const char *fmt, ...
     node_exchange_fail(x, code, msg);
 }
 
-void node_exchange_refuse(struct node_exchange *x,
-                          enum node_refusal why,
-                          int code,
-                          const char *msg)
+void node_exchange_refuse(struct node_exchange *x, enum node_refusal why, int code, const char *msg)
 {
     if (!x->is_replied) {
         x->refusal = why;

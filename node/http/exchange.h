@@ -27,10 +27,10 @@
 #define NODE_REQUEST_ID_SIZE       65
 #define NODE_EXCHANGE_JSON_MAX     (1024u * 1024) /* body of an ordinary JSON request */
 #define NODE_EXCHANGE_ENVELOPE_MAX (64 * 1024)
-#define NODE_EXCHANGE_HEADERS_MAX  8     /* extra headers of a reply */
+#define NODE_EXCHANGE_HEADERS_MAX  8              /* extra headers of a reply */
 #define NODE_EXCHANGE_NODE_HEADER  "X-Shoal-Node" /* who served; every reply has it */
-#define NODE_EXCHANGE_PAD_AFTER_MS 10000 /* then "200" and the first space go out */
-#define NODE_EXCHANGE_PAD_EVERY_MS 12000 /* clients give up after 30 s of silence */
+#define NODE_EXCHANGE_PAD_AFTER_MS 10000          /* then "200" and the first space go out */
+#define NODE_EXCHANGE_PAD_EVERY_MS 12000          /* clients give up after 30 s of silence */
 
 struct node_exchange;
 struct node_pad;

@@ -5,8 +5,8 @@
  * bytes of a source) is suspended and costs nothing. Bodies never pile up here: at most
  * one read buffer of a connection in each direction.
  *
- * Every reply carries X-Request-Id, X-Shoal-Node and the CORS headers; every error the JSON envelope.
- * Known gap: a later request on a kept-alive connection that is not HTTP gets the
+ * Every reply carries X-Request-Id, X-Shoal-Node and the CORS headers; every error the JSON
+ * envelope. Known gap: a later request on a kept-alive connection that is not HTTP gets the
  * library's own error page, since only first heads are screened.
  */
 #ifndef SHL_NODE_HTTP_SERVER_H

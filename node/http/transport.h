@@ -4,8 +4,8 @@
 
 #include "node/http/exchange.h"
 
-/* Prepare the embedded exchange. @target is parsed and must last as long as @x; 0 or an error of node_url_parse, in
- * which case the exchange is usable for a failure reply only. */
+/* Prepare the embedded exchange. @target is parsed and must last as long as @x; 0 or an error of
+ * node_url_parse, in which case the exchange is usable for a failure reply only. */
 SHL_MUST_CHECK int node_exchange_init(struct node_exchange *x,
                                       const struct node_exchange_ops *ops,
                                       uv_loop_t *loop,

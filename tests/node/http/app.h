@@ -1,0 +1,52 @@
+/* A small application of exchanges, for tests of transports:
+ *
+ *   POST /echo             the body back, and in headers what came: X-Seen-Id, X-Seen-Accept
+ *   PUT  /sink             checks that the body is the pattern, replies {"bytes": N}
+ *   GET  /source?n=N[&chunked=1][&fail=K]   N bytes of the pattern; the source fails after K
+ *   GET  /wait             replies when app_answer is called
+ *   GET  /pad              as /wait, padded
+ *   GET  /empty            204
+ *   GET  /refuse           refused as not here
+ *   anything else          404
+ */
+#ifndef SHL_TESTS_NODE_HTTP_APP_H
+#define SHL_TESTS_NODE_HTTP_APP_H
+
+#include "node/http/exchange.h"
+
+#define APP_ITEMS_MAX 64
+
+struct app;
+
+struct app_item {
+    struct app *app;
+    struct node_exchange *x; /* NULL when over */
+    uint64_t total;
+    uint64_t at;
+    int64_t fail_at;
+};
+
+struct app {
+    struct app_item items[APP_ITEMS_MAX];
+    unsigned handled; /* handlers that ran */
+    unsigned closed;
+    unsigned completed;
+    unsigned released; /* sources */
+    struct app_item *waiting;
+    uint64_t sunk_bytes; /* of all */
+    uint64_t read_bytes;
+    size_t sink_step; /* most bytes taken at once, 0 all */
+    size_t source_step;
+    bool sink_stops; /* takes nothing */
+    unsigned hops;   /* of the last request */
+    char origin[128];
+};
+
+uint8_t app_pattern(uint64_t at);
+void app_on_head(void *arg, struct node_exchange *x);
+/* Reply of /wait and /pad. */
+void app_answer(struct app *app, const char *text);
+/* Takes body bytes again. */
+void app_resume_sinks(struct app *app);
+
+#endif /* SHL_TESTS_NODE_HTTP_APP_H */
