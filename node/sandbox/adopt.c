@@ -249,6 +249,7 @@ static void resume(struct sandbox *sandbox)
     /* it may have died in the middle of a snapshot; both do no harm when not */
     sandbox->resume_due = true;
     sandbox->thaw_due = true;
+    sandbox->layers_due = true; /* or after a merge that is in the record */
     if (!sandbox->pub.manager->net) {
         sandbox->has_slot = false;
     }

@@ -148,6 +148,7 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     sandbox->removing = false;
     sandbox->no_merge = false;
     sandbox->layers_due = false;
+    sandbox->tell_failed = false;
     sandbox->resume_due = false;
     sandbox->thaw_due = false;
     sandbox->shutting_down = false;

@@ -13,7 +13,8 @@
  * What can go wrong: the stack changed meanwhile (woken on another one, ended): the result is
  * dropped; the disk is full or a layer damaged: logged, tried again after the next
  * change of the stack; the VMM refuses the new layers: it goes on with its old ones, which
- * it has open.
+ * it has open, and is told again after the next snapshot. Snapshots wait until the VMM was
+ * told: each adds a layer to those it has, and it has no room for two stacks.
  */
 #include <assert.h>
 #include <errno.h>
@@ -68,8 +69,25 @@ static void queue(struct sandbox *sandbox, uv_work_t *work, uv_work_cb run, uv_a
 static bool may_tell(const struct sandbox *sandbox)
 {
     return sandbox->run && !sandbox->ending && !sandbox->booting && !sandbox->snapshot &&
-           !sandbox->resume_due && sandbox->pub.state == NODE_SANDBOX_RUNNING && sandbox->control &&
-           !sandbox->exited;
+           !sandbox->resume_due && !sandbox->no_merge &&
+           sandbox->pub.state == NODE_SANDBOX_RUNNING && sandbox->control && !sandbox->exited;
+}
+
+/* Not told: it was not the time, or it @failed, and is not tried again at once. */
+static void not_told(struct sandbox *sandbox, bool failed, const char *msg)
+{
+    sandbox->telling = false;
+    sandbox->layers_due = true;
+    sandbox->tell_failed = failed;
+    if (sandbox->ending) {
+        return;
+    }
+    if (failed) {
+        SHL_LOG(&sandbox->pub.manager->log, SHL_LOG_WARN, "layers_not_changed",
+                SHL_S("sandbox", sandbox->pub.id), SHL_S("reason", msg));
+    }
+    merge_consider(sandbox);
+    snapshot_on_merged(sandbox);
 }
 
 static void on_told(void *arg, int code, const char *msg, const msgpack_object *reply)
@@ -77,11 +95,13 @@ static void on_told(void *arg, int code, const char *msg, const msgpack_object *
     struct sandbox *sandbox = arg;
 
     (void)reply;
-    if (code < 0 && !sandbox->ending) {
-        sandbox->layers_due = true;
-        SHL_LOG(&sandbox->pub.manager->log, SHL_LOG_WARN, "layers_not_changed",
-                SHL_S("sandbox", sandbox->pub.id), SHL_S("reason", msg));
+    if (code < 0) {
+        not_told(sandbox, true, msg);
+        return;
     }
+    sandbox->telling = false;
+    merge_consider(sandbox);
+    snapshot_on_merged(sandbox);
 }
 
 static void send_layers(struct telling *telling)
@@ -96,9 +116,8 @@ static void send_layers(struct telling *telling)
     }
     rc = node_vmm_link_request(sandbox->control, "layers", NULL, fds, telling->fds.disk_count,
                                on_told, sandbox);
-    sandbox->layers_due = false;
     if (rc < 0) {
-        on_told(sandbox, rc, shl_err_text(rc), NULL);
+        not_told(sandbox, true, shl_err_text(rc));
     }
 }
 
@@ -119,9 +138,14 @@ static void on_opened(uv_work_t *work, int status)
     const struct node_stack *stack = &telling->stack;
 
     (void)status;
-    if (telling->rc == 0 && may_tell(sandbox) && sandbox->stack.disk_count == stack->disk_count &&
-        memcmp(sandbox->stack.disk, stack->disk, stack->disk_count * sizeof(stack->disk[0])) == 0) {
+    if (telling->rc < 0) {
+        not_told(sandbox, true, telling->err.msg);
+    } else if (may_tell(sandbox) && sandbox->stack.disk_count == stack->disk_count &&
+               memcmp(sandbox->stack.disk, stack->disk,
+                      stack->disk_count * sizeof(stack->disk[0])) == 0) {
         send_layers(telling);
+    } else {
+        not_told(sandbox, false, "");
     }
     node_stack_close(&telling->fds);
     node_stack_unref(manager, &telling->stack);
@@ -135,8 +159,11 @@ static void tell(struct sandbox *sandbox)
     struct telling *telling = calloc(1, sizeof(*telling));
 
     if (!telling) {
-        return; /* after the next change of the stack */
+        sandbox->tell_failed = true; /* after the next change of the stack */
+        return;
     }
+    sandbox->layers_due = false;
+    sandbox->telling = true;
     telling->sandbox = sandbox;
     telling->stack = sandbox->stack;
     telling->stack.state.hex[0] = '\0';
@@ -205,7 +232,10 @@ static void on_merged(uv_work_t *work, int status)
             SHL_I("ms", (int64_t)((shl_monotonic_us() - merge->began_us) / 1000)));
     sandbox->merging = false;
     sandbox->merge_failed = rc < 0;
-    sandbox->layers_due = sandbox->layers_due || (rc == 0 && merge->disk && sandbox->run);
+    if (rc == 0 && merge->disk && sandbox->run) {
+        sandbox->layers_due = true;
+        sandbox->tell_failed = false;
+    }
     for (i = 0; i < merge->count; i++) {
         layers_unref(manager, merge->ids[i].hex);
     }
@@ -351,8 +381,7 @@ void merge_consider(struct sandbox *sandbox)
     if (!sandbox->alive || sandbox->over || sandbox->letting_go || sandbox->hidden) {
         return;
     }
-    if (sandbox->layers_due && may_tell(sandbox)) {
-        sandbox->layers_due = false;
+    if (sandbox->layers_due && !sandbox->telling && !sandbox->tell_failed && may_tell(sandbox)) {
         tell(sandbox);
     }
     if (sandbox->merging || sandbox->merge_failed || sandbox->no_merge ||

@@ -112,7 +112,9 @@ struct sandbox {
     uint32_t idle_failures; /* hibernations on idle that failed in a row */
     bool merging;
     bool merge_failed; /* since the stack changed last */
-    bool layers_due;   /* the VMM still has the layers from before a merge */
+    bool layers_due;   /* the VMM may still have the layers from before a merge */
+    bool telling;      /* it is being told of the present ones */
+    bool tell_failed;  /* since the stack changed last */
 
     /* while it has a run: set by run_begin, gone after run_end */
     bool run;
@@ -328,6 +330,7 @@ void switch_drop(struct sandbox *sandbox);
 
 /* snapshot.c: the run ends; nothing more is begun */
 void snapshot_refuse_waiting(struct sandbox *sandbox, int code, const char *msg);
+/* A merge is over, or the VMM was told of one, or could not be. */
 void snapshot_on_merged(struct sandbox *sandbox);
 /* The control connection is up again. */
 void snapshot_on_control(struct sandbox *sandbox);

@@ -92,6 +92,17 @@ static bool is_too_deep(const struct snapshot *snapshot)
            (is_full(snapshot) && stack->mem_count >= VMM_MEM_LAYERS_MAX);
 }
 
+/* For a merge that makes room, or until the VMM was told of the last one. */
+static bool must_wait(const struct snapshot *snapshot)
+{
+    struct sandbox *sandbox = snapshot->sandbox;
+
+    if (is_too_deep(snapshot) || (goes_on(snapshot) && sandbox->layers_due)) {
+        merge_consider(sandbox);
+    }
+    return (is_too_deep(snapshot) && sandbox->merging) || (goes_on(snapshot) && sandbox->telling);
+}
+
 static void start_next(struct sandbox *sandbox)
 {
     struct shl_list *node = shl_list_first(&sandbox->snapshots);
@@ -101,11 +112,8 @@ static void start_next(struct sandbox *sandbox)
         return;
     }
     snapshot = shl_container_of(node, struct snapshot, node);
-    if (is_too_deep(snapshot)) {
-        merge_consider(sandbox);
-        if (sandbox->merging) {
-            return; /* snapshot_on_merged */
-        }
+    if (must_wait(snapshot)) {
+        return; /* snapshot_on_merged */
     }
     shl_list_remove(node);
     snapshot_begin(snapshot);
@@ -150,6 +158,7 @@ static void finish(struct snapshot *snapshot, int code, const char *msg)
         }
     }
     sandbox->merge_failed = sandbox->merge_failed && code < 0;
+    sandbox->tell_failed = false;
     layers_unref(manager, snapshot->state.hex);
     layers_unref(manager, snapshot->mem.hex);
     sandbox->snapshot = NULL;

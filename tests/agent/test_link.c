@@ -94,13 +94,18 @@ static void test_link_sessions_outlive_links(void **state)
     fixture_result_release(&result);
 }
 
-/* The agent is left alone with streams of every kind; its end must be clean. */
+/* The agent is left alone with streams of every kind; its end must be clean. The read is
+ * asked for last and is larger than any credit: with its first bytes every request has
+ * been taken, and it, the write and the wait for the session are under way. */
 static void test_link_end_with_everything_under_way(void **state)
 {
-    static const char *const ops[] = {"file.read", "file.write", "file.list", "exec.result",
-                                      "exec.list"};
+    static const char *const ops[] = {"file.write", "file.list", "exec.result", "exec.list",
+                                      "file.read"};
+    static const char *const paths[] = {"new", ".", "", "", "big"};
+    static const uint8_t data[AGENT_PAYLOAD_MAX];
     struct fixture *f = *state;
     struct client_call calls[SHL_ARRAY_SIZE(ops)];
+    struct client_call *last = &calls[SHL_ARRAY_SIZE(ops) - 1];
     char msg[256];
     size_t i;
 
@@ -108,14 +113,16 @@ static void test_link_end_with_everything_under_way(void **state)
     assert_int_equal(fixture_exec_start(f, "s", "sleep 1000", NULL, msg), 0);
     for (i = 0; i < SHL_ARRAY_SIZE(ops); i++) {
         client_begin(&f->client, &calls[i], ops[i]);
-        shl_mp_kv_str(&calls[i].w, "path", i == 2 ? "." : "big");
+        shl_mp_kv_str(&calls[i].w, "path", paths[i]);
         shl_mp_kv_str(&calls[i].w, "session", "s");
-        shl_mp_kv_uint(&calls[i].w, "wait_ms", 60000);
+        shl_mp_kv_uint(&calls[i].w, "wait_ms", 600000);
         client_send(&calls[i]);
     }
-    for (i = 0; i < 5; i++) {
+    (void)client_send_data(&calls[0], shl_bytes_of(data, sizeof(data)));
+    while (last->data_bytes[AGENT_CHANNEL_RAW] == 0) {
         assert_int_equal(client_pump(&f->client, FIXTURE_WAIT_MS), 0);
     }
+    assert_false(calls[0].done || calls[2].done || last->done);
     for (i = 0; i < SHL_ARRAY_SIZE(ops); i++) {
         client_call_release(&calls[i]);
     }

@@ -953,6 +953,65 @@ static void test_many_snapshots(void **state)
     assert_true(sandbox_of(sandbox)->stack.disk_count <= VMM_DISK_LAYERS_MAX);
 }
 
+/* One right behind the other: merged layers leave the VMM, too, which has room for 16. */
+static void test_snapshots_without_a_pause(void **state)
+{
+    enum {
+        COUNT = 40,
+        AHEAD = 3
+    };
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    struct taken taken[COUNT] = {0};
+    unsigned i;
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    for (i = 0; i < COUNT + AHEAD; i++) {
+        if (i < COUNT) {
+            assert_int_equal(sandbox_snapshot(sandbox_of(sandbox), SANDBOX_SNAPSHOT_DISK, on_taken,
+                                              &taken[i]),
+                             0);
+        }
+        if (i >= AHEAD) {
+            RUN_UNTIL(fix, taken[i - AHEAD].done);
+            assert_int_equal(taken[i - AHEAD].code, 0);
+            node_stack_unref(fix->manager, &taken[i - AHEAD].stack);
+        }
+    }
+    set_data(fix, sandbox, 45);
+    hibernate(fix, sandbox);
+    wake(fix, sandbox);
+    check_data(fix, sandbox, 45);
+}
+
+/* A daemon may have died between a merge and telling the VMM of it. */
+static void test_layers_are_told_after_a_restart(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *sandbox;
+    char id[NODE_SANDBOX_ID_SIZE];
+    struct taken taken;
+    char path[300];
+
+    open_manager(fix);
+    sandbox = create(fix, "plain");
+    (void)snprintf(id, sizeof(id), "%s", sandbox->id);
+    (void)snprintf(path, sizeof(path), "%s/%s/layers", fix->run, id);
+    set_data(fix, sandbox, 46);
+    snapshot(fix, sandbox, SANDBOX_SNAPSHOT_FULL, &taken);
+    node_stack_unref(fix->manager, &taken.stack);
+    assert_int_equal(access(path, F_OK), -1);
+    close_manager(fix);
+    open_manager(fix);
+    sandbox = find(fix, id);
+    wait_thawed(fix, sandbox);
+    snapshot(fix, sandbox, SANDBOX_SNAPSHOT_FULL, &taken);
+    node_stack_unref(fix->manager, &taken.stack);
+    assert_int_equal(access(path, F_OK), 0);
+    check_data(fix, sandbox, 46);
+}
+
 static void switch_to(struct fixture *fix,
                       struct node_sandbox *sandbox,
                       const struct node_stack *stack,
@@ -1050,6 +1109,8 @@ int main(void)
         TEST(test_snapshots_queue),
         TEST(test_failed_snapshot_leaves_it_running),
         TEST(test_many_snapshots),
+        TEST(test_snapshots_without_a_pause),
+        TEST(test_layers_are_told_after_a_restart),
         TEST(test_restore_in_place),
         TEST(test_failed_restore_in_place),
     };
