@@ -4,9 +4,10 @@
  *   1. parse options; lock both folders, so that two daemons never share them
  *   2. open the record store, make the first API key (printed once)
  *   3. open the manager: adopts sandboxes that still run
- *   4. open the server: from here on requests come
- *   5. SIGTERM or SIGINT: server, then manager close; the loop runs dry; store closes
- * A failure in 1 to 4 prints one sentence, undoes what was opened and exits with 1.
+ *   4. open the cluster: takes up membership, founds one, or asks to be let in (--join)
+ *   5. once a member, open the server: from here on requests come
+ *   6. SIGTERM or SIGINT: server, cluster, then manager close; the loop runs dry; store closes
+ * A failure in 1 to 5 prints one sentence, undoes what was opened and exits with 1.
  * Sandboxes are never ended here: they outlive the daemon.
  */
 #include <assert.h>
@@ -27,8 +28,11 @@
 #include "base/io.h"
 #include "node/api/keys.h"
 #include "node/api/server.h"
+#include "node/api/token.h"
+#include "node/cluster/cluster.h"
 #include "node/net/net.h"
 #include "node/options.h"
+#include "node/sandbox/machine.h"
 #include "node/sandbox/manager_open.h"
 #include "node/store/store.h"
 
@@ -45,8 +49,11 @@ struct node {
     uv_signal_t signals[2];
     struct node_store *store;
     struct node_manager *manager;
+    struct cluster *cluster;
     struct node_server *server;
+    char name[NODE_NAME_SIZE];
     bool closing;
+    bool failed;
 };
 
 static int lock_folder(const char *dir, const char *flag, int *ret_fd, struct shl_err *err)
@@ -111,6 +118,7 @@ static int find_vmm(struct node *node, struct shl_err *err)
 static int open_store(struct node *node, struct shl_err *err)
 {
     char path[PATH_MAX], key[NODE_KEY_SIZE];
+    struct node_token_key signing;
     int rc;
 
     if (snprintf(path, sizeof(path), "%s/db", node->options.data_dir) >= (int)sizeof(path)) {
@@ -120,7 +128,14 @@ static int open_store(struct node *node, struct shl_err *err)
     if (rc < 0) {
         return rc;
     }
-    rc = node_keys_ensure_first(node->store, key, err);
+    if (node->options.join) { /* the keys are the cluster's */
+        return 0;
+    }
+    rc = node_token_key_load(node->store, &signing, err);
+    explicit_bzero(&signing, sizeof(signing));
+    if (rc == 0) {
+        rc = node_keys_ensure_first(node->store, key, err);
+    }
     if (rc == 1) {
         /* The one moment its plaintext exists outside the user's hands. */
         (void)printf("api key: %s\n", key);
@@ -141,6 +156,7 @@ static int open_manager(struct node *node, struct shl_err *err)
         .dns = node->options.dns,
         .warm = node->options.warm,
         .memory_total_mb = node->options.memory_mb,
+        .witness = node->options.witness,
         .log = &node->log,
     };
 
@@ -154,7 +170,7 @@ static int open_server(struct node *node, struct shl_err *err)
         .domain = node->options.domain,
         .public_url = node->options.public_url,
         .region = node->options.region,
-        .worker_id = node->options.worker_id,
+        .worker_id = node->name,
         .memory_default_mb = node->options.memory_default_mb,
         .log = &node->log,
     };
@@ -173,6 +189,28 @@ static void close_signals(struct node *node)
     }
 }
 
+static void on_joined(void *arg, int code, const char *msg);
+
+static int open_cluster(struct node *node, struct shl_err *err)
+{
+    const struct cluster_config config = {
+        .data_dir = node->options.data_dir,
+        .listen = node->options.mesh_listen,
+        .address = node->options.mesh_address,
+        .join = node->options.join,
+        .name = node->name,
+        .region = node->options.region,
+        .api_url = node->options.public_url,
+        .failure_domain = node->options.failure_domain,
+        .witness = node->options.witness,
+        .slow = machine_is_emulated(),
+        .log = &node->log,
+    };
+
+    return cluster_open(&node->loop, node->store, node->manager, &config, on_joined, node,
+                        &node->cluster, err);
+}
+
 static void on_manager_closed(void *arg)
 {
     struct node *node = arg;
@@ -181,12 +219,71 @@ static void on_manager_closed(void *arg)
     close_signals(node);
 }
 
+static void on_cluster_closed(void *arg)
+{
+    struct node *node = arg;
+
+    node->cluster = NULL;
+    node_manager_close(node->manager, on_manager_closed, node);
+}
+
+static void close_cluster(struct node *node)
+{
+    if (node->cluster) {
+        cluster_close(node->cluster, on_cluster_closed, node);
+    } else if (node->manager) {
+        node_manager_close(node->manager, on_manager_closed, node);
+    } else {
+        close_signals(node);
+    }
+}
+
 static void on_server_closed(void *arg)
 {
     struct node *node = arg;
 
     node->server = NULL;
-    node_manager_close(node->manager, on_manager_closed, node);
+    close_cluster(node);
+}
+
+static void shut_down(struct node *node)
+{
+    node->closing = true;
+    if (node->server) {
+        node_server_close(node->server, on_server_closed, node);
+    } else {
+        close_cluster(node);
+    }
+}
+
+static void report_failure(struct node *node, int code, const char *msg)
+{
+    node->failed = true;
+    SHL_LOG(&node->log, SHL_LOG_ERROR, "node.start_failed", SHL_S("error", msg));
+    (void)fprintf(stderr, "shoald: %s\n", msg[0] ? msg : shl_err_text(code));
+}
+
+/* This node is a member: requests may come. */
+static void on_joined(void *arg, int code, const char *msg)
+{
+    struct node *node = arg;
+    struct shl_err err = {0};
+
+    if (code == 0) {
+        code = open_server(node, &err);
+        msg = err.msg;
+    }
+    if (code < 0) {
+        report_failure(node, code, msg);
+        if (!node->closing) {
+            shut_down(node);
+        }
+        return;
+    }
+    SHL_LOG(&node->log, SHL_LOG_INFO, "node.ready", SHL_S("version", SHL_VERSION),
+            SHL_S("name", node->name), SHL_S("listen", node->options.listen),
+            SHL_I("port", node_server_port(node->server)), SHL_S("data", node->options.data_dir),
+            SHL_I("pid", getpid()));
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -196,9 +293,8 @@ static void on_signal(uv_signal_t *handle, int number)
     if (node->closing) {
         _exit(1); /* impatient: neither VMs nor records depend on a clean end */
     }
-    node->closing = true;
     SHL_LOG(&node->log, SHL_LOG_INFO, "node.stopping", SHL_S("signal", strsignal(number)));
-    node_server_close(node->server, on_server_closed, node);
+    shut_down(node);
 }
 
 static int watch_signals(struct node *node, struct shl_err *err)
@@ -237,7 +333,7 @@ static int start(struct node *node, struct shl_err *err)
         rc = watch_signals(node, err);
     }
     if (rc == 0) {
-        rc = open_server(node, err);
+        rc = open_cluster(node, err);
     }
     return rc;
 }
@@ -270,17 +366,9 @@ static int run(struct node *node)
         return 1;
     }
     rc = start(node, &err);
-    if (rc == 0) {
-        SHL_LOG(&node->log, SHL_LOG_INFO, "node.ready", SHL_S("version", SHL_VERSION),
-                SHL_S("listen", node->options.listen),
-                SHL_I("port", node_server_port(node->server)),
-                SHL_S("data", node->options.data_dir), SHL_I("pid", getpid()));
-    } else {
-        SHL_LOG(&node->log, SHL_LOG_ERROR, "node.start_failed", SHL_S("error", err.msg));
-        (void)fprintf(stderr, "shoald: %s\n", err.msg[0] ? err.msg : shl_err_text(rc));
-        if (node->manager) {
-            node_manager_close(node->manager, on_manager_closed, node);
-        }
+    if (rc < 0) {
+        report_failure(node, rc, err.msg);
+        close_cluster(node);
     }
     (void)uv_run(&node->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&node->loop);
@@ -289,7 +377,16 @@ static int run(struct node *node)
     }
     close_lock(node->run_lock_fd);
     close_lock(node->data_lock_fd);
-    return rc == 0 ? 0 : 1;
+    return node->failed ? 1 : 0;
+}
+
+static void choose_name(struct node *node)
+{
+    if (node->options.worker_id) {
+        (void)snprintf(node->name, sizeof(node->name), "%.63s", node->options.worker_id);
+    } else if (gethostname(node->name, sizeof(node->name) - 1) < 0 || !node->name[0]) {
+        (void)snprintf(node->name, sizeof(node->name), "node");
+    }
 }
 
 int main(int argc, char **argv)
@@ -319,6 +416,7 @@ int main(int argc, char **argv)
     }
     node.log =
         (struct shl_log){.fd = STDERR_FILENO, .level = node.options.log_level, .subsystem = "node"};
+    choose_name(&node);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
     raise_limits();

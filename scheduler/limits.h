@@ -6,7 +6,7 @@
 #define SCHED_CLUSTER_ID_BYTES 16
 #define SCHED_KEY_BYTES        32 /* a CURVE public key */
 #define SCHED_HASH_BYTES       32 /* of a secret, an API key, a manifest */
-#define SCHED_TOKEN_ID_BYTES   8
+#define SCHED_TOKEN_ID_BYTES   16
 
 #define SCHED_NODE_NAME_SIZE 65  /* letters, digits, '.', '_', '-' */
 #define SCHED_ADDRESS_SIZE   136 /* "host:port" */

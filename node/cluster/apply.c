@@ -12,15 +12,20 @@
 
 /* ---- nodes ----------------------------------------------------------------------- */
 
+static void copy_text(char *dst, size_t size, const char *src)
+{
+    (void)snprintf(dst, size, "%.*s", (int)size - 1, src);
+}
+
 static void info_of(const struct sched_node *row, struct gossip_info *info)
 {
     memset(info, 0, sizeof(*info));
     info->id = row->spec.id;
     memcpy(info->key, row->spec.key, GOSSIP_KEY_BYTES);
-    (void)snprintf(info->name, sizeof(info->name), "%s", row->spec.name);
-    (void)snprintf(info->control, sizeof(info->control), "%s", row->spec.control);
-    (void)snprintf(info->bulk, sizeof(info->bulk), "%s", row->spec.bulk);
-    (void)snprintf(info->domain, sizeof(info->domain), "%s", row->spec.domain);
+    copy_text(info->name, sizeof(info->name), row->spec.name);
+    copy_text(info->control, sizeof(info->control), row->spec.control);
+    copy_text(info->bulk, sizeof(info->bulk), row->spec.bulk);
+    copy_text(info->domain, sizeof(info->domain), row->spec.domain);
     info->flags = row->spec.role == SCHED_ROLE_WITNESS ? GOSSIP_FLAG_WITNESS : 0;
     info->proto_min = NODE_MESH_VERSION_MIN;
     info->proto_max = NODE_MESH_VERSION_MAX;

@@ -183,7 +183,8 @@ SHL_MUST_CHECK int cluster_log_change(struct cluster *c,
                                                  enum sched_raft_reason reason,
                                                  const struct sched_result *result),
                                       void *arg);
-SHL_MUST_CHECK int cluster_log_transfer(struct cluster *c, const struct shl_node_id *target);
+/* Leadership to @target, or to whoever is furthest (none). Best effort. */
+int cluster_log_transfer(struct cluster *c, const struct shl_node_id *target);
 /* Stops timer and writer; cluster_close_part for each. */
 void cluster_log_close(struct cluster *c);
 void cluster_log_free(struct cluster *c);

@@ -219,8 +219,9 @@ static void expire(struct cluster *c)
     struct shl_buf buf;
 
     shl_buf_init(&buf, SCHED_COMMAND_MAX);
-    if (sched_command_encode(&command, &buf, NULL) == 0) {
-        (void)cluster_log_propose(c, shl_buf_bytes(&buf), NULL, NULL);
+    if (sched_command_encode(&command, &buf, NULL) < 0 ||
+        cluster_log_propose(c, shl_buf_bytes(&buf), NULL, NULL) < 0) {
+        c->lead.expired_at_ms = 0; /* at the next tick again */
     }
     shl_buf_release(&buf);
 }

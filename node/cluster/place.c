@@ -113,6 +113,22 @@ static void add_refusals(struct node_answer *ret,
 /* A sandbox's vCPUs share the node's and its disk is sparse: memory is what is promised. */
 static const struct sched_ratios ratios = {.cpus = 1600, .memory = SCHED_RATIO_ONE, .disk = 2000};
 
+/* Best effort: without a promise the node itself still counts. */
+static void promise(struct cluster *c,
+                    const struct sched_view *view,
+                    const struct sched_place_request *request,
+                    uint64_t now_ms)
+{
+    uint64_t deadline_ms = now_ms + cluster_patience_ms(c, CLUSTER_PLACE_MS);
+    uint64_t reservation;
+    int rc = sched_place_take(&c->place, view, request, deadline_ms, &reservation);
+
+    if (rc < 0) {
+        SHL_LOG(&c->log_sink, SHL_LOG_DEBUG, "not_reserved", SHL_S("node", view->name),
+                SHL_S("reason", shl_err_text(rc)));
+    }
+}
+
 static void decide(struct cluster *c, const struct node_place *what, struct node_answer *ret)
 {
     struct views *views = calloc(1, sizeof(*views));
@@ -125,7 +141,6 @@ static void decide(struct cluster *c, const struct node_place *what, struct node
         .ratios = ratios,
     };
     uint64_t now_ms = cluster_now_ms();
-    uint64_t reservation;
     uint32_t i;
 
     *ret = (struct node_answer){.code = -ENOMEM};
@@ -140,10 +155,7 @@ static void decide(struct cluster *c, const struct node_place *what, struct node
         if (ret->code < 0) {
             sched_placement_text(ret->msg, sizeof(ret->msg), placement);
         } else {
-            /* best effort: without a reservation the node itself still counts */
-            (void)sched_place_take(&c->place, &views->items[placement->candidates[0].view],
-                                   &request, now_ms + cluster_patience_ms(c, CLUSTER_PLACE_MS),
-                                   &reservation);
+            promise(c, &views->items[placement->candidates[0].view], &request, now_ms);
         }
     }
     free(views);
