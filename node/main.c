@@ -88,6 +88,11 @@ static int lock_folders(struct node *node, struct shl_err *err)
     return rc < 0 ? rc : lock_folder(node->options.run_dir, "--run", &node->run_lock_fd, err);
 }
 
+static bool runs_no_sandboxes(const struct node *node)
+{
+    return node->options.witness || node->options.sandboxes_max == 0;
+}
+
 /* shoal-vmm is installed beside shoald unless told otherwise. */
 static int find_vmm(struct node *node, struct shl_err *err)
 {
@@ -95,6 +100,10 @@ static int find_vmm(struct node *node, struct shl_err *err)
     size_t size = sizeof(self);
     char *slash;
 
+    if (runs_no_sandboxes(node)) {
+        (void)snprintf(node->vmm_path, sizeof(node->vmm_path), "shoal-vmm"); /* never run */
+        return 0;
+    }
     if (node->options.vmm_path) {
         if (!realpath(node->options.vmm_path, node->vmm_path)) {
             return shl_err_sys(err, errno, "--vmm %s", node->options.vmm_path);
@@ -156,7 +165,7 @@ static int open_manager(struct node *node, struct shl_err *err)
         .dns = node->options.dns,
         .warm = node->options.warm,
         .memory_total_mb = node->options.memory_mb,
-        .witness = node->options.witness,
+        .without_sandboxes = runs_no_sandboxes(node),
         .log = &node->log,
     };
 

@@ -76,7 +76,7 @@ static const char help_text[] =
     "  --vmm PATH              program shoal-vmm (beside shoald)\n"
     "  --pool CIDR             addresses of guests (10.201.0.0/16)\n"
     "  --dns ADDR              name server of guests (the first one of this machine)\n"
-    "  --sandboxes-max N       living sandboxes at a time (200)\n"
+    "  --sandboxes-max N       living sandboxes at a time (200); 0: none, then no KVM is needed\n"
     "  --memory-default-mb N   of a sandbox that asks for none (1024)\n"
     "  --warm on|off           restore sandboxes from a snapshot of their template (on)\n"
     "  --memory-mb N           memory of this machine that may be used (all of it)\n"
@@ -186,7 +186,7 @@ static int take(struct node_options *o, int flag, const char *value, struct shl_
     }
     switch (flag) {
     case OPT_SANDBOXES_MAX:
-        return parse_number("--sandboxes-max", value, 1, NODE_OPTIONS_SANDBOXES_MAX,
+        return parse_number("--sandboxes-max", value, 0, NODE_OPTIONS_SANDBOXES_MAX,
                             &o->sandboxes_max, err);
     case OPT_MEMORY_DEFAULT:
         return parse_number("--memory-default-mb", value, NODE_MEMORY_MIN_MB, NODE_MEMORY_MAX_MB,

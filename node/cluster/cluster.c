@@ -197,6 +197,11 @@ static int found(struct cluster *c, struct shl_err *err)
     uint8_t one = 1;
     int rc;
 
+    if (c->is_witness) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "a witness cannot be the first node of a cluster: give it a token with "
+                           "--join");
+    }
     shl_random_bytes(id, sizeof(id));
     rc = node_store_put(c->store, CLUSTER_STORE_KIND, JOINED_ID, shl_bytes_of(&one, 1), err);
     if (rc == 0) {

@@ -21,6 +21,14 @@ uint64_t mesh_now(const struct node_mesh *mesh)
     return uv_now(mesh->loop);
 }
 
+void mesh_socket_mark(struct mesh_socket *socket)
+{
+    if (!socket->is_closing && shl_list_empty(&socket->dirty)) {
+        shl_list_push_back(&socket->mesh->dirty, &socket->dirty);
+        mesh_wake_turn(socket->mesh);
+    }
+}
+
 int mesh_socket_new(struct node_mesh *mesh,
                     int type,
                     bool (*ready)(struct mesh_socket *socket, int events),

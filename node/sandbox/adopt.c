@@ -191,7 +191,7 @@ static int open_network(struct node_manager *manager,
     struct shl_list *it;
     int rc;
 
-    if (config->without_network || config->witness) {
+    if (config->without_network || config->without_sandboxes) {
         return 0;
     }
     SHL_LIST_FOREACH(it, &manager->sandboxes) {

@@ -186,8 +186,8 @@ int sandbox_admit(const struct node_manager *manager,
     if (manager->closing) {
         return shl_err_set(err, SHL_EUNAVAILABLE, "the node is shutting down, try another");
     }
-    if (manager->is_witness) {
-        return shl_err_set(err, SHL_ENOCAPACITY, "this node is a witness, it runs no sandboxes");
+    if (manager->without_sandboxes) {
+        return shl_err_set(err, SHL_ENOCAPACITY, "this node runs no sandboxes");
     }
     if (manager->living >= manager->sandboxes_max) {
         return shl_err_set(err, SHL_EQUOTA,

@@ -371,10 +371,10 @@ static int prepare(struct node_manager *manager,
     if (rc == 0) {
         rc = copy_config(manager, config, err);
     }
-    if (rc == 0 && !config->witness) {
+    if (rc == 0 && !config->without_sandboxes) {
         rc = machine_check_kvm(config->kvm_path ? config->kvm_path : "/dev/kvm", err);
     }
-    if (rc == 0 && !config->witness) {
+    if (rc == 0 && !config->without_sandboxes) {
         rc = files_check(manager, err);
     }
     if (rc == 0) {
@@ -409,8 +409,8 @@ int node_manager_open(uv_loop_t *loop,
     shl_list_init(&manager->boot_queue);
     shl_list_init(&manager->deferred);
     shl_list_init(&manager->warms);
-    manager->warm_wanted = config->warm && !config->witness;
-    manager->is_witness = config->witness;
+    manager->warm_wanted = config->warm && !config->without_sandboxes;
+    manager->without_sandboxes = config->without_sandboxes;
     rc = prepare(manager, config, err);
     if (rc < 0) {
         manager_free(manager);

@@ -19,7 +19,7 @@ struct node_manager_config {
     uint32_t sandboxes_max;
     const struct shl_log *log; /* copied */
     bool warm;                 /* templates are booted once, and creates restored from that */
-    bool witness;              /* runs no sandboxes: needs no KVM, kernel or guest network */
+    bool without_sandboxes;    /* runs none: needs no KVM, kernel or guest network */
     uint32_t memory_total_mb;  /* of this machine that may be used; 0: all of it */
     const char *dns;           /* name server of guests; NULL: the first of this machine */
 

@@ -205,7 +205,7 @@ struct node_manager {
     struct node_layers *layers;
     struct shl_list warms; /* of struct warm */
     bool warm_wanted;
-    bool is_witness;
+    bool without_sandboxes;
     uint64_t hibernations, wakes_warm, wakes_cold; /* that succeeded */
     const struct node_manager_watch *watch;        /* or NULL */
     void *watch_arg;
