@@ -6,6 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "node/api/once.h"
+#include "node/api/router_local.h"
+#include "node/api/routing.h"
 #include "node/api/server_private.h"
 
 #define ENTRY_TRIES_MAX 4 /* a sandbox that is woken and hibernated in turns */
@@ -21,6 +24,12 @@ void node_call_unref(struct node_call *call)
     if (--call->refs > 0) {
         return;
     }
+    if (call->once) { /* it ended without a word */
+        call->refs++;
+        node_once_failed(call);
+        call->refs--;
+    }
+    node_routing_free(call->routing);
     if (call->is_held) {
         node_sandbox_release(call->sandbox);
         node_sandbox_touch(call->sandbox);
@@ -55,6 +64,32 @@ bool node_call_is_ended(const struct node_sandbox *sandbox, struct shl_err *err)
                       has_failed ? "has failed" : "has stopped",
                       sandbox->reason[0] != '\0' ? ": " : "", sandbox->reason);
     return true;
+}
+
+/* Marks of this node */
+
+bool node_call_may_start(struct node_call *call)
+{
+    enum node_mark mark = call->server->router->ops->mark(call->server->router);
+    char msg[SHL_ERR_TEXT_MAX];
+
+    if (mark == NODE_MARK_NONE) {
+        return true;
+    }
+    (void)snprintf(msg, sizeof(msg), "node %s takes no new sandboxes: it is %s",
+                   call->server->worker_id, node_mark_text(mark));
+    node_call_fail_create(call, SHL_EUNAVAILABLE, msg);
+    return false;
+}
+
+int node_server_may_wake(const struct node_server *server, struct shl_err *err)
+{
+    if (server->router->ops->mark(server->router) != NODE_MARK_DRAINING) {
+        return 0;
+    }
+    return shl_err_set(err, SHL_EUNAVAILABLE,
+                       "the sandbox is hibernated on node %s, which is draining and wakes none",
+                       server->worker_id);
 }
 
 /* Entering */
@@ -136,6 +171,12 @@ static int need(struct node_call *call, struct shl_err *err)
         return shl_err_set(err, SHL_EUNAVAILABLE,
                            "the sandbox does not stay awake long enough, try again");
     }
+    if (call->sandbox->state == NODE_SANDBOX_HIBERNATED) {
+        rc = node_server_may_wake(call->server, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
     if (async && strcmp(async, "1") == 0) {
         return need_in_background(call->sandbox, err);
     }
@@ -214,6 +255,10 @@ void node_call_fail_create(struct node_call *call, int code, const char *msg)
     struct node_manager_counts counts;
     char members[96];
 
+    node_once_failed(call);
+    if (node_routing_retry(call, code)) {
+        return;
+    }
     if (code != SHL_EQUOTA || !call->x) {
         node_call_fail(call, code, msg);
         return;

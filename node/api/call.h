@@ -16,7 +16,9 @@
 #include "node/http/exchange.h"
 #include "node/sandbox/manager.h"
 
+struct node_once;
 struct node_route;
+struct node_routing;
 struct node_server;
 
 /* Who waits for the sandbox; see node_call_enter. */
@@ -40,6 +42,8 @@ struct node_call {
     struct node_sandbox *sandbox; /* referenced, after node_call_enter */
     bool is_held;                 /* its idle timer is stopped by this call */
     struct node_call_entry entry;
+    struct node_routing *routing; /* node/api/routing.h, NULL when served here at once */
+    struct node_once *once;       /* node/api/once.h, while it makes something once */
     /* Set by a handler: x has just become NULL; stop what only the client wanted. */
     void (*on_gone)(void *arg);
     void *gone_arg;
@@ -76,6 +80,11 @@ void node_call_hold(struct node_call *call, struct node_sandbox *sandbox);
 /* The sentence for a sandbox that has ended; false when it has not. */
 bool node_call_is_ended(const struct node_sandbox *sandbox, struct shl_err *err);
 
+/* May this node start new sandboxes? False after the error was sent. */
+bool node_call_may_start(struct node_call *call);
+/* The same for waking: 0 or SHL_EUNAVAILABLE with a sentence. */
+int node_server_may_wake(const struct node_server *server, struct shl_err *err);
+
 /* 503 {"waking": true} for clients that come again by themselves. */
 void node_call_fail_waking(struct node_call *call);
 
@@ -83,7 +92,8 @@ void node_call_fail_waking(struct node_call *call);
 void node_call_fail(struct node_call *call, int code, const char *msg);
 void node_call_failf(struct node_call *call, int code, const char *fmt, ...) SHL_PRINTF(3, 4);
 void node_call_fail_err(struct node_call *call, const struct shl_err *err);
-/* A sandbox could not be made: as above, with what is used up when it was a quota. */
+/* A sandbox could not be made: as above, with what is used up when it was a quota. Without
+ * room here another node may be asked instead. */
 void node_call_fail_create(struct node_call *call, int code, const char *msg);
 /* @json is taken (a reference is stolen); NULL stands for "no memory". */
 void node_call_reply_json(struct node_call *call, int status, json_t *json);

@@ -1,6 +1,7 @@
 #include "node/api/checkpoint_json.h"
 
 #include "node/api/checkpoint_spec.h"
+#include "node/api/routes.h"
 #include "node/api/server_private.h"
 
 struct node_checkpoint *node_call_find_checkpoint(struct node_call *call)
@@ -13,7 +14,9 @@ struct node_checkpoint *node_call_find_checkpoint(struct node_call *call)
         return NULL;
     }
     checkpoint = node_checkpoint_find(call->server->manager, call->caller.org, call->cid);
-    if (!checkpoint) {
+    if (!checkpoint && call->route->where == NODE_ROUTE_CHECKPOINT) {
+        node_exchange_refuse(call->x, NODE_REFUSAL_NOT_HERE, SHL_ENOTFOUND, "checkpoint not found");
+    } else if (!checkpoint) {
         node_call_fail(call, SHL_ENOTFOUND, "checkpoint not found");
     }
     return checkpoint;

@@ -152,6 +152,10 @@ static bool may_restore(struct node_call *call,
         node_call_failf(call, SHL_EBADSTATE, "sandbox is not running: %s", err.msg);
         return false;
     }
+    if (sandbox->state == NODE_SANDBOX_HIBERNATED && node_server_may_wake(call->server, &err) < 0) {
+        node_call_fail_err(call, &err);
+        return false;
+    }
     if (checkpoint->status != NODE_CHECKPOINT_READY) {
         node_call_failf(call, SHL_EBADSTATE, "checkpoint not ready: it is %s%s%s",
                         node_checkpoint_status(checkpoint), checkpoint->error[0] ? ": " : "",

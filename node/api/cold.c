@@ -252,6 +252,12 @@ int node_cold_begin(struct node_server *server,
     struct node_cold *cold;
     int rc;
 
+    if (sandbox->state == NODE_SANDBOX_HIBERNATED) {
+        rc = node_server_may_wake(server, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
     if (!make_room(server)) {
         return shl_err_set(err, SHL_EUNAVAILABLE,
                            "too many commands wait for sandboxes to wake, try again");

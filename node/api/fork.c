@@ -12,7 +12,9 @@
 #include "node/api/checkpoint_json.h"
 #include "node/api/checkpoint_spec.h"
 #include "node/api/handlers.h"
+#include "node/api/once.h"
 #include "node/api/params.h"
+#include "node/api/routing.h"
 #include "node/api/sandbox_json.h"
 #include "node/api/server_private.h"
 #include "node/http/status.h"
@@ -21,7 +23,8 @@ struct batch;
 
 struct slot {
     struct batch *batch;
-    json_t *json; /* {"sandbox": ..} or {"error": .., "status": ..} */
+    json_t *json;                  /* {"sandbox": ..} or {"error": .., "status": ..} */
+    char id[NODE_SANDBOX_ID_SIZE]; /* of the sandbox, "" without */
     int code;
 };
 
@@ -71,6 +74,10 @@ static void reply_none(struct batch *batch)
         node_call_fail_create(batch->call, slot->code, msg);
         return;
     }
+    node_once_failed(batch->call);
+    if (node_routing_retry(batch->call, slot->code)) {
+        return;
+    }
     results = take_results(batch);
     text = results ? json_dumps(results, JSON_COMPACT) : NULL;
     if (text && asprintf(&members, ",\"results\":%s,\"created\":0", text) < 0) {
@@ -96,10 +103,27 @@ static void reply(struct batch *batch)
     }
 }
 
+static void note_made(struct batch *batch)
+{
+    char(*ids)[NODE_SANDBOX_ID_SIZE] = calloc(batch->count, sizeof(*ids));
+
+    for (uint32_t i = 0; ids && i < batch->count; i++) {
+        memcpy(ids[i], batch->slots[i].id, sizeof(ids[i]));
+    }
+    if (ids) {
+        node_once_made(batch->call, (const char(*)[NODE_SANDBOX_ID_SIZE])ids, batch->count,
+                       batch->is_single);
+    }
+    free(ids);
+}
+
 static void put(struct batch *batch)
 {
     if (--batch->left > 0) {
         return;
+    }
+    if (batch->created > 0) {
+        note_made(batch);
     }
     if (node_call_is_open(batch->call)) {
         reply(batch);
@@ -129,6 +153,7 @@ static void on_forked(void *arg, int code, const char *msg, struct node_sandbox 
         set_failed(slot, code, msg);
     } else {
         batch->created++;
+        memcpy(slot->id, sandbox->id, sizeof(slot->id));
         if (node_call_is_open(batch->call)) {
             slot->json = json_pack("{s:o}", "sandbox", node_sandbox_json(batch->call, sandbox));
         }
@@ -174,13 +199,16 @@ static int parse(struct node_call *call,
 
 void node_handle_fork(struct node_call *call)
 {
-    struct node_checkpoint *checkpoint = node_call_find_checkpoint(call);
+    struct node_checkpoint *checkpoint = NULL;
     struct node_fork_spec spec;
     struct shl_err err = {0};
     struct batch *batch;
     uint32_t asked = 0;
     uint32_t count;
 
+    if (node_call_may_start(call)) {
+        checkpoint = node_call_find_checkpoint(call);
+    }
     if (!checkpoint) {
         return;
     }

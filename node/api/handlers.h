@@ -10,14 +10,28 @@ void node_handle_healthz(struct node_call *call);
 void node_handle_readyz(struct node_call *call);
 void node_handle_metrics(struct node_call *call);
 void node_handle_debug_state(struct node_call *call);
+
+/* workers.c */
 void node_handle_workers(struct node_call *call);
+void node_handle_worker_drain(struct node_call *call);
+void node_handle_worker_evict(struct node_call *call);
+
+/* nodes.c */
+void node_handle_cluster(struct node_call *call);
+void node_handle_node_drain(struct node_call *call);
+void node_handle_node_cordon(struct node_call *call);
+void node_handle_node_uncordon(struct node_call *call);
+void node_handle_node_remove(struct node_call *call);
+void node_handle_join_token(struct node_call *call);
 
 /* sandboxes.c */
 void node_handle_sandbox_create(struct node_call *call);
-void node_handle_sandbox_list(struct node_call *call);
 void node_handle_sandbox_get(struct node_call *call);
 void node_handle_sandbox_kill(struct node_call *call);
 void node_handle_sandbox_timeout(struct node_call *call);
+
+/* list.c */
+void node_handle_sandbox_list(struct node_call *call);
 
 /* lifecycle.c */
 void node_handle_sandbox_hibernate(struct node_call *call);

@@ -1,7 +1,6 @@
 /* For load balancers, monitoring and operators. */
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/sysinfo.h>
 
 #include "base/io.h"
 #include "node/api/handlers.h"
@@ -51,6 +50,30 @@ static int write_snapshot_metrics(const struct node_manager_counts *counts, stru
         counts->checkpoints_processing,
         counts->checkpoints > unready ? counts->checkpoints - unready : 0,
         counts->checkpoints_failed, counts->warm_templates);
+}
+
+static int write_mesh_metrics(struct node_server *server, struct shl_buf *out)
+{
+    struct node_remote_stats stats = {.in_flight = 0};
+    int rc;
+
+    if (server->remote) {
+        node_remote_stats(server->remote, &stats);
+    }
+    rc = shl_buf_printf(out,
+                        "# HELP shoal_forwarded_total Requests passed on to the node that serves "
+                        "them.\n"
+                        "# TYPE shoal_forwarded_total counter\n"
+                        "shoal_forwarded_total %" PRIu64 "\n"
+                        "# HELP shoal_remote_requests_total Requests that other nodes passed on, "
+                        "by class of status.\n"
+                        "# TYPE shoal_remote_requests_total counter\n",
+                        server->forwarded);
+    for (unsigned i = 0; rc == 0 && i < SHL_ARRAY_SIZE(stats.requests); i++) {
+        rc = shl_buf_printf(out, "shoal_remote_requests_total{class=\"%uxx\"} %" PRIu64 "\n", i,
+                            stats.requests[i]);
+    }
+    return rc;
 }
 
 static int write_metrics(struct node_server *server, struct shl_buf *out)
@@ -109,7 +132,7 @@ static int write_metrics(struct node_server *server, struct shl_buf *out)
                             "shoal_output_bytes %" PRId64 "\n",
                             http.refused, http.connections, server->output_bytes);
     }
-    return rc;
+    return rc < 0 ? rc : write_mesh_metrics(server, out);
 }
 
 void node_handle_metrics(struct node_call *call)
@@ -125,46 +148,6 @@ void node_handle_metrics(struct node_call *call)
         return;
     }
     node_call_reply_buf(call, 200, "text/plain; version=0.0.4", &out);
-}
-
-/* Percentages of the machine, NAN-free: 0 when the kernel does not say. */
-static double cpu_percent(uint32_t cpus)
-{
-    double load = 0;
-
-    return getloadavg(&load, 1) == 1 && cpus > 0 ? 100.0 * load / cpus : 0;
-}
-
-static double memory_percent(void)
-{
-    struct sysinfo info;
-
-    return sysinfo(&info) == 0 && info.totalram > 0
-               ? 100.0 * (double)(info.totalram - info.freeram - info.bufferram) /
-                     (double)info.totalram
-               : 0;
-}
-
-void node_handle_workers(struct node_call *call)
-{
-    struct node_server *server = call->server;
-    struct node_manager_counts counts;
-    char origin[NODE_ORIGIN_SIZE];
-
-    node_manager_count(server->manager, &counts);
-    node_server_origin(call, origin);
-    node_call_reply_json(
-        call, 200,
-        json_pack("[{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:n, s:i, s:i, s:n, s:s, s:b, "
-                  "s:i}]",
-                  "worker_id", server->worker_id, "machine_id", server->worker_id, "region",
-                  server->region, "grpc_addr", "", "http_addr", origin, "capacity",
-                  (int)(counts.memory_total_mb / NODE_MEMORY_MIN_MB), "current",
-                  (int)(counts.running + counts.creating), "cpu_pct",
-                  cpu_percent(counts.cpus_total), "mem_pct", memory_percent(), "disk_pct",
-                  "total_memory_mb", (int)counts.memory_total_mb, "committed_memory_mb",
-                  (int)counts.memory_committed_mb, "golden_version", "worker_version", SHL_VERSION,
-                  "draining", 0, "sandboxes", (int)counts.running));
 }
 
 /* Admin only, so it shows all organisations' requests in flight; paths carry no query,

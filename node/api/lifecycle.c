@@ -128,6 +128,10 @@ void node_handle_sandbox_wake(struct node_call *call)
         node_call_fail_err(call, &err);
         return;
     }
+    if (sandbox->state == NODE_SANDBOX_HIBERNATED && node_server_may_wake(call->server, &err) < 0) {
+        node_call_fail_err(call, &err);
+        return;
+    }
     change = change_new(call, sandbox);
     if (change) {
         node_manager_wake(call->server->manager, sandbox, rc > 0 ? &timeout_s : NULL, on_woken,
@@ -152,8 +156,15 @@ static void on_rebooted(void *arg, int code, const char *msg)
 static void reboot(struct node_call *call, bool hard)
 {
     struct node_sandbox *sandbox = find_living(call);
-    struct change *change = sandbox ? change_new(call, sandbox) : NULL;
+    struct shl_err err = {0};
+    struct change *change;
 
+    if (sandbox && sandbox->state == NODE_SANDBOX_HIBERNATED &&
+        node_server_may_wake(call->server, &err) < 0) {
+        node_call_fail_err(call, &err);
+        return;
+    }
+    change = sandbox ? change_new(call, sandbox) : NULL;
     if (change) {
         node_manager_reboot(call->server->manager, sandbox, hard, on_rebooted, change);
     }

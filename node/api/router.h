@@ -42,23 +42,24 @@ struct node_stream_opener;
 /* Answers */
 
 struct node_target {
-    bool is_local; /* this node; @id is not looked at */
+    bool is_local; /* this node; @id is its own, or none on a single node */
     struct shl_node_id id;
     char name[NODE_NAME_SIZE]; /* for messages */
 };
 
-struct node_refusal {
+struct node_reason {
     char name[NODE_NAME_SIZE]; /* the node */
     char reason[128];          /* "is draining", "2048 MB asked, 512 MB free" */
 };
 
 struct node_answer {
-    int code; /* 0: at least one target */
+    int code;    /* 0: at least one target */
+    bool is_new; /* of claim: nobody had claimed the key before */
     char msg[SHL_ERR_TEXT_MAX];
     size_t target_count;
     struct node_target targets[NODE_TARGETS_MAX]; /* best first */
     size_t refusal_count;                         /* of place: shown to the client */
-    struct node_refusal refusals[NODE_REFUSALS_MAX];
+    struct node_reason refusals[NODE_REFUSALS_MAX];
 };
 
 typedef void (*node_answer_cb)(void *arg, const struct node_answer *answer);
@@ -105,8 +106,9 @@ struct node_claim {
     const char *key;         /* hash of organisation and key, NODE_CLAIM_HASH_SIZE */
     const char *body;        /* hash of route and body; another one for the same key is refused */
     struct node_target node; /* who shall make it */
-    /* The node that has the claim said that it made nothing and will not (no room): take
-     * it over, provided it is still this one's. None: do not. */
+    /* The node that has the claim surely made nothing for it and will not (it said so, or the
+     * claim was new and it cannot be reached): take the claim over, provided it is still that
+     * node's. None: do not. */
     struct shl_node_id instead_of;
 };
 

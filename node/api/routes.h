@@ -24,9 +24,19 @@ struct node_call;
 /* The operations on the inside of a sandbox: clients use both prefixes, and tokens. */
 #define NODE_ROUTE_DATA (NODE_ROUTE_API | NODE_ROUTE_ROOT | NODE_ROUTE_TOKEN)
 
+/* Which node serves it (node/api/routing.h). */
+enum node_route_where {
+    NODE_ROUTE_HERE,       /* the one that is asked */
+    NODE_ROUTE_SANDBOX,    /* the owner of :id */
+    NODE_ROUTE_CHECKPOINT, /* makes a new sandbox: one that has :cid */
+    NODE_ROUTE_CREATE,     /* makes a new sandbox: one with room */
+    NODE_ROUTE_LIST,       /* the one that is asked, with the help of all others */
+};
+
 struct node_route {
     enum node_method method;
     const char *pattern;
+    enum node_route_where where;
     unsigned flags;
     void (*handle)(struct node_call *call);
 };

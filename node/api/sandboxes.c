@@ -1,13 +1,12 @@
-/* POST, GET and DELETE of sandboxes, and their idle time-out. */
+/* POST, GET and DELETE of a sandbox, and its idle time-out. */
 #include <string.h>
 
 #include "node/api/handlers.h"
+#include "node/api/once.h"
 #include "node/api/params.h"
 #include "node/api/sandbox_json.h"
 #include "node/api/server_private.h"
 #include "node/api/spec.h"
-
-#define LIST_LIMIT_MAX 500
 
 /* Create */
 
@@ -17,8 +16,14 @@ static void on_created(void *arg, int code, const char *msg, struct node_sandbox
 
     if (code < 0) {
         node_call_fail_create(call, code, msg);
-    } else if (node_call_is_open(call)) {
-        node_call_reply_json(call, 201, node_sandbox_json(call, sandbox));
+    } else {
+        char id[1][NODE_SANDBOX_ID_SIZE];
+
+        memcpy(id[0], sandbox->id, sizeof(id[0]));
+        node_once_made(call, (const char(*)[NODE_SANDBOX_ID_SIZE])id, 1, true);
+        if (node_call_is_open(call)) {
+            node_call_reply_json(call, 201, node_sandbox_json(call, sandbox));
+        }
     }
     node_call_unref(call);
 }
@@ -28,8 +33,12 @@ void node_handle_sandbox_create(struct node_call *call)
     struct node_sandbox_spec spec;
     struct shl_err err = {0};
     json_t *body = NULL;
-    int rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, &err);
+    int rc;
 
+    if (!node_call_may_start(call)) {
+        return;
+    }
+    rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, &err);
     if (rc == 0) {
         rc = node_spec_parse(body, call->server->memory_default_mb, &spec, &err);
         json_decref(body);
@@ -47,7 +56,7 @@ void node_handle_sandbox_create(struct node_call *call)
     }
 }
 
-/* Get and list */
+/* Get */
 
 void node_handle_sandbox_get(struct node_call *call)
 {
@@ -56,66 +65,6 @@ void node_handle_sandbox_get(struct node_call *call)
     if (sandbox) {
         node_call_reply_json(call, 200, node_sandbox_json(call, sandbox));
     }
-}
-
-struct listing {
-    struct node_call *call;
-    const char *status; /* NULL: running and hibernated */
-    int64_t limit;
-    json_t *array;
-    bool failed;
-};
-
-static bool is_kept(const char *status)
-{
-    return strcmp(status, "running") == 0 || strcmp(status, "hibernated") == 0;
-}
-
-static bool list_one(void *arg, struct node_sandbox *sandbox)
-{
-    struct listing *listing = arg;
-    const char *status = node_sandbox_status(sandbox);
-
-    if (listing->status ? strcmp(status, listing->status) != 0 : !is_kept(status)) {
-        return true;
-    }
-    if (json_array_append_new(listing->array, node_sandbox_json(listing->call, sandbox)) < 0) {
-        listing->failed = true;
-        return false;
-    }
-    return (int64_t)json_array_size(listing->array) < listing->limit;
-}
-
-static bool is_status(const char *text)
-{
-    return strcmp(text, "running") == 0 || strcmp(text, "hibernated") == 0 ||
-           strcmp(text, "stopped") == 0 || strcmp(text, "error") == 0;
-}
-
-void node_handle_sandbox_list(struct node_call *call)
-{
-    const char *limit = node_url_query(&call->x->url, "limit");
-    struct listing listing = {
-        .call = call, .status = node_url_query(&call->x->url, "status"), .limit = LIST_LIMIT_MAX};
-    struct shl_err err = {0};
-
-    if (limit &&
-        node_params_query_int("limit", limit, 1, LIST_LIMIT_MAX, &listing.limit, &err) < 0) {
-        node_call_fail_err(call, &err);
-        return;
-    }
-    if (listing.status && !is_status(listing.status)) {
-        node_call_fail(call, SHL_EINVALIDARG,
-                       "status must be running, hibernated, stopped or error");
-        return;
-    }
-    listing.array = json_array();
-    node_manager_each(call->server->manager, call->caller.org, list_one, &listing);
-    if (listing.failed) {
-        json_decref(listing.array);
-        listing.array = NULL;
-    }
-    node_call_reply_json(call, 200, listing.array);
 }
 
 /* Kill */

@@ -11,12 +11,15 @@
 
 #include "base/io.h"
 #include "node/api/cold.h"
+#include "node/api/router_local.h"
 #include "node/api/routes.h"
+#include "node/api/routing.h"
 #include "node/api/server_private.h"
 
 static void server_free(struct node_server *server)
 {
     node_cold_drop_all(server);
+    node_router_local_free(server->own_router);
     free(server->domain);
     free(server->public_url);
     free(server->region);
@@ -55,6 +58,10 @@ void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]
     const char *host = node_exchange_header(call->x, "X-Forwarded-Host");
     const char *proto = node_exchange_header(call->x, "X-Forwarded-Proto");
 
+    if (call->x->origin) {
+        (void)snprintf(dst, NODE_ORIGIN_SIZE, "%s", call->x->origin);
+        return;
+    }
     if (call->server->public_url) {
         (void)snprintf(dst, NODE_ORIGIN_SIZE, "%s", call->server->public_url);
         return;
@@ -69,9 +76,7 @@ void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]
 
 static void run_handler(void *arg)
 {
-    struct node_call *call = arg;
-
-    call->route->handle(call);
+    node_routing_start(arg);
 }
 
 static void on_exchange_closed(void *arg, bool is_complete)
@@ -97,7 +102,7 @@ static void reply_preflight(struct node_exchange *x)
         .headers = {{"Access-Control-Allow-Methods",
                      "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"},
                     {"Access-Control-Allow-Headers",
-                     "Content-Type, X-API-Key, Authorization, X-OSB-Async-Wake"},
+                     "Content-Type, X-API-Key, Authorization, X-OSB-Async-Wake, Idempotency-Key"},
                     {"Access-Control-Max-Age", "86400"}},
         .header_count = 3};
 
@@ -131,6 +136,9 @@ static int authenticate(struct node_server *server,
         return 0;
     }
     node_credentials_of(x, &credentials);
+    if ((flags & NODE_ROUTE_ADMIN) && !credentials.key_slot) {
+        credentials.key_slot = node_url_query(&x->url, "key");
+    }
     rc = node_auth_check(&server->auth, &credentials, flags & NODE_ROUTE_TOKEN ? match->id : NULL,
                          shl_realtime_ms(), caller, err);
     if (rc == 0 && (flags & NODE_ROUTE_ADMIN) && !caller->is_admin) {
@@ -188,7 +196,9 @@ static void on_head(void *arg, struct node_exchange *x)
     }
     rc = authenticate(server, x, &match, &caller, &err);
     if (rc < 0) {
-        node_exchange_fail(x, rc, err.msg);
+        /* What passed it on knows the credentials; this node may be behind. */
+        node_exchange_refuse(x, rc == SHL_EAUTH ? NODE_REFUSAL_NOT_KNOWN : NODE_REFUSAL_NONE, rc,
+                             err.msg);
         return;
     }
     begin_call(server, x, &match, &caller);
@@ -213,15 +223,42 @@ static int copy_texts(struct node_server *server, const struct node_server_confi
     return server->domain && server->region && server->worker_id ? 0 : -ENOMEM;
 }
 
+static int open_router(struct node_server *server,
+                       const struct node_server_config *config,
+                       struct shl_err *err)
+{
+    int rc = 0;
+
+    server->router = config->router;
+    if (!server->router) {
+        rc = node_router_local_new(server->store, &server->own_router, err);
+        server->router = server->own_router;
+    }
+    return rc;
+}
+
+static int open_remote(struct node_server *server,
+                       const struct node_server_config *config,
+                       struct shl_err *err)
+{
+    const struct node_remote_config remote = {.node_name = server->worker_id,
+                                              .pad_after_ms = config->pad_after_ms,
+                                              .app = {.on_head = on_head, .arg = server},
+                                              .log = config->log};
+
+    return node_remote_open(server->loop, &remote, &server->remote, err);
+}
+
+static void ignore_closed(void *arg)
+{
+    (void)arg;
+}
+
 static int server_open(struct node_server *server,
                        const struct node_server_config *config,
                        struct shl_err *err)
 {
-    struct node_http_config http = {.listen = config->listen,
-                                    .connections_max = config->connections_max,
-                                    .pad_after_ms = config->pad_after_ms,
-                                    .app = {.on_head = on_head, .arg = server},
-                                    .log = config->log};
+    struct node_http_config http;
     int rc;
 
     if (sodium_init() < 0) {
@@ -230,8 +267,28 @@ static int server_open(struct node_server *server,
     if (copy_texts(server, config) < 0) {
         return shl_err_set(err, -ENOMEM, "no memory for the API server");
     }
-    rc = node_token_key_load(server->store, &server->token_key, err);
-    return rc < 0 ? rc : node_http_open(server->loop, &http, &server->http, err);
+    rc = open_router(server, config, err);
+    if (rc == 0) {
+        rc = node_token_key_load(server->store, &server->token_key, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    http = (struct node_http_config){.listen = config->listen,
+                                     .node_name = server->worker_id,
+                                     .connections_max = config->connections_max,
+                                     .pad_after_ms = config->pad_after_ms,
+                                     .app = {.on_head = on_head, .arg = server},
+                                     .log = config->log};
+    rc = config->router ? open_remote(server, config, err) : 0;
+    if (rc < 0) {
+        return rc;
+    }
+    rc = node_http_open(server->loop, &http, &server->http, err);
+    if (rc < 0 && server->remote) {
+        node_remote_close(server->remote, ignore_closed, NULL);
+    }
+    return rc;
 }
 
 int node_server_open(uv_loop_t *loop,
@@ -258,6 +315,7 @@ int node_server_open(uv_loop_t *loop,
         config->memory_default_mb > 0 ? config->memory_default_mb : NODE_SERVER_MEMORY_DEFAULT_MB;
     shl_list_init(&server->calls);
     shl_list_init(&server->colds);
+    shl_list_init(&server->onces);
     rc = server_open(server, config, err);
     if (rc < 0) {
         server_free(server);
@@ -267,17 +325,25 @@ int node_server_open(uv_loop_t *loop,
     return 0;
 }
 
+struct node_remote *node_server_remote(struct node_server *server)
+{
+    return server->remote;
+}
+
 uint16_t node_server_port(const struct node_server *server)
 {
     return node_http_port(server->http);
 }
 
-static void on_http_closed(void *arg)
+static void on_part_closed(void *arg)
 {
     struct node_server *server = arg;
     void (*cb)(void *) = server->close_cb;
     void *cb_arg = server->close_arg;
 
+    if (--server->closing > 0) {
+        return;
+    }
     node_server_unref(server);
     cb(cb_arg);
 }
@@ -286,5 +352,9 @@ void node_server_close(struct node_server *server, void (*cb)(void *arg), void *
 {
     server->close_cb = cb;
     server->close_arg = arg;
-    node_http_close(server->http, on_http_closed, server);
+    server->closing = server->remote ? 2 : 1;
+    if (server->remote) {
+        node_remote_close(server->remote, on_part_closed, server);
+    }
+    node_http_close(server->http, on_part_closed, server);
 }

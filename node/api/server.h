@@ -1,7 +1,7 @@
 /* The public HTTP API of a node: opening and closing it (all node/main.c needs).
  *
- * A server owns the listener, every connection, and the requests in flight; store and
- * manager are borrowed and must outlive it (close the server first). Everything runs
+ * A server owns the listener, every connection, and the requests in flight; store,
+ * manager and router are borrowed and must outlive it (close the server first). Everything runs
  * on the loop thread and nothing blocks it. What is served where: docs/api.md.
  */
 #ifndef SHL_NODE_API_SERVER_H
@@ -15,6 +15,8 @@
 #include "base/log.h"
 
 struct node_manager;
+struct node_remote;
+struct node_router;
 struct node_server;
 struct node_store;
 
@@ -30,6 +32,7 @@ struct node_server_config {
     uint32_t memory_default_mb; /* of a create that names none */
     uint32_t connections_max;   /* default NODE_HTTP_CONNECTIONS_MAX */
     uint32_t pad_after_ms;      /* a run that takes longer answers with spaces meanwhile */
+    struct node_router *router; /* borrowed; NULL: a node on its own */
     const struct shl_log *log;  /* borrowed, may be NULL */
 };
 
@@ -42,10 +45,15 @@ SHL_MUST_CHECK int node_server_open(uv_loop_t *loop,
                                     struct node_server **ret_server,
                                     struct shl_err *err);
 
+/* What other nodes pass on to this one comes in here: node_remote_accept of it is the handler
+ * for streams of kind NODE_WIRE_KIND (node/http/wire.h). NULL without a router. */
+struct node_remote *node_server_remote(struct node_server *server);
+
 /* The port that was bound. */
 uint16_t node_server_port(const struct node_server *server);
 
-/* Stop listening, drop connections; @cb once, later, when every handle is closed. Streams
+/* Stop listening, drop connections and streams of other nodes (what carries them must still
+ * be there); @cb once, later, when every handle is closed. Streams
  * of guests that are still ending keep a little memory until they have ended, which
  * closing the manager brings about. */
 void node_server_close(struct node_server *server, void (*cb)(void *arg), void *arg);

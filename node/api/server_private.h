@@ -4,8 +4,10 @@
 
 #include "node/api/auth.h"
 #include "node/api/call.h"
+#include "node/api/router.h"
 #include "node/api/server.h"
 #include "node/api/token.h"
+#include "node/http/remote.h"
 #include "node/http/server.h"
 
 /* Bytes of command output held for replies, over all requests. A request over it gets
@@ -20,6 +22,9 @@ struct node_server {
     struct node_store *store;
     struct node_manager *manager;
     struct node_http *http;
+    struct node_remote *remote; /* NULL without other nodes */
+    struct node_router *router;
+    struct node_router *own_router; /* of a node on its own, else NULL */
     const struct shl_log *log;
     struct node_token_key token_key;
     struct node_auth auth;
@@ -32,7 +37,13 @@ struct node_server {
     struct shl_list calls;
     struct shl_list colds; /* node/api/cold.h */
     unsigned cold_count;
-    unsigned refs; /* owner and calls: a stream of a guest may end after the close */
+    struct shl_list onces; /* node/api/once.h */
+    uint32_t once_count;   /* records in the store */
+    uint32_t once_waiting;
+    int64_t once_swept_at_ms;
+    uint64_t forwarded;
+    unsigned closing; /* parts that are still open */
+    unsigned refs;    /* owner and calls: a stream of a guest may end after the close */
     int64_t output_bytes;
     void (*close_cb)(void *arg);
     void *close_arg;
@@ -41,8 +52,8 @@ struct node_server {
 void node_server_ref(struct node_server *server);
 void node_server_unref(struct node_server *server);
 
-/* "http://host:port" the client reached this node at: the configured one, or what the
- * request says (X-Forwarded-Proto, X-Forwarded-Host, Host). */
+/* "http://host:port" the client reached this node at, or the node that passed the request
+ * on: the configured one, or what the request says (X-Forwarded-Proto, X-Forwarded-Host, Host). */
 #define NODE_ORIGIN_SIZE 300
 void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]);
 

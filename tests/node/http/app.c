@@ -11,6 +11,45 @@ uint8_t app_pattern(uint64_t at)
     return (uint8_t)(at * 31 + (at >> 13));
 }
 
+struct later {
+    uv_timer_t timer;
+    void (*cb)(void *arg);
+    void *arg;
+};
+
+static void on_later_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void on_later(uv_timer_t *timer)
+{
+    struct later *later = timer->data;
+
+    later->cb(later->arg);
+    uv_close((uv_handle_t *)timer, on_later_closed);
+}
+
+void app_later(uv_loop_t *loop, void (*cb)(void *arg), void *arg)
+{
+    struct later *later = calloc(1, sizeof(*later));
+
+    later->cb = cb;
+    later->arg = arg;
+    later->timer.data = later;
+    (void)uv_timer_init(loop, &later->timer);
+    (void)uv_timer_start(&later->timer, on_later, 0, 0);
+}
+
+static void resume_item(void *arg)
+{
+    struct app_item *item = arg;
+
+    if (item->x) {
+        node_exchange_resume_body(item->x);
+    }
+}
+
 static size_t sink_data(void *arg, struct shl_bytes data)
 {
     struct app_item *item = arg;
@@ -24,7 +63,7 @@ static size_t sink_data(void *arg, struct shl_bytes data)
     item->at += take;
     app->sunk_bytes += take;
     if (take < data.len && !app->sink_stops) {
-        node_exchange_resume_body(item->x); /* slow, not stopped */
+        app_later(item->x->loop, resume_item, item); /* slow, not stopped */
     }
     return take;
 }

@@ -46,6 +46,8 @@ uint8_t app_pattern(uint64_t at);
 void app_on_head(void *arg, struct node_exchange *x);
 /* Reply of /wait and /pad. */
 void app_answer(struct app *app, const char *text);
+/* Call @cb in the next turn of the loop. */
+void app_later(uv_loop_t *loop, void (*cb)(void *arg), void *arg);
 /* Takes body bytes again. */
 void app_resume_sinks(struct app *app);
 

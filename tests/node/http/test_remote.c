@@ -63,6 +63,15 @@ static void send_more(struct visitor *v)
     }
 }
 
+static void resume(void *arg)
+{
+    struct visitor *v = arg;
+
+    if (!v->is_closed) {
+        node_stream_resume(v->stream);
+    }
+}
+
 static size_t on_data(void *arg, struct shl_bytes data)
 {
     struct visitor *v = arg;
@@ -70,7 +79,7 @@ static size_t on_data(void *arg, struct shl_bytes data)
 
     if (v->take_max > 0 && take > v->take_max) {
         take = v->take_max;
-        node_stream_resume(v->stream);
+        app_later(&fix->loop, resume, v);
     }
     v->in_bytes += take;
     if (!v->drops || shl_buf_len(&v->in) < 4096) {
