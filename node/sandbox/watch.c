@@ -19,6 +19,7 @@
 #include "node/sandbox/text.h"
 
 #define EXIT_FILE_MAX 65536
+#define CANCEL_MS     10000
 #define PANIC         "kernel panic"
 
 /* ---- why a VMM ended ------------------------------------------------------------- */
@@ -234,6 +235,8 @@ int watch_open_agent(struct sandbox *sandbox)
     char path[SANDBOX_PATH_MAX];
     struct node_agent_link_config config = {
         .socket_path = path,
+        /* the end of a stream is not waited for longer than an agent may be silent */
+        .cancel_ms = SHL_MIN(sandbox->pub.manager->silent_ms, (uint32_t)CANCEL_MS),
         .on_state = on_agent_state,
         .arg = sandbox,
     };

@@ -1,6 +1,7 @@
 #include "tests/node/api/fixture.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ int fixture_setup(void **state)
                                         .pad_after_ms = 700};
     struct shl_err err = {0};
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does: clients go at any time */
     (void)state;
     fix = calloc(1, sizeof(*fix));
     uv_loop_init(&fix->loop);

@@ -1,6 +1,7 @@
 /* The HTTP server over real loopback sockets, client and server on one loop. */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,6 +185,7 @@ static int setup_with(void **state, struct node_http_config *config)
 {
     struct shl_err err = {0};
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does: clients go at any time */
     fix = calloc(1, sizeof(*fix));
     *state = fix;
     uv_loop_init(&fix->loop);

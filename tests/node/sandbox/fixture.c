@@ -118,6 +118,7 @@ int setup(void **state)
 {
     struct fixture *fix = calloc(1, sizeof(*fix));
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does: VMMs end at any time */
     (void)snprintf(fix->dir, sizeof(fix->dir), "%s", "/tmp/shoal-mgr-XXXXXX");
     assert_non_null(mkdtemp(fix->dir));
     (void)snprintf(fix->data, sizeof(fix->data), "%s/data", fix->dir);
