@@ -30,6 +30,7 @@
 #include "node/api/server.h"
 #include "node/api/token.h"
 #include "node/cluster/cluster.h"
+#include "node/http/remote.h"
 #include "node/net/net.h"
 #include "node/options.h"
 #include "node/sandbox/machine.h"
@@ -180,11 +181,17 @@ static int open_server(struct node *node, struct shl_err *err)
         .public_url = node->options.public_url,
         .region = node->options.region,
         .worker_id = node->name,
+        .router = cluster_router(node->cluster),
         .memory_default_mb = node->options.memory_default_mb,
         .log = &node->log,
     };
 
-    return node_server_open(&node->loop, node->store, node->manager, &config, &node->server, err);
+    int rc = node_server_open(&node->loop, node->store, node->manager, &config, &node->server, err);
+
+    if (rc == 0) {
+        cluster_accept(node->cluster, node_remote_accept, node_server_remote(node->server));
+    }
+    return rc;
 }
 
 static void close_signals(struct node *node)
@@ -259,6 +266,7 @@ static void shut_down(struct node *node)
 {
     node->closing = true;
     if (node->server) {
+        cluster_accept(node->cluster, NULL, NULL);
         node_server_close(node->server, on_server_closed, node);
     } else {
         close_cluster(node);

@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "base/io.h"
 #include "node/cluster/cluster_private.h"
+#include "node/http/wire.h"
 
 #define SLOW_PATIENCE 4
 #define LEAVE_MS      500
@@ -144,6 +145,19 @@ static int open_mesh(struct cluster *c, const char *listen, struct shl_err *err)
     c->addr.control_port = addr.control_port;
     c->addr.bulk_port = addr.bulk_port;
     return node_mesh_open(c->loop, &config, &c->mesh, err);
+}
+
+static int on_request(void *arg,
+                      struct node_stream *stream,
+                      struct shl_bytes head,
+                      struct shl_err *err)
+{
+    struct cluster *c = arg;
+
+    if (!c->accept || c->is_closing) {
+        return shl_err_set(err, SHL_EUNAVAILABLE, "the node %s does not serve right now", c->name);
+    }
+    return c->accept(c->accept_arg, stream, head, err);
 }
 
 /* ---- opening --------------------------------------------------------------------- */
@@ -312,6 +326,7 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
     cluster_propose_init(c);
     cluster_place_init(c);
     cluster_where_init(c);
+    node_mesh_accept(c->mesh, NODE_WIRE_KIND, on_request, c);
     if (config->join) {
         rc = cluster_join_start(c, config->join, err);
     }
@@ -436,7 +451,8 @@ struct node_router *cluster_router(struct cluster *cluster)
     return &cluster->router;
 }
 
-void cluster_accept(struct cluster *cluster, const char *kind, node_stream_accept accept, void *arg)
+void cluster_accept(struct cluster *cluster, node_stream_accept accept, void *arg)
 {
-    node_mesh_accept(cluster->mesh, kind, accept, arg);
+    cluster->accept = accept;
+    cluster->accept_arg = arg;
 }

@@ -65,11 +65,9 @@ void cluster_close(struct cluster *cluster, void (*cb)(void *arg), void *arg);
 /* For node_server_open; belongs to the cluster. */
 struct node_router *cluster_router(struct cluster *cluster);
 
-/* Requests that peers pass on come as streams: registered before the first peer is known. */
-void cluster_accept(struct cluster *cluster,
-                    const char *kind,
-                    node_stream_accept accept,
-                    void *arg);
+/* Requests that peers pass on come as streams of NODE_WIRE_KIND (node/http/wire.h). Until this
+ * is set, and after NULL, they are refused. */
+void cluster_accept(struct cluster *cluster, node_stream_accept accept, void *arg);
 
 /* Lines of /metrics. */
 void cluster_metrics(struct cluster *cluster, struct shl_buf *buf);

@@ -123,6 +123,8 @@ struct cluster {
     uint64_t admitted;        /* sandboxes that this node took on, for the reservations */
     uint64_t templates_at_ms; /* when to look at them again */
 
+    node_stream_accept accept; /* of requests that peers pass on */
+    void *accept_arg;
     void (*joined)(void *arg, int code, const char *msg);
     void *joined_arg;
     struct cluster_join *join; /* while asking to be let in */

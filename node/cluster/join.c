@@ -399,6 +399,7 @@ static void on_answer(void *arg, int code, const char *msg, struct shl_bytes bod
         return;
     }
     if (code == 0) {
+        SHL_LOG(&c->log_sink, SHL_LOG_INFO, "let_in", SHL_S("node", c->name));
         code = take_welcome(c, body, &err);
         msg = err.msg;
     } else if (may_try_again(code) && ++join->tries < JOIN_TRIES) {
@@ -450,6 +451,8 @@ static void ask(struct cluster_join *join)
     }
     sodium_memzero(shl_buf_data(&buf), shl_buf_len(&buf));
     shl_buf_release(&buf);
+    SHL_LOG(&c->log_sink, SHL_LOG_INFO, "joining", SHL_S("seed", token->seeds[join->seed].host),
+            SHL_I("port", token->seeds[join->seed].control_port));
     join->seed = (join->seed + 1) % token->seed_count;
     if (rc < 0) {
         end_join(c);

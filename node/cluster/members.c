@@ -68,52 +68,60 @@ static void save_book(struct cluster *c)
 
 /* ---- what the core asks for ------------------------------------------------------ */
 
-/* A contact that is no member yet (a seed, an answer to a stranger) is dialled by its key. */
-static void introduce(struct cluster *c, const struct gossip_contact *to)
+/* Admit the key on the mesh and keep a link to it. */
+static void link_to(struct cluster *c,
+                    const struct shl_node_id *id,
+                    const uint8_t key[GOSSIP_KEY_BYTES],
+                    const char *address)
 {
     struct node_mesh_addr addr;
     struct shl_err err = {0};
 
-    if (to->address[0] && node_mesh_addr_parse(to->address, &addr) == 0 &&
-        node_mesh_set_peer(c->mesh, &to->id, to->key, &addr, 1, &err) < 0) {
-        SHL_LOG(&c->log_sink, SHL_LOG_DEBUG, "peer_not_set", SHL_S("error", err.msg));
+    if (shl_node_id_equal(id, &c->keys.id)) {
+        return;
+    }
+    if (node_mesh_addr_parse(address, &addr) < 0) {
+        (void)shl_err_set(&err, SHL_EPROTO, "its address is not valid");
+    } else if (node_mesh_set_peer(c->mesh, id, key, &addr, 1, &err) == 0) {
+        return;
+    }
+    SHL_LOG(&c->log_sink, SHL_LOG_WARN, "member_without_link",
+            SHL_S("node", cluster_node_name(c, id)), SHL_S("error", err.msg));
+}
+
+/* Those who are only known by name (from the book, by admission) are dialled, too. */
+static void link_to_all(struct cluster *c)
+{
+    uint32_t i;
+
+    for (i = 0; i < gossip_member_count(c->gossip); i++) {
+        const struct gossip_member *member = gossip_member_at(c->gossip, i);
+
+        link_to(c, &member->info.id, member->info.key, member->info.control);
     }
 }
 
 static void send_all(struct cluster *c, const struct gossip_actions *actions)
 {
-    static const uint8_t no_key[GOSSIP_KEY_BYTES];
     uint32_t i;
 
     for (i = 0; i < actions->send_count; i++) {
         const struct gossip_send *send = &actions->sends[i];
 
-        if (shl_node_id_is_none(&send->to.id)) {
-            continue; /* seeds are always given with their id here (join.c) */
+        if (!shl_node_id_is_none(&send->to.id)) { /* seeds have ids here (join.c) */
+            (void)node_mesh_send(c->mesh, &send->to.id, CLUSTER_MSG_GOSSIP, send->bytes);
         }
-        if (!gossip_member_find(c->gossip, &send->to.id) &&
-            memcmp(send->to.key, no_key, sizeof(no_key)) != 0) {
-            introduce(c, &send->to);
-        }
-        (void)node_mesh_send(c->mesh, &send->to.id, CLUSTER_MSG_GOSSIP, send->bytes);
     }
 }
 
 static void take_change(struct cluster *c, const struct gossip_change *change)
 {
     const struct gossip_member *member = gossip_member_find(c->gossip, &change->id);
-    struct node_mesh_addr addr;
-    struct shl_err err = {0};
 
-    if (shl_node_id_equal(&change->id, &c->keys.id)) {
-        return;
-    }
     if (change->after == GOSSIP_REMOVED || !member) {
         node_mesh_remove_peer(c->mesh, &change->id);
-    } else if (node_mesh_addr_parse(member->info.control, &addr) < 0 ||
-               node_mesh_set_peer(c->mesh, &change->id, member->info.key, &addr, 1, &err) < 0) {
-        SHL_LOG(&c->log_sink, SHL_LOG_WARN, "member_without_link",
-                SHL_S("node", cluster_node_name(c, &change->id)), SHL_S("error", err.msg));
+    } else {
+        link_to(c, &change->id, member->info.key, member->info.control);
     }
     if (change->before != change->after || change->is_new) {
         SHL_LOG(&c->log_sink, change->after == GOSSIP_DEAD ? SHL_LOG_WARN : SHL_LOG_INFO,
@@ -214,6 +222,9 @@ void cluster_members_feed(struct cluster *c, struct gossip_event *event)
         return;
     }
     wake_at_ms = c->gossip_actions.wake_at_ms;
+    if (event->type == GOSSIP_EV_ADMIT) {
+        link_to_all(c);
+    }
     carry_out(c, &c->gossip_actions);
     if (wake_at_ms != UINT64_MAX && !c->is_closing) {
         uint64_t now_ms = cluster_now_ms();
@@ -298,6 +309,7 @@ int cluster_members_open(struct cluster *c, struct shl_err *err)
     gossip_actions_init(&c->gossip_actions);
     c->gossip_timer.data = c;
     node_mesh_on(c->mesh, CLUSTER_MSG_GOSSIP, GOSSIP_MESSAGE_MAX, on_message, c);
+    link_to_all(c);
     cluster_members_feed(c, &tick);
     return 0;
 }

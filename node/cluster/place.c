@@ -102,7 +102,7 @@ static void add_refusals(struct node_answer *ret,
     uint32_t i;
 
     for (i = 0; i < placement->refused_count && i < NODE_REFUSALS_MAX; i++) {
-        struct node_refusal *refusal = &ret->refusals[ret->refusal_count++];
+        struct node_reason *refusal = &ret->refusals[ret->refusal_count++];
 
         (void)snprintf(refusal->name, sizeof(refusal->name), "%.63s",
                        views[placement->refused[i].view].name);
@@ -303,7 +303,7 @@ static int read_lists(struct cluster *c,
         target->is_local = shl_node_id_equal(&target->id, &c->keys.id);
     }
     for (i = 0; i < refusals->via.array.size; i++) {
-        struct node_refusal *refusal = &ret->refusals[ret->refusal_count++];
+        struct node_reason *refusal = &ret->refusals[ret->refusal_count++];
         const msgpack_object *map = &refusals->via.array.ptr[i];
 
         if (shl_mp_get_cpy(map, "name", refusal->name, sizeof(refusal->name)) < 0 ||
