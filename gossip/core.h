@@ -371,7 +371,8 @@ void gossip_sync_compare(struct gossip *g,
 
 void gossip_heal_tick(struct gossip *g);
 uint64_t gossip_heal_wake(const struct gossip *g);
-void gossip_heal_view(struct gossip *g); /* after a change of live_count */
+void gossip_heal_view(struct gossip *g);
+void gossip_heal_link(struct gossip *g, const struct gossip_peer *peer); /* a link came up */
 int gossip_join(struct gossip *g, const struct gossip_contact *contacts, uint32_t count);
 int gossip_admit(struct gossip *g, const struct gossip_info *infos, uint32_t count);
 int gossip_remove(struct gossip *g, const struct shl_node_id *id);

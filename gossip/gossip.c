@@ -249,6 +249,9 @@ static void on_link(struct gossip *g, const struct shl_node_id *id, bool up)
 
     if (peer && peer != g->self) {
         gossip_probe_link(g, peer, up);
+        if (up) {
+            gossip_heal_link(g, peer);
+        }
     }
 }
 

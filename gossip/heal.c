@@ -59,6 +59,17 @@ static void dial_one_lost(struct gossip *g)
     }
 }
 
+/* A way to somebody lost has opened: what was sent before went nowhere. */
+void gossip_heal_link(struct gossip *g, const struct gossip_peer *peer)
+{
+    struct gossip_contact to;
+
+    if (is_lost(g, peer) && !g->leaving) {
+        gossip_contact_of(&to, &peer->pub.info);
+        dial(g, &to);
+    }
+}
+
 /* ---- when ---- */
 
 static bool is_urgent(const struct gossip *g)

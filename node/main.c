@@ -217,6 +217,7 @@ static int open_cluster(struct node *node, struct shl_err *err)
         .name = node->name,
         .region = node->options.region,
         .api_url = node->options.public_url,
+        .api_listen = node->options.listen,
         .failure_domain = node->options.failure_domain,
         .witness = node->options.witness,
         .slow = machine_is_emulated(),

@@ -174,15 +174,29 @@ static int copy_text(char *dst,
     return 0;
 }
 
+/* Where people reach this node's API, as far as it can be told. */
+static int copy_url(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
+{
+    const char *port = config->api_listen ? strrchr(config->api_listen, ':') : NULL;
+    const char *form = strchr(c->addr.host, ':') ? "http://[%s]%s" : "http://%s%s";
+    char text[NODE_URL_TEXT_SIZE];
+
+    if (config->api_url) {
+        return copy_text(c->api_url, sizeof(c->api_url), config->api_url, "--public-url", err);
+    }
+    if (!port || strncmp(config->api_listen, "127.", 4) == 0) {
+        return 0; /* nobody else reaches it */
+    }
+    (void)snprintf(text, sizeof(text), form, c->addr.host, port);
+    return copy_text(c->api_url, sizeof(c->api_url), text, "the API's address", err);
+}
+
 static int copy_config(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
 {
     int rc = copy_text(c->name, sizeof(c->name), config->name, "the node's name", err);
 
     if (rc == 0) {
         rc = copy_text(c->region, sizeof(c->region), config->region, "--region", err);
-    }
-    if (rc == 0) {
-        rc = copy_text(c->api_url, sizeof(c->api_url), config->api_url, "--public-url", err);
     }
     if (rc == 0) {
         rc = copy_text(c->domain, sizeof(c->domain),
@@ -193,6 +207,9 @@ static int copy_config(struct cluster *c, const struct cluster_config *config, s
         rc = config->address ? copy_text(c->addr.host, sizeof(c->addr.host), config->address,
                                          "--mesh-address", err)
                              : cluster_own_address(c->addr.host, err);
+    }
+    if (rc == 0) {
+        rc = copy_url(c, config, err);
     }
     c->data_dir = strdup(config->data_dir);
     c->is_witness = config->witness;

@@ -38,7 +38,8 @@ struct cluster_config {
     const char *join;           /* token text or @FILE; NULL: none */
     const char *name;           /* of this node, unique in the cluster */
     const char *region;         /* shown by the API */
-    const char *api_url;        /* public URL of this node's API, "" not known */
+    const char *api_url;        /* public URL of this node's API; NULL: made of the next two */
+    const char *api_listen;     /* ADDR:PORT of the API; the mesh address is taken for ADDR */
     const char *failure_domain; /* NULL: the node's name */
     bool witness;
     bool slow; /* emulated machine: longer election timeouts */

@@ -6,8 +6,10 @@
 
 #include "node/cluster/cluster_private.h"
 
-#define EXPIRE_EVERY_MS 60000
-#define LAG_MAX         64 /* entries a learner may lack and count as caught up */
+#define EXPIRE_EVERY_MS   60000
+#define VOTER_STABLE_MS   5000
+#define VOTER_INTERVAL_MS 1000
+#define LAG_MAX           64 /* entries a learner may lack and count as caught up */
 
 uint64_t cluster_lead_time_ms(const struct cluster *c)
 {
@@ -202,6 +204,9 @@ static void choose_voters(struct cluster *c, uint64_t now_ms)
         input.since_change_ms =
             c->lead.voters_changed_at_ms ? now_ms - c->lead.voters_changed_at_ms : UINT64_MAX;
         sched_voters_config_init(&config);
+        /* a young cluster should bear the loss of its founder soon; who flaps is left out */
+        config.stable_ms = cluster_patience_ms(c, VOTER_STABLE_MS);
+        config.interval_ms = cluster_patience_ms(c, VOTER_INTERVAL_MS);
         change = sched_voters_next(&config, &input);
         if (change.op != SCHED_VOTERS_NONE) {
             carry_out(c, &change, now_ms);
