@@ -178,7 +178,7 @@ static int copy_text(char *dst,
 static int copy_url(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
 {
     const char *port = config->api_listen ? strrchr(config->api_listen, ':') : NULL;
-    const char *form = strchr(c->addr.host, ':') ? "http://[%s]%s" : "http://%s%s";
+    bool is_six = strchr(c->addr.host, ':') != NULL;
     char text[NODE_URL_TEXT_SIZE];
 
     if (config->api_url) {
@@ -187,7 +187,8 @@ static int copy_url(struct cluster *c, const struct cluster_config *config, stru
     if (!port || strncmp(config->api_listen, "127.", 4) == 0) {
         return 0; /* nobody else reaches it */
     }
-    (void)snprintf(text, sizeof(text), form, c->addr.host, port);
+    (void)snprintf(text, sizeof(text), "http://%s%s%s%s", is_six ? "[" : "", c->addr.host,
+                   is_six ? "]" : "", port);
     return copy_text(c->api_url, sizeof(c->api_url), text, "the API's address", err);
 }
 
