@@ -234,6 +234,7 @@ static int found(struct cluster *c, struct shl_err *err)
                            "a witness cannot be the first node of a cluster: give it a token with "
                            "--join");
     }
+    c->is_founding = true;
     shl_random_bytes(id, sizeof(id));
     rc = node_store_put(c->store, CLUSTER_STORE_KIND, JOINED_ID, shl_bytes_of(&one, 1), err);
     if (rc == 0) {
@@ -301,7 +302,7 @@ static void on_tick(uv_timer_t *timer)
     cluster_lead_tick(c, now_ms);
     cluster_own_tick(c, now_ms);
     cluster_join_watch(c);
-    if (!c->is_joining && c->joined) {
+    if (!c->is_joining && !c->is_founding) {
         cluster_joined(c, 0, "");
     }
 }

@@ -129,6 +129,7 @@ struct cluster {
     void *joined_arg;
     struct cluster_join *join; /* while asking to be let in */
     bool is_updating;          /* our own row */
+    bool is_founding;          /* until the first entry of the new cluster is applied */
     bool is_joining;           /* let in, but the log has not told us so yet */
     bool is_settled;           /* a member for good: what the cluster shares was exchanged */
 

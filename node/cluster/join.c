@@ -623,6 +623,7 @@ void cluster_join_settled(struct cluster *c)
         /* a founder: its cluster exists */
         if (!c->is_settled && c->lead.is_ready && sched_state_has_cluster(c->state)) {
             c->is_settled = true;
+            c->is_founding = false;
             share(c);
         }
         return;
