@@ -77,7 +77,7 @@ describe("cluster", suite, () => {
     await third.stop("SIGKILL");
     await eventually("node-3 is seen dead", async () =>
       (await first.status())?.nodes.find((node) => node.name === "node-3")?.state === "dead");
-    assert.equal((await first.call("DELETE", "/api/nodes/node-3")).status, 200);
+    assert.equal((await first.call("DELETE", "/api/nodes/node-3")).status, 204);
     await eventually("node-3 is gone", async () => {
       const now = await first.status();
       return now && !now.nodes.some((node) => node.name === "node-3");
