@@ -221,6 +221,9 @@ int sched_state_apply(struct sched_state *state,
     memset(ret_result, 0, sizeof(*ret_result));
     ret_result->index = index;
     rc = sched_command_decode(&decoded, command, &ret_result->err);
+    if (rc == -ENOMEM) { /* the other replicas could read it */
+        return rc;
+    }
     if (rc == 0) {
         now_ms = SHL_MAX(now_ms, decoded.at_ms);
         a.now_ms = now_ms;
