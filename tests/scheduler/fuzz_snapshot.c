@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(load);
     if (sched_load_feed(load, shl_bytes_of(data, half), NULL) == 0 &&
         sched_load_feed(load, shl_bytes_of(data + half, size - half), NULL) == 0 &&
-        sched_load_end(load, &state, NULL) == 0) {
+        sched_load_end(load, UINT64_MAX, UINT64_MAX, &state, NULL) == 0) {
         use(state);
         sched_state_free(state);
     }

@@ -257,7 +257,7 @@ struct sched_state *kit_copy(const struct sched_state *state,
             &err);
     }
     if (rc == 0) {
-        rc = sched_load_end(load, &copy, &err);
+        rc = sched_load_end(load, sched_state_index(state), sched_state_term(state), &copy, &err);
     }
     if (rc < 0) {
         fprintf(stderr, "not loaded: %s\n", err.msg);

@@ -53,7 +53,7 @@ static int load(struct shl_bytes bytes, struct sched_state **ret, struct shl_err
     assert_non_null(loader);
     rc = sched_load_feed(loader, bytes, err);
     if (rc == 0) {
-        rc = sched_load_end(loader, ret, err);
+        rc = sched_load_end(loader, UINT64_MAX, UINT64_MAX, ret, err);
     }
     sched_load_free(loader);
     return rc;
@@ -67,7 +67,7 @@ static void test_snapshot_any_cut_gives_the_same(void **state)
     size_t i;
 
     (void)state;
-    fill(&kit, &plain, 4000);
+    fill(&kit, &plain, 1500);
     for (i = 0; i < SHL_ARRAY_SIZE(steps); i++) {
         struct sched_state *copy = kit_copy(kit.state, NULL, steps[i]);
 
@@ -178,7 +178,7 @@ static void test_snapshot_damage_is_noticed(void **state)
     size_t i;
 
     (void)state;
-    fill(&kit, &plain, 60);
+    fill(&kit, &plain, 25);
     buf = save(kit.state);
     for (i = 0; i < shl_buf_len(&buf); i += 3) {
         assert_int_equal(load(shl_bytes_of(shl_buf_data(&buf), i), &copy, &err), SHL_ECORRUPT);
@@ -388,6 +388,37 @@ static void test_snapshot_worst_case_fits(void **state)
     assert_true(total < SCHED_SNAPSHOT_BYTES_MAX);
 }
 
+/* A peer cannot put a state behind the log it belongs to. */
+static void test_snapshot_ahead_of_its_place_is_refused(void **state)
+{
+    struct sched_state *copy = NULL;
+    struct shl_err err = {0};
+    struct shl_buf buf;
+    struct kit kit;
+    unsigned late;
+
+    (void)state;
+    kit_open_cluster(&kit, NULL);
+    sched_state_skip(kit.state, 7, 3);
+    assert_int_equal(sched_state_index(kit.state), 7);
+    buf = save(kit.state);
+    for (late = 0; late < 3; late++) {
+        struct sched_load *loader = sched_load_new(&plain);
+        int rc;
+
+        assert_non_null(loader);
+        assert_int_equal(sched_load_feed(loader, shl_buf_bytes(&buf), &err), 0);
+        rc = sched_load_end(loader, late == 1 ? 6 : 7, late == 2 ? 2 : 3, &copy, &err);
+        assert_int_equal(rc, late ? SHL_ECORRUPT : 0);
+        sched_load_free(loader);
+    }
+    assert_non_null(strstr(err.msg, "later place in the log"));
+    assert_int_equal(sched_state_digest(copy), sched_state_digest(kit.state));
+    sched_state_free(copy);
+    shl_buf_release(&buf);
+    kit_close(&kit);
+}
+
 static void test_snapshot_lost_tombstone_mutation_shows(void **state)
 {
     struct sched_state_config config = {.mutations = SCHED_MUT_TOMBSTONE_LOST};
@@ -416,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_damage_is_noticed),
         cmocka_unit_test(test_snapshot_hostile_pieces_are_refused),
         cmocka_unit_test(test_snapshot_worst_case_fits),
+        cmocka_unit_test(test_snapshot_ahead_of_its_place_is_refused),
         cmocka_unit_test(test_snapshot_lost_tombstone_mutation_shows),
     };
 
