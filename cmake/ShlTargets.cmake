@@ -2,7 +2,7 @@
 # shl_test(folder/module SOURCES ... LINK ...): a cmocka program, label "unit".
 # shl_fuzz(name SOURCES ... LINK ... CORPUS dir): a libFuzzer program; the smoke run in
 # ctest (label "fuzz") replays the corpus and then fuzzes for SHL_FUZZ_SECONDS.
-set(SHL_FUZZ_SECONDS 10 CACHE STRING "Seconds per fuzz target in the smoke run")
+set(SHL_FUZZ_SECONDS 5 CACHE STRING "Seconds per fuzz target in the smoke run")
 
 function(shl_library name)
     cmake_parse_arguments(A "" "" "SOURCES;LINK" ${ARGN})

@@ -12,11 +12,12 @@ report() {
     say "$1 $2${3:+ ($3)}"
 }
 
-# run_ctest PRESET LABEL: the ctest tests of that label, each case of a cmocka program counted.
+# run_ctest PRESET LABEL [JOBS]: the ctest tests of that label, each case of a cmocka program
+# counted.
 run_ctest() {
     local folder=$SHOAL_ROOT/build/$1 junit=$SHOAL_STATE/log/ctest-$2.xml status=0
     rm -f "$junit"
-    ctest --test-dir "$folder" -L "$2" -j "${SHOAL_JOBS:-$(nproc)}" --output-on-failure \
+    ctest --test-dir "$folder" -L "$2" -j "${3:-${SHOAL_JOBS:-$(nproc)}}" --output-on-failure \
         --no-tests=error --test-output-size-passed 10000000 --test-output-size-failed 10000000 \
         --output-junit "$junit" || status=$?
     [[ -s $junit ]] || return 1

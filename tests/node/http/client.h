@@ -14,7 +14,7 @@
 
 #include "base/buf.h"
 
-#define CLIENT_WAIT_MS 20000
+#define CLIENT_WAIT_MS 60000
 
 struct client {
     uv_loop_t *loop;
