@@ -293,7 +293,7 @@ static int fork_call(struct shoal_client *client,
                      struct shoal_error *err)
 {
     SHL_CLEANUP_FREE char *body = fork_body(changes, count);
-    struct client_request request = {.method = "POST"};
+    struct client_request request = {.method = "POST", .once = true};
     char path[PATH_MAX_SIZE];
     int rc = check_ids(NULL, checkpoint_id, err);
 

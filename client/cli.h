@@ -168,6 +168,9 @@ SHL_MUST_CHECK bool cli_create_add(struct cli *cli,
                                    const struct cli_pairs *pairs,
                                    cli_add_pair_cb add);
 
+/* cmd_node.c: the nodes of a cluster. */
+void cli_node_table(struct cli *cli, const struct shoal_cluster *cluster);
+
 /* cmd_checkpoint.c: the checkpoint of that id or name, in @ret_id. False after printing
  * why there is none. */
 SHL_MUST_CHECK bool cli_checkpoint_id(struct cli *cli,
@@ -177,6 +180,7 @@ SHL_MUST_CHECK bool cli_checkpoint_id(struct cli *cli,
                                       size_t size);
 
 extern const struct cli_command cli_cmd_checkpoint;
+extern const struct cli_command cli_cmd_cluster;
 extern const struct cli_command cli_cmd_completion;
 extern const struct cli_command cli_cmd_cp;
 extern const struct cli_command cli_cmd_create;
@@ -188,10 +192,12 @@ extern const struct cli_command cli_cmd_help;
 extern const struct cli_command cli_cmd_hibernate;
 extern const struct cli_command cli_cmd_kill;
 extern const struct cli_command cli_cmd_ls;
+extern const struct cli_command cli_cmd_node;
 extern const struct cli_command cli_cmd_reboot;
 extern const struct cli_command cli_cmd_restore;
 extern const struct cli_command cli_cmd_status;
 extern const struct cli_command cli_cmd_timeout;
+extern const struct cli_command cli_cmd_token;
 extern const struct cli_command cli_cmd_version;
 extern const struct cli_command cli_cmd_wake;
 

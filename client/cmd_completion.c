@@ -44,6 +44,11 @@ static void print_bash(void)
                  "        cp) COMPREPLY=($(compgen -f -- \"$cur\")\n"
                  "            $(compgen -S : -W \"$(shoal ls -q 2>/dev/null)\" -- \"$cur\"))\n"
                  "            return ;;\n"
+                 "        node) [[ $COMP_CWORD -eq 2 ]] &&\n"
+                 "            words=\"ls drain cordon uncordon rm\" ||\n"
+                 "            words=$(shoal node ls -q 2>/dev/null) ;;\n"
+                 "        cluster) words=status ;;\n"
+                 "        token) words=create ;;\n"
                  "        completion) words=bash ;;\n"
                  "        help) words=\"$(compgen -W \"");
     for (size_t i = 0; cli_commands[i]; i++) {

@@ -3,7 +3,8 @@
  *   2. an answer, whatever its status, ends the call;
  *   3. without an answer the next endpoint is tried when this one cannot have acted on
  *      the request: nothing was sent, or the call is repeatable and no byte has passed
- *      through the caller's source or sink;
+ *      through the caller's source or sink. A call that makes something is repeatable by an
+ *      Idempotency-Key, the same at every endpoint: the nodes see to it that it is made once;
  *   4. otherwise the call fails, because only the caller knows whether to repeat it.
  */
 #include "client/http.h"
@@ -18,6 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/id.h"
 #include "base/io.h"
 #include "client/error.h"
 
@@ -28,6 +30,7 @@ struct transfer {
     uint64_t passed_bytes; /* through the caller's source or sink */
     curl_off_t seen_bytes; /* total that moved when progress was last noticed */
     uint64_t seen_at_ms;   /* when that was */
+    char key[80];          /* the header line of a call that is made once, else "" */
     int stop_code;         /* why a callback ended the transfer, 0 none */
     char text[CURL_ERROR_SIZE];
 };
@@ -150,7 +153,10 @@ static void set_connection(CURL *curl, struct transfer *transfer)
     /* libcurl repeats a request on its own when a kept connection turns out closed; a
      * call that must not happen twice, or whose body cannot be rewound, starts anew. */
     (void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT,
-                           transfer->request->repeatable && !transfer->request->source ? 0L : 1L);
+                           (transfer->request->repeatable || transfer->request->once) &&
+                                   !transfer->request->source
+                               ? 0L
+                               : 1L);
     if (client->ca_file) {
         (void)curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca_file);
     }
@@ -191,6 +197,7 @@ static int set_headers(CURL *curl, struct transfer *transfer, struct curl_slist 
         : request->json ? "Content-Type: application/json"
                         : NULL,
         request->no_key ? NULL : transfer->client->key_header,
+        transfer->key[0] ? transfer->key : NULL,
     };
 
     for (size_t i = 0; i < SHL_ARRAY_SIZE(lines); i++) {
@@ -321,7 +328,8 @@ static bool may_repeat(const struct transfer *transfer)
         return false;
     }
     (void)curl_easy_getinfo(transfer->client->curl, CURLINFO_REQUEST_SIZE, &sent_bytes);
-    return transfer->passed_bytes == 0 && (sent_bytes == 0 || transfer->request->repeatable);
+    return transfer->passed_bytes == 0 &&
+           (sent_bytes == 0 || transfer->request->repeatable || transfer->request->once);
 }
 
 static int attempt(struct transfer *transfer,
@@ -374,6 +382,12 @@ int client_call(struct shoal_client *client,
     shl_buf_init(&answer->body,
                  request->answer_bytes_max ? request->answer_bytes_max : CLIENT_ANSWER_MAX_BYTES);
     client_error_clear(err);
+    if (request->once) {
+        char uuid[SHL_UUID_SIZE];
+
+        shl_uuid_make(uuid);
+        (void)snprintf(transfer.key, sizeof(transfer.key), "Idempotency-Key: %s", uuid);
+    }
     for (tried = 0; tried < count && next; tried++) {
         size_t index = (first + tried) % client->endpoint_count;
 

@@ -38,6 +38,7 @@ struct client_request {
     bool at_root;     /* @path is below the origin instead */
     bool no_key;
     bool repeatable; /* doing it twice equals doing it once */
+    bool once;       /* sent with a new Idempotency-Key, which makes it repeatable */
     bool pinned;     /* only @endpoint, no failover */
     size_t endpoint;
     const char *json; /* body, NULL none; borrowed */

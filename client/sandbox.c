@@ -94,6 +94,7 @@ int shoal_sandbox_create(struct shoal_client *client,
     rc = client_fetch(client,
                       &(struct client_request){.method = "POST",
                                                .path = "/sandboxes",
+                                               .once = true,
                                                .json = body,
                                                .json_bytes = strlen(body)},
                       &client_sandbox_kind, &doc, err);

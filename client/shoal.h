@@ -3,7 +3,8 @@
  * What: a client holds a list of endpoints (nodes), a key and one connection. A call
  * goes to the endpoint that answered last; when that one cannot be reached before the
  * request was sent, or when the call may be repeated without harm, the next one is
- * tried.
+ * tried. Creates and forks carry an Idempotency-Key, so they may be repeated: all endpoints
+ * must belong to one cluster.
  *
  * Ownership: every opaque struct is made by a _new or a call that returns it in a
  * ret_ parameter, belongs to the caller and ends with its _free (NULL is fine).
@@ -450,6 +451,75 @@ SHL_API int64_t shoal_worker_current(const struct shoal_worker *worker);
 SHL_API int64_t shoal_worker_memory_total_mb(const struct shoal_worker *worker);
 SHL_API int64_t shoal_worker_memory_committed_mb(const struct shoal_worker *worker);
 SHL_API bool shoal_worker_draining(const struct shoal_worker *worker);
+
+/* ---- the cluster ---------------------------------------------------------------- */
+
+struct shoal_cluster;    /* nodes and scheduler, as the node that was asked sees them */
+struct shoal_node;       /* one of its nodes */
+struct shoal_join_token; /* lets one machine join */
+
+SHL_API int shoal_cluster_get(struct shoal_client *client,
+                              struct shoal_cluster **ret_cluster,
+                              struct shoal_error *err);
+SHL_API void shoal_cluster_free(struct shoal_cluster *cluster);
+/* NULL or -1 when the server did not say, or there is none. */
+SHL_API const char *shoal_cluster_id(const struct shoal_cluster *cluster);
+SHL_API const char *shoal_cluster_mode(const struct shoal_cluster *cluster); /* single, mesh */
+SHL_API const char *shoal_cluster_self(const struct shoal_cluster *cluster); /* who answered */
+SHL_API const char *shoal_cluster_leader(const struct shoal_cluster *cluster);
+SHL_API bool shoal_cluster_has_quorum(const struct shoal_cluster *cluster);
+SHL_API int64_t shoal_cluster_term(const struct shoal_cluster *cluster);
+SHL_API int64_t shoal_cluster_commit_index(const struct shoal_cluster *cluster);
+SHL_API int64_t shoal_cluster_applied_index(const struct shoal_cluster *cluster);
+/* Of the replicated state at the applied index. */
+SHL_API const char *shoal_cluster_digest(const struct shoal_cluster *cluster);
+SHL_API size_t shoal_cluster_node_count(const struct shoal_cluster *cluster);
+/* Owned by the cluster. NULL beyond the last. */
+SHL_API const struct shoal_node *shoal_cluster_node_at(const struct shoal_cluster *cluster,
+                                                       size_t index);
+SHL_API const char *shoal_cluster_json(struct shoal_cluster *cluster);
+/* The nodes alone. */
+SHL_API const char *shoal_cluster_nodes_json(struct shoal_cluster *cluster);
+
+SHL_API const char *shoal_node_name(const struct shoal_node *node);
+SHL_API const char *shoal_node_id(const struct shoal_node *node);
+SHL_API const char *shoal_node_state(const struct shoal_node *node); /* alive, suspect, ... */
+SHL_API const char *shoal_node_mark(const struct shoal_node *node);  /* none, cordoned, draining */
+SHL_API const char *shoal_node_role(const struct shoal_node *node);  /* voter, standby */
+SHL_API const char *shoal_node_url(const struct shoal_node *node);
+SHL_API const char *shoal_node_version(const struct shoal_node *node);
+SHL_API bool shoal_node_is_scheduler(const struct shoal_node *node);
+SHL_API bool shoal_node_is_witness(const struct shoal_node *node);
+SHL_API bool shoal_node_is_flapping(const struct shoal_node *node);
+SHL_API int64_t shoal_node_sandboxes(const struct shoal_node *node);
+SHL_API int64_t shoal_node_hibernated(const struct shoal_node *node);
+SHL_API int64_t shoal_node_memory_mb(const struct shoal_node *node);
+SHL_API int64_t shoal_node_memory_committed_mb(const struct shoal_node *node);
+
+/* @node is a name or an id. Drain: no new sandboxes and no wakes there, what runs goes on.
+ * Cordon: no new sandboxes. Uncordon: neither. Remove: for good. All need an admin key. */
+SHL_API int shoal_node_drain(struct shoal_client *client,
+                             const char *node,
+                             struct shoal_error *err);
+SHL_API int shoal_node_cordon(struct shoal_client *client,
+                              const char *node,
+                              struct shoal_error *err);
+SHL_API int shoal_node_uncordon(struct shoal_client *client,
+                                const char *node,
+                                struct shoal_error *err);
+SHL_API int shoal_node_remove(struct shoal_client *client,
+                              const char *node,
+                              struct shoal_error *err);
+
+/* @ttl_s 0: the server's default. */
+SHL_API int shoal_join_token_create(struct shoal_client *client,
+                                    int ttl_s,
+                                    struct shoal_join_token **ret_token,
+                                    struct shoal_error *err);
+SHL_API void shoal_join_token_free(struct shoal_join_token *token);
+SHL_API const char *shoal_join_token_text(const struct shoal_join_token *token);
+SHL_API const char *shoal_join_token_expires_at(const struct shoal_join_token *token);
+SHL_API const char *shoal_join_token_json(struct shoal_join_token *token);
 
 #ifdef __cplusplus
 }

@@ -134,6 +134,10 @@ static enum MHD_Result on_request(void *arg,
         const char *te =
             MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Transfer-Encoding");
 
+        const char *once =
+            MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Idempotency-Key");
+
+        snprintf(request->once, sizeof(request->once), "%s", once ? once : "");
         snprintf(request->method, sizeof(request->method), "%s", method);
         snprintf(request->key, sizeof(request->key), "%s", key ? key : "");
         request->chunked = te != NULL;

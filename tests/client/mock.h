@@ -34,6 +34,7 @@ struct mock_request {
     char method[16];
     char uri[1024]; /* as it arrived, with the query */
     char key[128];  /* X-API-Key */
+    char once[64];  /* Idempotency-Key, "" without */
     char body[MOCK_BODY_KEPT + 1];
     uint64_t body_bytes;
     uint64_t wrong_bytes; /* that differ from the pattern */

@@ -135,7 +135,23 @@ static void expect_contains(const char *where, const char *text, const char *par
     }
 }
 
+#define CLUSTER                                                                                   \
+    "{\"clusterId\":\"c1\",\"mode\":\"mesh\",\"self\":\"c\",\"scheduler\":{\"leader\":\"a.b\","   \
+    "\"hasQuorum\":true,\"term\":3,\"commitIndex\":10,\"appliedIndex\":9,\"digest\":\"d\","       \
+    "\"voters\":[\"a.b\"]},\"nodes\":[{\"id\":\"00ff\",\"name\":\"a.b\",\"state\":\"alive\","     \
+    "\"mark\":\"none\",\"role\":\"voter\",\"scheduler\":true,\"url\":\"http://a:1\",\"version\":" \
+    "\"1\",\"sandboxes\":2,\"memoryMB\":4096,\"memoryCommittedMB\":1024},{\"name\":\"c\","        \
+    "\"state\":\"dead\",\"mark\":\"draining\",\"role\":\"standby\",\"flapping\":true}]}"
+
 static const struct mock_rule usual_rules[] = {
+    {"GET", "/api/cluster", 200, CLUSTER},
+    {"POST", "/api/nodes/a.b/drain", 200, "{}"},
+    {"POST", "/api/nodes/a.b/cordon", 200, "{}"},
+    {"POST", "/api/nodes/a.b/uncordon", 200, "{}"},
+    {"DELETE", "/api/nodes/c", 204, NULL},
+    {"DELETE", "/api/nodes/a.b", 400, "{\"error\":\"it is the scheduler\"}"},
+    {"POST", "/api/join-tokens", 201,
+     "{\"token\":\"shoal1-abc\",\"expiresAt\":\"2030-01-01T00:00:00.000Z\"}"},
     {"POST", "/api/sandboxes", 201, BOX},
     {"GET", "/api/sandboxes", 200, "[" BOX "," BROKEN "]"},
     {"GET", "/api/sandboxes/sb-1", 200, BOX},
@@ -470,6 +486,43 @@ static const struct cli_case cases[] = {
     {{"files", "mkdri", "sb-1", "/a"}, 125, NULL, "did you mean mkdir", NULL, NULL},
     {{"status"}, 0, "w1      -        2          6.0 GiB  -         no\n", NULL, "/healthz", NULL},
     {{"status", "--json"}, 0, "\"state\": \"ready\"", NULL, "/healthz", NULL},
+    /* nodes and cluster */
+    {{"node", "ls"},
+     0,
+     "a.b   alive                     scheduler  2          4.0 GiB  1.0 GiB   1        http://a:1  00ff\n",
+     NULL,
+     "/api/cluster",
+     NULL},
+    {{"node", "ls"}, 0, "c     dead, draining, flapping  standby", NULL, "/api/cluster", NULL},
+    {{"node", "ls", "-q"}, 0, "a.b\nc\n", NULL, "/api/cluster", NULL},
+    {{"node", "ls", "--json"}, 0, "[\n  {\n    \"id\": \"00ff\"", NULL, "/api/cluster", NULL},
+    {{"node", "ls", "a"}, 125, NULL, "takes nothing more", NULL, NULL},
+    {{"node", "drain", "a.b"}, 0, NULL, NULL, "/api/nodes/a.b/drain", NULL},
+    {{"node", "cordon", "a.b"}, 0, NULL, NULL, "/api/nodes/a.b/cordon", NULL},
+    {{"node", "uncordon", "a.b"}, 0, NULL, NULL, "/api/nodes/a.b/uncordon", NULL},
+    {{"node", "rm", "c", "a.b"},
+     125,
+     NULL,
+     "shoal: a.b: it is the scheduler (HTTP 400",
+     "/api/nodes/c",
+     NULL},
+    {{"node", "rm"}, 125, NULL, "rm takes the name or the id of a node", NULL, NULL},
+    {{"node", "drian", "a"}, 125, NULL, "did you mean drain", NULL, NULL},
+    {{"node", "drain", "../x"}, 125, NULL, "is not the name of a node", NULL, NULL},
+    {{"cluster", "status"}, 0, "scheduler  a.b\n", NULL, "/api/cluster", NULL},
+    {{"cluster", "status"}, 0, "applied    9 of 10\n", NULL, "/api/cluster", NULL},
+    {{"cluster", "status", "--json"}, 0, "\"hasQuorum\": true", NULL, "/api/cluster", NULL},
+    {{"cluster", "stats"}, 125, NULL, "\"stats\" is not status", NULL, NULL},
+    {{"token", "create"}, 0, "shoal1-abc\n", NULL, "/api/join-tokens", "{}"},
+    {{"token", "create", "--ttl", "60"},
+     0,
+     "shoal1-abc\n",
+     NULL,
+     "/api/join-tokens",
+     "{\"ttl\":60}"},
+    {{"token", "create", "--json"}, 0, "\"expiresAt\"", NULL, "/api/join-tokens", NULL},
+    {{"token", "create", "--ttl", "0"}, 125, NULL, "whole number from 1", NULL, NULL},
+    {{"token", "make"}, 125, NULL, "\"make\" is not create", NULL, NULL},
     {{"version"}, 0, "shoal 0.", NULL, NULL, NULL},
     {{"--version"}, 0, "shoal 0.", NULL, NULL, NULL},
     {{"version", "--json"}, 0, "\"version\": \"0.", NULL, NULL, NULL},

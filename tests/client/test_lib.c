@@ -366,18 +366,22 @@ static void test_failover_unreachable_server_is_passed_over(void **state)
     mock_stop(mock);
 }
 
-/* A server that took the request and vanished may have acted on it: a create is not
- * repeated elsewhere, a get is. */
+/* A server that took the request and vanished may have acted on it: a reboot is not
+ * repeated elsewhere, a get is, and a create with the key that makes it one and the same. */
 static void test_failover_only_repeatable_calls_after_sending(void **state)
 {
     const struct mock_rule dropping[] = {
         {"POST", "/api/sandboxes", 0, NULL, MOCK_DROP},
+        {"POST", "/api/sandboxes/sb-1/reboot", 0, NULL, MOCK_DROP},
+        {"POST", "/api/sandboxes/from-checkpoint/" CID, 0, NULL, MOCK_DROP},
         {"GET", "/api/sandboxes/sb-1", 0, NULL, MOCK_DROP},
     };
     const struct mock_rule good[] = {{"POST", "/api/sandboxes", 201, BOX},
+                                     {"POST", "/api/sandboxes/from-checkpoint/" CID, 201, BOX},
                                      {"GET", "/api/sandboxes/sb-1", 200, BOX}};
-    struct mock *first = mock_start(dropping, 2);
-    struct mock *second = mock_start(good, 2);
+    struct mock *first = mock_start(dropping, SHL_ARRAY_SIZE(dropping));
+    struct mock *second = mock_start(good, SHL_ARRAY_SIZE(good));
+    char key[64];
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct shoal_sandbox *sandbox = NULL;
     struct shoal_client *client;
@@ -386,13 +390,36 @@ static void test_failover_only_repeatable_calls_after_sending(void **state)
     (void)state;
     snprintf(urls, sizeof(urls), "%s,%s", mock_url(first), mock_url(second));
     client = client_of(urls, 30);
-    assert_int_equal(shoal_sandbox_create(client, NULL, &sandbox, &err), -ECONNRESET);
+    assert_int_equal(shoal_sandbox_reboot(client, "sb-1", false, &err), -ECONNRESET);
     assert_int_equal(mock_count(first), 1);
     assert_int_equal(mock_count(second), 0);
+    assert_string_equal(mock_at(first, 0)->once, "");
     assert_int_equal(shoal_sandbox_get(client, "sb-1", &sandbox, &err), 0);
     assert_int_equal(mock_count(second), 1);
     shoal_sandbox_free(sandbox);
     shoal_client_free(client);
+
+    for (int fork = 0; fork < 2; fork++) {
+        mock_forget(first);
+        mock_forget(second);
+        client = client_of(urls, 30);
+        if (fork) {
+            assert_int_equal(shoal_checkpoint_fork(client, CID, NULL, &sandbox, &err), 0);
+        } else {
+            assert_int_equal(shoal_sandbox_create(client, NULL, &sandbox, &err), 0);
+        }
+        assert_int_equal(mock_count(first), 1);
+        assert_int_equal(mock_count(second), 1);
+        assert_int_equal(strlen(mock_at(first, 0)->once), 36);
+        assert_string_equal(mock_at(first, 0)->once, mock_at(second, 0)->once);
+        snprintf(key, sizeof(key), "%s", mock_at(first, 0)->once);
+        shoal_sandbox_free(sandbox);
+        /* The next one has a key of its own. */
+        assert_int_equal(shoal_sandbox_create(client, NULL, &sandbox, &err), 0);
+        assert_string_not_equal(mock_at(second, 1)->once, key);
+        shoal_sandbox_free(sandbox);
+        shoal_client_free(client);
+    }
     mock_stop(first);
     mock_stop(second);
 }
@@ -807,6 +834,48 @@ static void test_worker_list_takes_both_shapes(void **state)
     }
 }
 
+static void test_cluster_and_nodes(void **state)
+{
+    const struct mock_rule rules[] = {
+        {"GET", "/api/cluster", 200,
+         "{\"clusterId\":null,\"mode\":\"single\",\"self\":\"a\",\"scheduler\":{\"leader\":null,"
+         "\"hasQuorum\":false,\"term\":0},\"nodes\":[{\"name\":\"a\",\"state\":\"alive\"}]}",
+         .times = 1},
+        {"GET", "/api/cluster", 200, "{\"mode\":\"single\",\"scheduler\":{}}", .times = 1},
+        {"GET", "/api/cluster", 200,
+         "{\"mode\":\"single\",\"scheduler\":{},\"nodes\":[{\"name\":7}]}"},
+        {"POST", "/api/nodes/a/drain", 200, "{}"},
+        {"POST", "/api/join-tokens", 501, "{\"error\":\"on its own\"}"},
+    };
+    struct fixture f = begin(rules, SHL_ARRAY_SIZE(rules));
+    struct shoal_cluster *cluster = NULL;
+    struct shoal_join_token *token = NULL;
+
+    (void)state;
+    assert_int_equal(shoal_cluster_get(f.client, &cluster, &f.err), 0);
+    assert_null(shoal_cluster_id(cluster));
+    assert_null(shoal_cluster_leader(cluster));
+    assert_null(shoal_cluster_digest(cluster));
+    assert_string_equal(shoal_cluster_mode(cluster), "single");
+    assert_false(shoal_cluster_has_quorum(cluster));
+    assert_int_equal(shoal_cluster_term(cluster), 0);
+    assert_int_equal(shoal_cluster_commit_index(cluster), -1);
+    assert_int_equal(shoal_cluster_node_count(cluster), 1);
+    assert_string_equal(shoal_node_name(shoal_cluster_node_at(cluster, 0)), "a");
+    assert_null(shoal_node_mark(shoal_cluster_node_at(cluster, 0)));
+    assert_int_equal(shoal_node_memory_mb(shoal_cluster_node_at(cluster, 0)), -1);
+    assert_null(shoal_cluster_node_at(cluster, 1));
+    shoal_cluster_free(cluster);
+    assert_int_equal(shoal_cluster_get(f.client, &cluster, &f.err), SHOAL_EPROTO);
+    assert_int_equal(shoal_cluster_get(f.client, &cluster, &f.err), SHOAL_EPROTO);
+    assert_int_equal(shoal_node_drain(f.client, "a", &f.err), 0);
+    assert_int_equal(shoal_node_cordon(f.client, "", &f.err), SHOAL_EINVALIDARG);
+    assert_int_equal(shoal_node_remove(f.client, "..", &f.err), SHOAL_EINVALIDARG);
+    assert_true(shoal_join_token_create(f.client, 60, &token, &f.err) < 0);
+    assert_string_equal(f.err.message, "on its own");
+    end(&f);
+}
+
 static void test_call_silent_server_times_out(void **state)
 {
     const struct mock_rule rules[] = {{"GET", "/api/sandboxes/sb-1", 200, "", MOCK_STALL}};
@@ -951,6 +1020,7 @@ int main(void)
         cmocka_unit_test(test_file_list_entries),
         cmocka_unit_test(test_endpoint_health_tells_alive_from_ready),
         cmocka_unit_test(test_worker_list_takes_both_shapes),
+        cmocka_unit_test(test_cluster_and_nodes),
         cmocka_unit_test(test_call_silent_server_times_out),
         cmocka_unit_test(test_settings_url_list),
         cmocka_unit_test(test_settings_load_environment_then_file),
