@@ -453,8 +453,8 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     c->close_arg = arg;
     c->joined = NULL;
     cluster_join_close(c);
+    cluster_log_close(c); /* tells the orders that wait for an entry */
     cluster_propose_close(c);
-    cluster_log_close(c);
     close_handle(c, &c->tick);
     close_handle(c, &c->gossip_timer);
     close_handle(c, &c->log.timer);

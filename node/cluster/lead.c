@@ -7,7 +7,8 @@
 #include "node/cluster/cluster_private.h"
 
 #define EXPIRE_EVERY_MS   60000
-#define VOTER_STABLE_MS   5000
+#define VOTER_STABLE_MS   10000
+#define VOTER_GROW_MS     2000
 #define VOTER_INTERVAL_MS 1000
 #define LAG_MAX           64 /* entries a learner may lack and count as caught up */
 
@@ -206,6 +207,7 @@ static void choose_voters(struct cluster *c, uint64_t now_ms)
         sched_voters_config_init(&config);
         /* a young cluster should bear the loss of its founder soon; who flaps is left out */
         config.stable_ms = cluster_patience_ms(c, VOTER_STABLE_MS);
+        config.grow_ms = cluster_patience_ms(c, VOTER_GROW_MS);
         config.interval_ms = cluster_patience_ms(c, VOTER_INTERVAL_MS);
         change = sched_voters_next(&config, &input);
         if (change.op != SCHED_VOTERS_NONE) {

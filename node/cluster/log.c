@@ -78,11 +78,16 @@ static void apply(struct cluster *c, const struct sched_raft_entry *entry)
         if (result.err.code == 0 && sched_command_decode(&command, entry->data, NULL) == 0) {
             cluster_apply_effects(c, command.kind, &command);
         }
+    } else {
+        sched_state_skip(c->state, entry->index, entry->term);
     }
     cluster_lead_applied(c, entry->term);
 }
 
-static int load_state(struct cluster *c, struct shl_bytes data, struct shl_err *err)
+static int load_state(struct cluster *c,
+                      const struct sched_raft_snapshot_meta *meta,
+                      struct shl_bytes data,
+                      struct shl_err *err)
 {
     const struct sched_state_config config = {0};
     struct sched_load *load = sched_load_new(&config);
@@ -94,7 +99,7 @@ static int load_state(struct cluster *c, struct shl_bytes data, struct shl_err *
     }
     rc = sched_load_feed(load, data, err);
     if (rc == 0) {
-        rc = sched_load_end(load, &state, err);
+        rc = sched_load_end(load, meta->index, meta->term, &state, err);
     }
     sched_load_free(load);
     if (rc == 0) {
@@ -104,11 +109,13 @@ static int load_state(struct cluster *c, struct shl_bytes data, struct shl_err *
     return rc;
 }
 
-static void install(struct cluster *c, struct shl_bytes data)
+static void install(struct cluster *c,
+                    const struct sched_raft_snapshot_meta *meta,
+                    struct shl_bytes data)
 {
     struct shl_err err = {0};
 
-    if (load_state(c, data, &err) < 0) {
+    if (load_state(c, meta, data, &err) < 0) {
         fail(c, "a snapshot cannot be installed", err.msg);
         return;
     }
@@ -190,7 +197,7 @@ static void carry_out(struct cluster *c, const struct sched_raft_action *action)
         c->log.wants_snapshot = true;
         break;
     case SCHED_RAFT_ACT_SNAPSHOT_INSTALL:
-        install(c, action->u.install.data);
+        install(c, action->u.install.meta, action->u.install.data);
         break;
     case SCHED_RAFT_ACT_MEMBERSHIP_APPLIED:
         break;
@@ -404,7 +411,7 @@ static int make_core(struct cluster *c, struct node_raft_stored *stored, struct 
         return shl_err_sys(err, ENOMEM, "cannot make the replicated state");
     }
     if (stored->snapshot.index > 0) {
-        rc = load_state(c, shl_buf_bytes(&stored->snapshot_data), err);
+        rc = load_state(c, &stored->snapshot, shl_buf_bytes(&stored->snapshot_data), err);
         if (rc < 0) {
             return shl_err_wrap(err, rc, "the stored snapshot of the cluster's state");
         }
