@@ -66,8 +66,7 @@ static void end_join(struct mesh_join *join, int code, const char *msg, struct s
 
     shl_list_remove(&join->link);
     mesh->join_count--;
-    mesh_socket_close(join->monitor, 0);
-    mesh_socket_close(join->socket, 0);
+    mesh_socket_close_monitored(join->socket, join->monitor, 0);
     if (join->request.heap) {
         sodium_memzero(join->request.heap, join->request.cap);
     }

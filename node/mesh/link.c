@@ -39,8 +39,7 @@ static void set_state(struct mesh_tx *tx, enum mesh_tx_state state, uint64_t at_
 
 static void close_sockets(struct mesh_tx *tx)
 {
-    mesh_socket_close(tx->monitor, 0);
-    mesh_socket_close(tx->socket, 0);
+    mesh_socket_close_monitored(tx->socket, tx->monitor, 0);
     tx->monitor = tx->socket = NULL;
     tx->is_blocked = false;
 }

@@ -88,6 +88,9 @@ SHL_MUST_CHECK int mesh_socket_monitor(struct mesh_socket *socket,
                                        struct mesh_socket **ret_monitor);
 /* NULL is fine. No ready after this; the memory goes with the last handle callback. */
 void mesh_socket_close(struct mesh_socket *socket, int linger_ms);
+void mesh_socket_close_monitored(struct mesh_socket *socket,
+                                 struct mesh_socket *monitor,
+                                 int linger_ms);
 void mesh_socket_mark(struct mesh_socket *socket); /* look at it before the loop sleeps */
 /* One event of a monitor: 0, or -EAGAIN. */
 int mesh_socket_event(struct mesh_socket *monitor, uint16_t *ret_event, uint32_t *ret_value);

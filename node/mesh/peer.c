@@ -146,14 +146,15 @@ void mesh_peer_check(struct mesh_peer *peer, enum mesh_channel channel)
     }
 }
 
-/* Everything we have belongs to a process that is no more. */
+/* Everything we have belongs to a process that is no more. Should it live after all, it says
+ * hello again and is told what is wrong. */
 static void take_over(struct mesh_peer *peer)
 {
     int channel;
 
     peer->stream_last = 0;
     for (channel = 0; channel < MESH_CHANNELS; channel++) {
-        peer->rx[channel].is_open = false;
+        mesh_peer_end_rx(peer, (enum mesh_channel)channel, NODE_MESH_REFUSED_RESET);
         if (peer->tx[channel].state >= MESH_TX_DIALING) {
             mesh_link_lost(&peer->tx[channel], false, "the node started again");
         }

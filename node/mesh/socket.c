@@ -21,6 +21,14 @@ uint64_t mesh_now(const struct node_mesh *mesh)
     return uv_now(mesh->loop);
 }
 
+void mesh_socket_mark(struct mesh_socket *socket)
+{
+    if (!socket->is_closing && shl_list_empty(&socket->dirty)) {
+        shl_list_push_back(&socket->mesh->dirty, &socket->dirty);
+        mesh_wake_turn(socket->mesh);
+    }
+}
+
 int mesh_socket_new(struct node_mesh *mesh,
                     int type,
                     bool (*ready)(struct mesh_socket *socket, int events),
@@ -151,12 +159,24 @@ void mesh_socket_close(struct mesh_socket *socket, int linger_ms)
         /* Before zmq_close, which closes the descriptor on another thread. */
         uv_close((uv_handle_t *)&socket->poll, on_poll_closed);
     }
-    (void)zmq_socket_monitor(socket->zmq, NULL, 0);
     (void)zmq_close(socket->zmq);
     socket->zmq = NULL;
     if (!socket->poll.data) {
         free(socket);
     }
+}
+
+void mesh_socket_close_monitored(struct mesh_socket *socket,
+                                 struct mesh_socket *monitor,
+                                 int linger_ms)
+{
+    if (socket) {
+        /* First: an event without a reader would block ZeroMQ's thread, with a lock held that
+         * closing needs. */
+        (void)zmq_socket_monitor(socket->zmq, NULL, 0);
+        mesh_socket_close(socket, linger_ms);
+    }
+    mesh_socket_close(monitor, 0);
 }
 
 int mesh_socket_event(struct mesh_socket *monitor, uint16_t *ret_event, uint32_t *ret_value)
@@ -252,19 +272,10 @@ static int start_dial(struct mesh_socket *socket,
     mesh_socket_set(socket, ZMQ_CONNECT_TIMEOUT, MESH_ATTEMPT_MS);
     mesh_socket_set(socket, ZMQ_IPV6, strchr(endpoint, '[') != NULL);
     rc = mesh_socket_monitor(socket, on_monitor, ret_monitor);
-    if (rc < 0) {
-        return rc;
-    }
-    if (zmq_connect(socket->zmq, endpoint) != 0) {
+    if (rc == 0 && zmq_connect(socket->zmq, endpoint) != 0) {
         rc = -zmq_errno();
-    } else {
-        rc = mesh_socket_watch(socket);
     }
-    if (rc < 0) {
-        mesh_socket_close(*ret_monitor, 0);
-        *ret_monitor = NULL;
-    }
-    return rc;
+    return rc < 0 ? rc : mesh_socket_watch(socket);
 }
 
 int mesh_dial(struct node_mesh *mesh,
@@ -289,9 +300,11 @@ int mesh_dial(struct node_mesh *mesh,
         return rc;
     }
     mesh->stats.dials++;
+    *ret_monitor = NULL;
     rc = start_dial(socket, channel, endpoint, server_key, on_monitor, ret_monitor);
     if (rc < 0) {
-        mesh_socket_close(socket, 0);
+        mesh_socket_close_monitored(socket, *ret_monitor, 0);
+        *ret_monitor = NULL;
         return rc;
     }
     *ret_socket = socket;

@@ -330,7 +330,8 @@ static bool flush_stream(struct mesh_stream *s)
 void mesh_streams_flush(struct mesh_peer *peer)
 {
     struct mesh_tx *tx = &peer->tx[MESH_BULK];
-    bool is_open = tx->state == MESH_TX_UP && !tx->is_blocked;
+    /* Only when both halves are there: before, the peer could not answer and would say so. */
+    bool is_open = peer->is_up[MESH_BULK] && !tx->is_blocked;
     struct shl_list *first;
 
     if (!is_open) {
