@@ -31,7 +31,7 @@ void mesh_socket_mark(struct mesh_socket *socket)
 
 int mesh_socket_new(struct node_mesh *mesh,
                     int type,
-                    bool (*ready)(struct mesh_socket *socket, int events),
+                    mesh_ready_fn ready,
                     void *owner,
                     struct mesh_socket **ret)
 {
@@ -108,7 +108,7 @@ int mesh_socket_watch(struct mesh_socket *socket)
 }
 
 int mesh_socket_monitor(struct mesh_socket *socket,
-                        bool (*ready)(struct mesh_socket *socket, int events),
+                        mesh_ready_fn ready,
                         struct mesh_socket **ret_monitor)
 {
     struct mesh_socket *monitor;
@@ -260,7 +260,7 @@ static int start_dial(struct mesh_socket *socket,
                       enum mesh_channel channel,
                       const char *endpoint,
                       const uint8_t server_key[NODE_KEY_BYTES],
-                      bool (*on_monitor)(struct mesh_socket *socket, int events),
+                      mesh_ready_fn on_monitor,
                       struct mesh_socket **ret_monitor)
 {
     int rc;
@@ -283,8 +283,8 @@ int mesh_dial(struct node_mesh *mesh,
               const char *host,
               uint16_t port,
               const uint8_t server_key[NODE_KEY_BYTES],
-              bool (*ready)(struct mesh_socket *socket, int events),
-              bool (*on_monitor)(struct mesh_socket *socket, int events),
+              mesh_ready_fn ready,
+              mesh_ready_fn on_monitor,
               void *owner,
               struct mesh_socket **ret_socket,
               struct mesh_socket **ret_monitor)
@@ -363,6 +363,14 @@ void mesh_out_free(struct mesh_out *out)
     free(out);
 }
 
+int mesh_socket_events(struct mesh_socket *socket)
+{
+    size_t size = sizeof(int);
+    int events = 0;
+
+    return zmq_getsockopt(socket->zmq, ZMQ_EVENTS, &events, &size) == 0 ? events : 0;
+}
+
 void mesh_sockets_turn(struct node_mesh *mesh)
 {
     struct shl_list marked = SHL_LIST_INIT(marked);
@@ -376,12 +384,9 @@ void mesh_sockets_turn(struct node_mesh *mesh)
     }
     while ((first = shl_list_first(&marked)) && !mesh->is_closing) {
         struct mesh_socket *socket = shl_container_of(first, struct mesh_socket, dirty);
-        size_t size = sizeof(int);
-        int events = 0;
 
         shl_list_remove(&socket->dirty);
-        if (zmq_getsockopt(socket->zmq, ZMQ_EVENTS, &events, &size) == 0 &&
-            socket->ready(socket, events)) {
+        if (socket->ready(socket)) {
             mesh_socket_mark(socket);
         }
     }
