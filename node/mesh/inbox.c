@@ -350,14 +350,13 @@ static int64_t receive(struct mesh_socket *router, enum mesh_channel channel)
     return bytes;
 }
 
-static bool on_router(struct mesh_socket *router, int events)
+static bool on_router(struct mesh_socket *router)
 {
     struct node_mesh *mesh = router->mesh;
     enum mesh_channel channel = router == mesh->router[MESH_BULK] ? MESH_BULK : MESH_CONTROL;
     int left = MESH_TURN_MESSAGES;
     int64_t bytes_left = MESH_TURN_BYTES;
 
-    (void)events;
     while (left-- > 0 && bytes_left > 0) {
         int64_t got = receive(router, channel);
 

@@ -66,8 +66,7 @@ static void end_join(struct mesh_join *join, int code, const char *msg, struct s
 
     shl_list_remove(&join->link);
     mesh->join_count--;
-    mesh_socket_close(join->monitor, 0);
-    mesh_socket_close(join->socket, 0);
+    mesh_socket_close_monitored(join->socket, join->monitor, 0);
     if (join->request.heap) {
         sodium_memzero(join->request.heap, join->request.cap);
     }
@@ -107,9 +106,8 @@ static void on_answer(struct mesh_join *join, zmq_msg_t *raw)
     mesh_message_release(&msg);
 }
 
-static bool on_dealer(struct mesh_socket *socket, int events)
+static bool on_dealer(struct mesh_socket *socket)
 {
-    (void)events;
     while (!socket->is_closing) {
         zmq_msg_t raw;
 
@@ -132,13 +130,12 @@ static bool send_request(struct mesh_join *join)
                     ZMQ_DONTWAIT) >= 0;
 }
 
-static bool on_monitor(struct mesh_socket *monitor, int events)
+static bool on_monitor(struct mesh_socket *monitor)
 {
     struct mesh_join *join = monitor->owner;
     uint16_t event;
     uint32_t value;
 
-    (void)events;
     while (!monitor->is_closing && mesh_socket_event(monitor, &event, &value) == 0) {
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
             if (!send_request(join)) {
@@ -149,7 +146,7 @@ static bool on_monitor(struct mesh_socket *monitor, int events)
             fail_join(join, SHL_EAUTH,
                       "the seed lets nobody join right now: the token was used or is too old");
         } else {
-            (void)on_dealer(join->socket, 0); /* a last word may have come before the end */
+            (void)on_dealer(join->socket); /* a last word may have come before the end */
             if (monitor->is_closing) {
                 return false;
             }

@@ -39,8 +39,7 @@ static void set_state(struct mesh_tx *tx, enum mesh_tx_state state, uint64_t at_
 
 static void close_sockets(struct mesh_tx *tx)
 {
-    mesh_socket_close(tx->monitor, 0);
-    mesh_socket_close(tx->socket, 0);
+    mesh_socket_close_monitored(tx->socket, tx->monitor, 0);
     tx->monitor = tx->socket = NULL;
     tx->is_blocked = false;
 }
@@ -178,10 +177,11 @@ static void on_message(struct mesh_tx *tx, zmq_msg_t *raw)
 }
 
 /* Answers are few; all of them are read. */
-static bool on_dealer(struct mesh_socket *socket, int events)
+static bool on_dealer(struct mesh_socket *socket)
 {
     struct mesh_tx *tx = socket->owner;
     int left = MESH_TURN_MESSAGES;
+    int events;
 
     while (left-- > 0 && !socket->is_closing && !socket->mesh->is_closing) {
         zmq_msg_t raw;
@@ -194,11 +194,16 @@ static bool on_dealer(struct mesh_socket *socket, int events)
         on_message(tx, &raw);
         (void)zmq_msg_close(&raw);
     }
-    if (!socket->is_closing && tx->is_blocked && (events & ZMQ_POLLOUT)) {
+    if (socket->is_closing) {
+        return false;
+    }
+    /* Last: receiving may swallow the news that there is room again. */
+    events = mesh_socket_events(socket);
+    if (tx->is_blocked && (events & ZMQ_POLLOUT)) {
         tx->is_blocked = false;
         mesh_peer_mark_flush(tx->peer);
     }
-    return left < 0;
+    return (events & ZMQ_POLLIN) != 0;
 }
 
 static void send_hello(struct mesh_tx *tx)
@@ -220,13 +225,12 @@ static void send_hello(struct mesh_tx *tx)
     shl_buf_release(&buf);
 }
 
-static bool on_monitor(struct mesh_socket *monitor, int events)
+static bool on_monitor(struct mesh_socket *monitor)
 {
     struct mesh_tx *tx = monitor->owner;
     uint16_t event;
     uint32_t value;
 
-    (void)events;
     while (!monitor->is_closing && mesh_socket_event(monitor, &event, &value) == 0) {
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
             if (tx->state == MESH_TX_DIALING) {
@@ -239,7 +243,7 @@ static bool on_monitor(struct mesh_socket *monitor, int events)
             mesh_refused_by(peer, NODE_MESH_REFUSED_KEY, "the handshake was refused");
         } else {
             /* A last word may have come before the end. */
-            (void)on_dealer(tx->socket, 0);
+            (void)on_dealer(tx->socket);
             if (!monitor->is_closing) {
                 mesh_link_lost(tx, false,
                                tx->state == MESH_TX_DIALING ? "no connection to the node"

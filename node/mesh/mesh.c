@@ -288,8 +288,7 @@ static void shut(struct node_mesh *mesh)
         int i;
 
         for (i = 0; i < MESH_CHANNELS; i++) {
-            mesh_socket_close(peer->tx[i].monitor, 0);
-            mesh_socket_close(peer->tx[i].socket, linger);
+            mesh_socket_close_monitored(peer->tx[i].socket, peer->tx[i].monitor, linger);
             peer->tx[i].monitor = peer->tx[i].socket = NULL;
             peer->rx[i].is_open = false;
         }

@@ -63,13 +63,18 @@ struct mesh_peer;
 
 /*- socket.c */
 
+struct mesh_socket;
+
+/* Do all that can be done; true when there is more. Whatever the last call on the socket is
+ * must be one that finds nothing to do (EAGAIN), or mesh_socket_events. */
+typedef bool (*mesh_ready_fn)(struct mesh_socket *socket);
+
 struct mesh_socket {
     struct node_mesh *mesh;
     void *zmq;
     uv_poll_t poll;
     struct shl_list dirty; /* in mesh->dirty when its events must be looked at */
-    /* Called with ZMQ_POLLIN | ZMQ_POLLOUT as they are; true when there is more to do. */
-    bool (*ready)(struct mesh_socket *socket, int events);
+    mesh_ready_fn ready;
     void *owner;
     bool is_closing;
 };
@@ -77,18 +82,22 @@ struct mesh_socket {
 /* A socket of @type that is not watched yet. */
 SHL_MUST_CHECK int mesh_socket_new(struct node_mesh *mesh,
                                    int type,
-                                   bool (*ready)(struct mesh_socket *socket, int events),
+                                   mesh_ready_fn ready,
                                    void *owner,
                                    struct mesh_socket **ret);
 /* After bind or connect. */
 SHL_MUST_CHECK int mesh_socket_watch(struct mesh_socket *socket);
 /* @ret_monitor reports the connection of @socket to @ready (owner as in @socket). */
 SHL_MUST_CHECK int mesh_socket_monitor(struct mesh_socket *socket,
-                                       bool (*ready)(struct mesh_socket *socket, int events),
+                                       mesh_ready_fn ready,
                                        struct mesh_socket **ret_monitor);
 /* NULL is fine. No ready after this; the memory goes with the last handle callback. */
 void mesh_socket_close(struct mesh_socket *socket, int linger_ms);
-void mesh_socket_mark(struct mesh_socket *socket); /* look at it before the loop sleeps */
+void mesh_socket_close_monitored(struct mesh_socket *socket,
+                                 struct mesh_socket *monitor,
+                                 int linger_ms);
+void mesh_socket_mark(struct mesh_socket *socket);  /* look at it before the loop sleeps */
+int mesh_socket_events(struct mesh_socket *socket); /* ZMQ_EVENTS now */
 /* One event of a monitor: 0, or -EAGAIN. */
 int mesh_socket_event(struct mesh_socket *monitor, uint16_t *ret_event, uint32_t *ret_value);
 void mesh_socket_set(struct mesh_socket *socket, int option, int value);
@@ -103,8 +112,8 @@ SHL_MUST_CHECK int mesh_dial(struct node_mesh *mesh,
                              const char *host,
                              uint16_t port,
                              const uint8_t server_key[NODE_KEY_BYTES],
-                             bool (*ready)(struct mesh_socket *socket, int events),
-                             bool (*on_monitor)(struct mesh_socket *socket, int events),
+                             mesh_ready_fn ready,
+                             mesh_ready_fn on_monitor,
                              void *owner,
                              struct mesh_socket **ret_socket,
                              struct mesh_socket **ret_monitor);

@@ -31,7 +31,7 @@ void mesh_socket_mark(struct mesh_socket *socket)
 
 int mesh_socket_new(struct node_mesh *mesh,
                     int type,
-                    bool (*ready)(struct mesh_socket *socket, int events),
+                    mesh_ready_fn ready,
                     void *owner,
                     struct mesh_socket **ret)
 {
@@ -108,7 +108,7 @@ int mesh_socket_watch(struct mesh_socket *socket)
 }
 
 int mesh_socket_monitor(struct mesh_socket *socket,
-                        bool (*ready)(struct mesh_socket *socket, int events),
+                        mesh_ready_fn ready,
                         struct mesh_socket **ret_monitor)
 {
     struct mesh_socket *monitor;
@@ -159,12 +159,24 @@ void mesh_socket_close(struct mesh_socket *socket, int linger_ms)
         /* Before zmq_close, which closes the descriptor on another thread. */
         uv_close((uv_handle_t *)&socket->poll, on_poll_closed);
     }
-    (void)zmq_socket_monitor(socket->zmq, NULL, 0);
     (void)zmq_close(socket->zmq);
     socket->zmq = NULL;
     if (!socket->poll.data) {
         free(socket);
     }
+}
+
+void mesh_socket_close_monitored(struct mesh_socket *socket,
+                                 struct mesh_socket *monitor,
+                                 int linger_ms)
+{
+    if (socket) {
+        /* First: an event without a reader would block ZeroMQ's thread, with a lock held that
+         * closing needs. */
+        (void)zmq_socket_monitor(socket->zmq, NULL, 0);
+        mesh_socket_close(socket, linger_ms);
+    }
+    mesh_socket_close(monitor, 0);
 }
 
 int mesh_socket_event(struct mesh_socket *monitor, uint16_t *ret_event, uint32_t *ret_value)
@@ -248,7 +260,7 @@ static int start_dial(struct mesh_socket *socket,
                       enum mesh_channel channel,
                       const char *endpoint,
                       const uint8_t server_key[NODE_KEY_BYTES],
-                      bool (*on_monitor)(struct mesh_socket *socket, int events),
+                      mesh_ready_fn on_monitor,
                       struct mesh_socket **ret_monitor)
 {
     int rc;
@@ -260,19 +272,10 @@ static int start_dial(struct mesh_socket *socket,
     mesh_socket_set(socket, ZMQ_CONNECT_TIMEOUT, MESH_ATTEMPT_MS);
     mesh_socket_set(socket, ZMQ_IPV6, strchr(endpoint, '[') != NULL);
     rc = mesh_socket_monitor(socket, on_monitor, ret_monitor);
-    if (rc < 0) {
-        return rc;
-    }
-    if (zmq_connect(socket->zmq, endpoint) != 0) {
+    if (rc == 0 && zmq_connect(socket->zmq, endpoint) != 0) {
         rc = -zmq_errno();
-    } else {
-        rc = mesh_socket_watch(socket);
     }
-    if (rc < 0) {
-        mesh_socket_close(*ret_monitor, 0);
-        *ret_monitor = NULL;
-    }
-    return rc;
+    return rc < 0 ? rc : mesh_socket_watch(socket);
 }
 
 int mesh_dial(struct node_mesh *mesh,
@@ -280,8 +283,8 @@ int mesh_dial(struct node_mesh *mesh,
               const char *host,
               uint16_t port,
               const uint8_t server_key[NODE_KEY_BYTES],
-              bool (*ready)(struct mesh_socket *socket, int events),
-              bool (*on_monitor)(struct mesh_socket *socket, int events),
+              mesh_ready_fn ready,
+              mesh_ready_fn on_monitor,
               void *owner,
               struct mesh_socket **ret_socket,
               struct mesh_socket **ret_monitor)
@@ -297,9 +300,11 @@ int mesh_dial(struct node_mesh *mesh,
         return rc;
     }
     mesh->stats.dials++;
+    *ret_monitor = NULL;
     rc = start_dial(socket, channel, endpoint, server_key, on_monitor, ret_monitor);
     if (rc < 0) {
-        mesh_socket_close(socket, 0);
+        mesh_socket_close_monitored(socket, *ret_monitor, 0);
+        *ret_monitor = NULL;
         return rc;
     }
     *ret_socket = socket;
@@ -358,6 +363,14 @@ void mesh_out_free(struct mesh_out *out)
     free(out);
 }
 
+int mesh_socket_events(struct mesh_socket *socket)
+{
+    size_t size = sizeof(int);
+    int events = 0;
+
+    return zmq_getsockopt(socket->zmq, ZMQ_EVENTS, &events, &size) == 0 ? events : 0;
+}
+
 void mesh_sockets_turn(struct node_mesh *mesh)
 {
     struct shl_list marked = SHL_LIST_INIT(marked);
@@ -371,12 +384,9 @@ void mesh_sockets_turn(struct node_mesh *mesh)
     }
     while ((first = shl_list_first(&marked)) && !mesh->is_closing) {
         struct mesh_socket *socket = shl_container_of(first, struct mesh_socket, dirty);
-        size_t size = sizeof(int);
-        int events = 0;
 
         shl_list_remove(&socket->dirty);
-        if (zmq_getsockopt(socket->zmq, ZMQ_EVENTS, &events, &size) == 0 &&
-            socket->ready(socket, events)) {
+        if (socket->ready(socket)) {
             mesh_socket_mark(socket);
         }
     }

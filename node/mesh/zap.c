@@ -169,12 +169,11 @@ static void answer(struct mesh_socket *zap,
     }
 }
 
-static bool on_zap(struct mesh_socket *zap, int events)
+static bool on_zap(struct mesh_socket *zap)
 {
     struct zap_request request;
     int left = MESH_TURN_MESSAGES;
 
-    (void)events;
     while (left-- > 0) {
         char user[sizeof(MESH_USER_GUEST) + 2 * NODE_KEY_BYTES] = "";
         bool is_admitted;
