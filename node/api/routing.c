@@ -22,6 +22,7 @@ struct node_routing {
     struct node_target current; /* that is asked now */
     bool is_again;              /* of a sandbox: the second look */
     bool may_take_over;         /* the claim of the current target is new */
+    bool has_stepped_back;      /* the key was claimed by another node than wanted */
     bool has_key;
     char key[NODE_CLAIM_HASH_SIZE];
     char body[NODE_CLAIM_HASH_SIZE];
@@ -75,7 +76,8 @@ static void fail_answer(struct node_call *call, const struct node_answer *answer
     const char *msg = answer->msg;
     char *members;
 
-    if (code == SHL_ENOTFOUND) { /* as a single node says it */
+    if (code == SHL_ENOTFOUND && call->route->where != NODE_ROUTE_CREATE) {
+        /* As a single node says it. */
         msg =
             call->route->where == NODE_ROUTE_SANDBOX ? "sandbox not found" : "checkpoint not found";
     }
@@ -181,7 +183,7 @@ static void forward(struct node_routing *r)
 static void go_to(struct node_routing *r, const struct node_target *target)
 {
     r->current = *target;
-    if (target->is_local || !router_of(r->call)->opener) {
+    if (target->is_local) {
         node_routing_serve(r->call);
     } else if (r->call->x->hops > 0) {
         /* The router of a node that was asked as the owner names another one: a mistake of its,
@@ -240,6 +242,18 @@ static void look_again(struct node_routing *r)
 
 /* New sandboxes */
 
+/* @target has the key: when it is another node than the one that was next, that one is still
+ * to be tried. Once, so that nothing goes round in circles. */
+static void step_back(struct node_routing *r, const struct node_target *target)
+{
+    const struct node_target *wanted = &r->answer.targets[r->next - 1];
+
+    if (!r->has_stepped_back && !shl_node_id_equal(&wanted->id, &target->id)) {
+        r->has_stepped_back = true;
+        r->next--;
+    }
+}
+
 static void on_claimed(void *arg, const struct node_answer *answer)
 {
     struct node_routing *r = arg;
@@ -250,6 +264,7 @@ static void on_claimed(void *arg, const struct node_answer *answer)
         if (answer->code < 0 || answer->target_count == 0) {
             fail_answer(call, answer);
         } else {
+            step_back(r, &answer->targets[0]);
             go_to(r, &answer->targets[0]);
         }
     }
@@ -395,7 +410,7 @@ void node_routing_start(struct node_call *call)
     enum node_route_where where = call->route->where;
     bool is_passed_on = call->x->hops > 0;
 
-    if (where == NODE_ROUTE_HERE || where == NODE_ROUTE_LIST ||
+    if (where == NODE_ROUTE_HERE || where == NODE_ROUTE_LIST || !router_of(call)->opener ||
         (is_passed_on && where != NODE_ROUTE_SANDBOX)) {
         node_routing_serve(call);
         return;

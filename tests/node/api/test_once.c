@@ -315,6 +315,36 @@ static void test_once_marks_of_a_single_node(void **state)
     assert_int_equal(node_router_local_new(fix->store, &router, &err), SHL_ECORRUPT);
 }
 
+/* Also what is refused before it is a request. */
+static void test_once_every_answer_is_signed(void **state)
+{
+    static const char *const requests[] = {
+        "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS /api/sandboxes HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /api/%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+        "nonsense\r\n\r\n",
+        "GET / HTTP/3.0\r\n\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < SHL_ARRAY_SIZE(requests); i++) {
+        struct client client;
+        struct reply reply;
+        char buf[64];
+
+        client_open(&client, &fix->loop, fix->port);
+        client_text(&client, "%s", requests[i]);
+        assert_true(client_reply(&client, &reply));
+        if (!reply_header(&reply, "X-Shoal-Node", buf, sizeof(buf))) {
+            fail_msg("%s: %d", requests[i], reply.status);
+        }
+        assert_string_equal(buf, "w-test");
+        reply_release(&reply);
+        client_close(&client);
+    }
+}
+
 static void test_once_cluster_of_a_single_node(void **state)
 {
     json_t *json = call(200, "GET /api/cluster", NULL);
@@ -348,6 +378,7 @@ int main(void)
         TEST(test_once_forks),
         TEST(test_once_records_of_an_earlier_run),
         TEST(test_once_marks_of_a_single_node),
+        TEST(test_once_every_answer_is_signed),
         TEST(test_once_cluster_of_a_single_node),
     };
 
