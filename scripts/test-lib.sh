@@ -57,3 +57,15 @@ run_on_node() {
         ;;
     esac
 }
+
+# run_node_tests NAME FILE...: files of node's test runner; each test goes into the report. Fails when
+# the runner did and no test was reported as failed.
+run_node_tests() {
+    local name=$1 tap=$SHOAL_STATE/log/$1.tap result=0
+    shift
+    timeout "${SHOAL_TEST_E2E_SECONDS:-3600}" node --test --test-concurrency=1 \
+        --test-reporter=tap --test-reporter-destination="$tap" \
+        --test-reporter=spec --test-reporter-destination=stdout "$@" || result=$?
+    python3 "$SHOAL_ROOT/scripts/test-report" tap "$tap" | sed "s/^\([a-z]*\t\)/\1$name: /" >>"$SHOAL_TEST_REPORT"
+    if ((result)) && ! grep -q '^fail' "$SHOAL_TEST_REPORT"; then return "$result"; fi
+}

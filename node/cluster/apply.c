@@ -76,6 +76,58 @@ static void forget_nodes(struct cluster *c)
     }
 }
 
+/* The node that a stored entry is about, and whether it comes or goes. */
+static bool is_about_node(const struct sched_raft_entry *entry,
+                          struct sched_command *command,
+                          const struct sched_node_spec **ret_spec,
+                          const struct shl_node_id **ret_removed)
+{
+    *ret_spec = NULL;
+    *ret_removed = NULL;
+    if (entry->type != SCHED_RAFT_COMMAND || sched_command_decode(command, entry->data, NULL) < 0) {
+        return false;
+    }
+    if (command->kind == SCHED_CLUSTER_INIT) {
+        *ret_spec = &command->u.cluster_init.node;
+    } else if (command->kind == SCHED_NODE_JOIN) {
+        *ret_spec = &command->u.node_join.node;
+    } else if (command->kind == SCHED_NODE_REMOVE) {
+        *ret_removed = &command->u.node_remove.node;
+    }
+    return *ret_spec || *ret_removed;
+}
+
+/* After a restart the log is on disk, but only a leader can say how far it is committed, and
+ * it can only say so over a link. So the members of entries that are stored are let in before:
+ * an authenticated leader has sent them, and what they add is undone when it was not to be. */
+void cluster_apply_hints(struct cluster *c)
+{
+    struct gossip_event event = {.type = GOSSIP_EV_ADMIT};
+    const struct sched_node_spec *spec;
+    const struct shl_node_id *removed;
+    struct sched_command command;
+    uint64_t index = sched_raft_applied(c->log.raft);
+
+    while (++index <= sched_raft_last_index(c->log.raft)) {
+        const struct sched_raft_entry *entry = sched_raft_entry_at(c->log.raft, index);
+        struct sched_node row = {0};
+        struct gossip_info info;
+
+        if (!entry || !is_about_node(entry, &command, &spec, &removed)) {
+            continue;
+        }
+        if (removed && !shl_node_id_equal(removed, &c->keys.id)) {
+            forget_node(c, removed);
+        } else if (spec && !shl_node_id_equal(&spec->id, &c->keys.id)) {
+            row.spec = *spec;
+            info_of(&row, &info);
+            event.admit.infos = &info;
+            event.admit.info_count = 1;
+            cluster_members_feed(c, &event);
+        }
+    }
+}
+
 /* ---- API keys -------------------------------------------------------------------- */
 
 static void take_key(struct cluster *c, const struct sched_key *row)

@@ -284,6 +284,7 @@ int cluster_begin(struct cluster *c, struct shl_err *err)
     }
     if (rc == 0) {
         cluster_apply_all(c);
+        cluster_apply_hints(c);
         cluster_publish_open(c);
         cluster_log_event(c, &tick);
     }

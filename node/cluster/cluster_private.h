@@ -197,6 +197,8 @@ void cluster_log_free(struct cluster *c);
 void cluster_apply_effects(struct cluster *c, uint32_t kind, const struct sched_command *command);
 /* Everything anew: at the start and after a snapshot was installed. */
 void cluster_apply_all(struct cluster *c);
+/* At the start: who is let in because of entries that are stored, but not known to be committed. */
+void cluster_apply_hints(struct cluster *c);
 
 /*- propose.c */
 void cluster_propose_init(struct cluster *c);
