@@ -28,7 +28,7 @@ function(shl_test name)
     if(NOT A_LABELS)
         set(A_LABELS unit)
     endif()
-    set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" SKIP_RETURN_CODE 77 TIMEOUT 120)
+    set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" SKIP_RETURN_CODE 77 TIMEOUT 300)
 endfunction()
 
 function(shl_fuzz name)

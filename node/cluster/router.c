@@ -102,11 +102,13 @@ static void on_claimed(void *arg, int code, const char *msg, const struct sched_
 
     if (code == 0 && (!result || !result->existed || claim->is_takeover)) {
         target_of(c, &claim->asked.id, &answer);
+        answer.is_new = true;
     } else if (result && result->value_len > 0) {
         take_found(claim, shl_bytes_of(result->value, result->value_len), &answer);
     } else if (code == SHL_EUNAVAILABLE) {
         /* no scheduler: creating goes on, and the node itself still knows the key */
         target_of(c, &claim->asked.id, &answer);
+        answer.is_new = true;
     } else {
         answer.code = code;
         (void)snprintf(answer.msg, sizeof(answer.msg), "%s", msg);
