@@ -229,6 +229,9 @@ static void mesh_records(struct node_router *router,
     (void)router;
     if (node->bytes[0] == 3 && strcmp(org, NODE_ORG_FIRST) == 0) {
         (void)each(arg, &record);
+        record.id = mesh->moved_id;
+        record.status = "hibernated";
+        (void)(!record.id || each(arg, &record));
     }
 }
 

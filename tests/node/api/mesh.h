@@ -42,8 +42,9 @@ struct mesh {
     int place_code;
     unsigned places_asked;
     unsigned claims_asked;
-    bool has_dead;  /* w3 is known to be dead */
-    bool has_twins; /* others have the name w2 too */
+    bool has_dead;        /* w3 is known to be dead */
+    const char *moved_id; /* one that gossip still has on w3 */
+    bool has_twins;       /* others have the name w2 too */
     /* claims */
     struct {
         char key[NODE_CLAIM_HASH_SIZE];

@@ -435,8 +435,10 @@ static void test_routing_list_is_of_all_nodes(void **state)
     /* One is dead, one cannot be reached: what gossip knows, and who is missing. */
     mesh->has_dead = true;
     fake_net_find(&mesh->net, &second)->is_down = true;
+    mesh->moved_id = ids[0];
     json = mesh_ask(0, "GET /api/sandboxes", NULL, &reply);
     assert_int_equal(json_array_size(json), 2);
+    assert_string_equal(text_of(json_array_get(json, 0), "status"), "running");
     assert_true(has_id(json, ids[0]) && has_id(json, "sb-gossip"));
     assert_string_equal(reply_header(&reply, "X-Shoal-Missing-Nodes", buf, sizeof(buf)), "w2, w3");
     json_decref(json);

@@ -160,6 +160,8 @@ static void handle(void *arg)
     item->app->handled++;
     if (strcmp(name, "echo") == 0) {
         reply_echo(item);
+    } else if (strcmp(name, "sink") == 0 && item->app->sink_refuses) {
+        node_exchange_refuse(x, NODE_REFUSAL_NOT_HERE, SHL_ENOTFOUND, "it is not here");
     } else if (strcmp(name, "sink") == 0) {
         node_exchange_set_sink(x, &sink_ops, item);
     } else if (strcmp(name, "source") == 0) {

@@ -37,8 +37,9 @@ struct app {
     uint64_t read_bytes;
     size_t sink_step; /* most bytes taken at once, 0 all */
     size_t source_step;
-    bool sink_stops; /* takes nothing */
-    unsigned hops;   /* of the last request */
+    bool sink_stops;   /* takes nothing */
+    bool sink_refuses; /* as not here */
+    unsigned hops;     /* of the last request */
     char origin[128];
 };
 

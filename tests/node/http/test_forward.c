@@ -551,6 +551,24 @@ static void test_forward_asks_elsewhere(void **state)
     ask("PUT /sink HTTP/1.1", "", &reply);
     assert_string_equal((char *)reply.body, "{\"bytes\":0}");
     reply_release(&reply);
+
+    /* A body that streams is not touched before somebody wants it. */
+    fix->nodes[0] = OWNER;
+    fix->apps[0].sink_refuses = true;
+    for (size_t size = 1; size <= 100000; size *= 10) {
+        uint8_t *body = malloc(size);
+        char text[32];
+
+        for (size_t i = 0; i < size; i++) {
+            body[i] = app_pattern(i);
+        }
+        request(&fix->loop, fix->port, "PUT /sink HTTP/1.1", body, size, &reply);
+        (void)snprintf(text, sizeof(text), "{\"bytes\":%zu}", size);
+        assert_string_equal((char *)reply.body, text);
+        check_header(&reply, "X-Shoal-Node", "other");
+        reply_release(&reply);
+        free(body);
+    }
 }
 
 static void test_forward_relays_a_refusal(void **state)

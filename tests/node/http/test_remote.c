@@ -542,6 +542,23 @@ static void test_remote_body_that_is_too_large(void **state)
     free((void *)b.body);
 }
 
+/* Who goes on sending after the answer is dropped in the end. */
+static void test_remote_body_that_never_ends(void **state)
+{
+    struct node_wire_request request = plain("POST", "/echo", -1);
+    struct visitor v = {.body_len = 16u << 20};
+
+    (void)state;
+    v.body = calloc(1, v.body_len);
+    visit(&v, &request);
+    send_more(&v);
+    wait_for(&v);
+    assert_int_equal(v.code, SHL_ELIMIT);
+    assert_true(v.sent < v.body_len);
+    visitor_release(&v);
+    free((void *)v.body);
+}
+
 static void test_remote_heads_that_are_not_valid(void **state)
 {
     static const struct {
@@ -664,6 +681,7 @@ int main(void)
         TEST(test_remote_source_that_fails_is_cut),
         TEST(test_remote_body_of_another_length),
         TEST(test_remote_body_that_is_too_large),
+        TEST(test_remote_body_that_never_ends),
         TEST(test_remote_heads_that_are_not_valid),
         cmocka_unit_test_setup_teardown(test_remote_limits, setup_limits, teardown),
     };
