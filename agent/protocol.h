@@ -47,7 +47,7 @@
  *               time_ms, env{}, sandbox, disk_bytes?, cpus?, memory_bytes?
  *               -> {boot_ms, phases{name: ms}} since the kernel started. Once per boot
  *               before anything else (and again after a restore): entropy, clock,
- *               hostname, network (mac: of eth0), base environment, exactly the first
+ *               hostname, boot id, network (mac: of eth0), base environment, exactly the first
  *               `cpus` CPUs online, memory hot-plugged up to memory_bytes of the machine in
  *               use, root file system grown to the disk (both waited for: SHL_EINVALIDARG,
  *               -ETIMEDOUT when they do not come). What is absent stays as it is; env is
@@ -101,7 +101,8 @@
  * Paths: absolute, or relative to the home of user sandbox. exit_code: 0..255, 128 + N
  * for death by signal N, -1 for a timeout.
  *
- * boot_id of HELLO_ACK is the kernel's: a restore does not change it, a boot does.
+ * boot_id of HELLO_ACK is the kernel's: a restore does not change it, a boot does. What
+ * programs of the guest see is another one, see agent/boot_id.h.
  */
 #ifndef SHL_AGENT_PROTOCOL_H
 #define SHL_AGENT_PROTOCOL_H
