@@ -141,6 +141,15 @@ static int apply_identity(const struct agent_setup *setup)
     return rc;
 }
 
+static int apply_boot_id(const struct agent_setup *setup,
+                         struct agent_guest *guest,
+                         struct shl_err *err)
+{
+    int rc = *setup->machine_id ? agent_boot_id_apply(&guest->boot_id, setup->machine_id) : 0;
+
+    return rc < 0 ? shl_err_sys(err, -rc, "the boot id could not be made new") : 0;
+}
+
 static int apply_dns(const struct agent_setup *setup)
 {
     char text[AGENT_NAMESERVERS_MAX * 64] = "";
@@ -248,6 +257,7 @@ int agent_setup_apply(const struct agent_setup *setup,
     }
     note(&first, agent_freezer_thaw_fs(freezer, &step), &step);
     note(&first, apply_files(setup, &step), &step);
+    note(&first, apply_boot_id(setup, guest, &step), &step);
     note(&first, agent_net_apply(&setup->net, &step), &step);
     if (setup->cpus > 0) {
         note(&first, agent_cpus_set(AGENT_CPU_DIR, (unsigned)setup->cpus, &step), &step);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "agent/boot_id.h"
 #include "agent/environ.h"
 #include "agent/hotplug.h"
 #include "agent/user.h"
@@ -30,6 +31,7 @@ struct agent_guest {
     /*- of the system pool once that runs */
     struct agent_memory_base memory;
     uint64_t grown_bytes; /* disk the root file system was grown to, 0 when not yet */
+    struct agent_boot_id boot_id;
 };
 
 /* As the first process: user "sandbox" of the image, or uid 1000 when it has none. */

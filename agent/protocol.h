@@ -13,14 +13,16 @@
  *   12     4    length   payload bytes, <= AGENT_PAYLOAD_MAX, of a REQUEST
  *                        <= AGENT_REQUEST_MAX
  *   16     ..   payload
- *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER
+ *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER; of stream 0: length ^
+ *                        AGENT_TRAILER_LINK
  *
  * The transport loses nothing, but either end may vanish in the middle of a frame
- * (a killed daemon, a restore). So a node that connects first sends
- * AGENT_SYNC_BYTES zero bytes: they complete whatever frame was cut, whose trailer
- * then does not match (it is never zero, since stream ids stay below 2^31), so it is
- * dropped whole and never acted on. It follows with HELLO, carrying a fresh random
- * token. A receiver that met a bad frame skips bytes until a valid HELLO (agent) or
+ * (a killed daemon, a restore). A node that connects sends HELLO, carrying a fresh
+ * random token. A HELLO that is not answered may have become part of a frame that was
+ * cut: the node then sends AGENT_SYNC_BYTES zero bytes and HELLO again. These complete
+ * whatever was cut, and the trailer of that does not match: none is zero, since stream
+ * ids stay below 2^31, and none is that of a HELLO. So it is dropped whole and never
+ * acted on. A receiver that met a bad frame skips bytes until a valid HELLO (agent) or
  * the HELLO_ACK with its own token (node; what came before may hold bytes of a guest's
  * file that look like one, see agent_parser_reject). A HELLO ends all streams of the
  * previous link; exec sessions live on. That the host side of the port was away ends
@@ -45,7 +47,7 @@
  *               time_ms, env{}, sandbox, disk_bytes?, cpus?, memory_bytes?
  *               -> {boot_ms, phases{name: ms}} since the kernel started. Once per boot
  *               before anything else (and again after a restore): entropy, clock,
- *               hostname, network (mac: of eth0), base environment, exactly the first
+ *               hostname, boot id, network (mac: of eth0), base environment, exactly the first
  *               `cpus` CPUs online, memory hot-plugged up to memory_bytes of the machine in
  *               use, root file system grown to the disk (both waited for: SHL_EINVALIDARG,
  *               -ETIMEDOUT when they do not come). What is absent stays as it is; env is
@@ -99,7 +101,8 @@
  * Paths: absolute, or relative to the home of user sandbox. exit_code: 0..255, 128 + N
  * for death by signal N, -1 for a timeout.
  *
- * boot_id of HELLO_ACK is the kernel's: a restore does not change it, a boot does.
+ * boot_id of HELLO_ACK is the kernel's: a restore does not change it, a boot does. What
+ * programs of the guest see is another one, see agent/boot_id.h.
  */
 #ifndef SHL_AGENT_PROTOCOL_H
 #define SHL_AGENT_PROTOCOL_H
@@ -111,6 +114,7 @@
 
 #define AGENT_MAGIC               0x314c4853u
 #define AGENT_TRAILER             0xa7c35a1eu
+#define AGENT_TRAILER_LINK        0x27c35a1eu
 #define AGENT_HEADER_BYTES        16u
 #define AGENT_TRAILER_BYTES       4u
 #define AGENT_PAYLOAD_MAX         65536u

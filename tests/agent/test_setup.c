@@ -1,5 +1,6 @@
 /* What the node may ask of a guest, and the sizes of a guest: decoding, processors in a
  * folder like sysfs, memory maps. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -313,6 +314,38 @@ static void test_memory_wanted_is_what_is_added(void **state)
     assert_int_equal(agent_memory_wait(&base, 0, NULL), 0);
 }
 
+/* ---- boot id --------------------------------------------------------------------- */
+
+static void test_boot_id_is_of_both(void **state)
+{
+    static const char kernel[] = "00112233-4455-4677-8899-aabbccddeeff";
+    char one[SHL_UUID_SIZE], two[SHL_UUID_SIZE];
+
+    (void)state;
+    assert_int_equal(agent_boot_id_mix(one, kernel, "0123456789abcdef0123456789abcdef"), 0);
+    assert_string_equal(one, "01326754-cdfe-4b98-89ba-efdc45762310");
+    assert_int_equal(agent_boot_id_mix(two, kernel, "0123456789abcdef0123456789abcdee"), 0);
+    assert_string_not_equal(one, two);
+    assert_int_equal(agent_boot_id_mix(two, "10112233-4455-4677-8899-aabbccddeeff",
+                                       "0123456789abcdef0123456789abcdef"),
+                     0);
+    assert_string_not_equal(one, two);
+}
+
+static void test_boot_id_needs_a_uuid_and_a_machine_id(void **state)
+{
+    static const char good[] = "00112233-4455-4677-8899-aabbccddeeff";
+    char id[SHL_UUID_SIZE];
+
+    (void)state;
+    assert_int_equal(agent_boot_id_mix(id, "", "0123456789abcdef0123456789abcdef"), -EINVAL);
+    assert_int_equal(agent_boot_id_mix(id, "0011223344554677-8899-aabbccddeeffxx",
+                                       "0123456789abcdef0123456789abcdef"),
+                     -EINVAL);
+    assert_int_equal(agent_boot_id_mix(id, good, "0123"), -EINVAL);
+    assert_int_equal(agent_boot_id_mix(id, good, ""), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +353,8 @@ int main(void)
         cmocka_unit_test(test_setup_texts_are_checked),
         cmocka_unit_test(test_setup_keeps_copies),
         cmocka_unit_test(test_setup_entropy_is_bounded),
+        cmocka_unit_test(test_boot_id_is_of_both),
+        cmocka_unit_test(test_boot_id_needs_a_uuid_and_a_machine_id),
         cmocka_unit_test_setup_teardown(test_cpus_first_ones_are_online, make_cpus, remove_cpus),
         cmocka_unit_test_setup_teardown(test_cpus_right_ones_are_left_alone, make_cpus,
                                         remove_cpus),

@@ -29,6 +29,7 @@ async function startUuidServer(box) {
 const ask = [
   "hostname",
   "cat /etc/machine-id",
+  "cat /proc/sys/kernel/random/boot_id",
   "cat /sys/class/net/eth0/address",
   "ip -4 -o addr show dev eth0 | awk '{print $4}'",
   "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo",
@@ -36,7 +37,7 @@ const ask = [
   "echo x >/tmp/ask; cat /tmp/answer",
   "python3 -c 'import uuid; print(uuid.uuid4())'",
 ];
-const asked = ["hostname", "machine id", "MAC", "address", "urandom", "kernel uuid", "uuid4 of the old process", "uuid4 of a new one"];
+const asked = ["hostname", "machine id", "boot id", "MAC", "address", "urandom", "kernel uuid", "uuid4 of the old process", "uuid4 of a new one"];
 
 /** Ask all forks and check that no two of them, nor the source, have anything in common. */
 async function assertAllDiffer(boxes) {
