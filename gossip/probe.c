@@ -73,6 +73,16 @@ static bool add_accuser(struct gossip_accusers *accusers, const struct shl_node_
     return true;
 }
 
+/* Somebody else accuses: we add what we know, or a few of us look for themselves at once. */
+static void confirm(struct gossip *g, struct gossip_peer *peer)
+{
+    if (peer->pub.link_broken) {
+        (void)gossip_suspect(g, peer, peer->pub.incarnation, &g->self->pub.info.id, true);
+    } else if (gossip_random_below(g, g->live_count) < GOSSIP_CONFIRM_NODES) {
+        gossip_probe_start(g, peer);
+    }
+}
+
 bool gossip_suspect(struct gossip *g,
                     struct gossip_peer *peer,
                     uint64_t incarnation,
@@ -97,10 +107,8 @@ bool gossip_suspect(struct gossip *g,
         gossip_queue(g, &peer->rumour); /* confirmations that are new spread on */
     }
     set_deadline(g, peer);
-    /* A few of those who hear of it look for themselves at once. */
-    if (is_first && !shl_node_id_equal(accuser, &g->self->pub.info.id) &&
-        gossip_random_below(g, g->live_count) < GOSSIP_CONFIRM_NODES) {
-        gossip_probe_start(g, peer);
+    if (is_first && !shl_node_id_equal(accuser, &g->self->pub.info.id)) {
+        confirm(g, peer);
     }
     return true;
 }
@@ -216,6 +224,7 @@ void gossip_probe_start(struct gossip *g, struct gossip_peer *peer)
 {
     const struct gossip_timing *timing = &g->config.timing;
     struct gossip_probe *probe = g->probes;
+    uint64_t least_ms = (uint64_t)timing->ping_timeout_ms + 1;
 
     if (g->leaving || g->probe_count == GOSSIP_PROBES_MAX || is_probed(g, peer)) {
         return;
@@ -228,7 +237,8 @@ void gossip_probe_start(struct gossip *g, struct gossip_peer *peer)
         .target = peer->pub.info.id,
         .seq = ++g->seq,
         .ask_at_ms = g->now_ms + (peer->pub.link_broken ? 0 : timing->ping_timeout_ms),
-        .end_at_ms = g->now_ms + SHL_MAX(round_ms(g), (uint64_t)timing->ping_timeout_ms + 1),
+        .end_at_ms = g->now_ms + (peer->pub.link_broken ? (uint64_t)timing->ping_timeout_ms
+                                                        : SHL_MAX(round_ms(g), least_ms)),
     };
     g->probe_count++;
     g->counters.probes++;
@@ -454,7 +464,7 @@ void gossip_on_nack(struct gossip *g, const struct shl_node_id *from, uint64_t s
 
 /* ---- link, lag, time ---- */
 
-/* A probe under way need not wait for an ack that cannot come. */
+/* A probe under way need not wait for an ack that cannot come, only for its helpers. */
 static void ask_now(struct gossip *g, const struct gossip_peer *peer)
 {
     uint32_t i;
@@ -464,6 +474,8 @@ static void ask_now(struct gossip *g, const struct gossip_peer *peer)
 
         if (probe->used && shl_node_id_equal(&probe->target, &peer->pub.info.id)) {
             probe->ask_at_ms = SHL_MIN(probe->ask_at_ms, g->now_ms);
+            probe->end_at_ms =
+                SHL_MIN(probe->end_at_ms, g->now_ms + g->config.timing.ping_timeout_ms);
         }
     }
 }
@@ -476,12 +488,12 @@ void gossip_probe_link(struct gossip *g, struct gossip_peer *peer, bool up)
     if (up || was_broken || !is_target(g, peer) || g->leaving) {
         return;
     }
+    if (peer->pub.life == GOSSIP_SUSPECT) {
+        accuse(g, peer); /* somebody asked already; this is what we can add */
+        return;
+    }
     gossip_probe_start(g, peer);
     ask_now(g, peer);
-    if (peer->pub.life == GOSSIP_SUSPECT &&
-        find_accuser(&peer->accusers, &g->self->pub.info.id) < peer->accusers.count) {
-        accuse(g, peer); /* we said so already; now we know more */
-    }
 }
 
 void gossip_probe_lag(struct gossip *g, uint64_t lag_ms)

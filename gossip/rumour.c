@@ -156,6 +156,21 @@ static void check_copy(struct gossip *g,
     }
 }
 
+/* Another run at another address: if the old one still runs there, it has a right to know. */
+static void tell_old_address(struct gossip *g,
+                             const struct gossip_peer *peer,
+                             const struct gossip_contact *old)
+{
+    struct gossip_message m;
+
+    gossip_message_begin(g, &m, GOSSIP_KIND_GOSSIP);
+    shl_mp_bool(&m.w, true);
+    shl_mp_array(&m.w);
+    gossip_write_claim(&m.w, peer, true);
+    shl_mp_end(&m.w);
+    gossip_message_send(g, &m, old, GOSSIP_LANE_PING);
+}
+
 static void take_info(struct gossip_peer *peer, const struct gossip_claim *claim)
 {
     gossip_peer_set_info(peer, &claim->info);
@@ -167,7 +182,8 @@ static void believe_alive(struct gossip *g,
                           struct gossip_peer *peer,
                           const struct gossip_claim *claim)
 {
-    bool renamed;
+    struct gossip_contact old;
+    bool renamed, moved;
 
     if (peer->pub.life != GOSSIP_UNHEARD && claim->incarnation <= peer->pub.incarnation) {
         return;
@@ -177,8 +193,14 @@ static void believe_alive(struct gossip *g,
     }
     check_copy(g, peer, claim);
     renamed = !gossip_is_live(peer->pub.life) || strcmp(peer->pub.info.name, claim->info.name) != 0;
+    gossip_contact_of(&old, &peer->pub.info);
+    moved = peer->instance != 0 && peer->instance != claim->instance &&
+            strcmp(old.address, claim->info.control) != 0;
     take_info(peer, claim);
     gossip_peer_set(g, peer, GOSSIP_ALIVE, claim->incarnation);
+    if (moved) {
+        tell_old_address(g, peer, &old);
+    }
     if (renamed) {
         check_name(g, peer);
     }

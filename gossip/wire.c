@@ -44,17 +44,29 @@ void gossip_message_send(struct gossip *g,
     }
 }
 
+void gossip_contact_for(const struct gossip *g,
+                        const struct shl_node_id *id,
+                        struct gossip_contact *ret)
+{
+    const struct gossip_peer *peer = gossip_peer_find(g, id);
+
+    if (shl_node_id_equal(&g->sender.id, id)) {
+        *ret = g->sender;
+    } else if (peer && peer != g->self) {
+        gossip_contact_of(ret, &peer->pub.info);
+    } else {
+        *ret = (struct gossip_contact){.id = *id};
+    }
+}
+
 void gossip_message_reply(struct gossip *g,
                           struct gossip_message *m,
                           const struct shl_node_id *to,
                           enum gossip_lane lane)
 {
-    const struct gossip_peer *peer = gossip_peer_find(g, to);
-    struct gossip_contact contact = {.id = *to};
+    struct gossip_contact contact;
 
-    if (peer) {
-        gossip_contact_of(&contact, &peer->pub.info);
-    }
+    gossip_contact_for(g, to, &contact);
     gossip_message_send(g, m, &contact, lane);
 }
 
