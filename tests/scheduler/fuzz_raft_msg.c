@@ -105,7 +105,7 @@ static struct sched_raft *new_core(bool lead, struct sched_raft_actions *actions
         vote.u.vote_answer.for_term = 2;
         vote.u.vote_answer.pre = i == 0;
         vote.u.vote_answer.granted = true;
-        shl_buf_init(&bytes, 100);
+        shl_buf_init(&bytes, 4096);
         rc = sched_raft_msg_encode(&vote, &bytes);
         assert(rc == 0);
         event.type = SCHED_RAFT_RECV;

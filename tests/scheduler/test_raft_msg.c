@@ -213,7 +213,7 @@ static void test_msg_damaged_bytes_never_crash(void **state)
 }
 
 /* What the fuzzer starts from (fuzz_raft_msg.c says how its input is cut): one message, or
- * with @i at the end all of them in a row. */
+ * all of them in a row. */
 static int put_sample(struct shl_buf *buf, const struct sched_raft_msg *in, uint32_t count)
 {
     uint8_t head[3] = {0, 0, 1};
