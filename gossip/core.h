@@ -173,6 +173,7 @@ struct gossip {
     struct shl_list suspects;
     uint32_t health;
     uint64_t seq;
+    uint64_t lag_seen_ms; /* when a lag was last noticed */
     uint64_t probe_at_ms;
     struct gossip_probe probes[GOSSIP_PROBES_MAX];
     uint32_t probe_count;
@@ -270,6 +271,8 @@ struct gossip_peer *gossip_ring_next(struct gossip *g,
                                      struct gossip_ring *ring,
                                      bool (*eligible)(const struct gossip *,
                                                       const struct gossip_peer *));
+/* Gone at @gone_s (0: unknown) is longer ago than the book remembers. */
+bool gossip_is_outdated(const struct gossip *g, uint64_t gone_s);
 void gossip_forget_old(struct gossip *g);
 
 /* ---- rumour.c ---- */
@@ -282,6 +285,7 @@ struct gossip_claim {
     uint64_t instance; /* of ALIVE, and of others when info is given */
     uint64_t over;
     struct gossip_accusers accusers;
+    uint64_t gone_s;
     bool has_info;
     struct gossip_info info;
 };

@@ -38,6 +38,15 @@ static void set_deadline(struct gossip *g, struct gossip_peer *peer)
     }
 }
 
+static void set_all_deadlines(struct gossip *g)
+{
+    struct shl_list *at;
+
+    SHL_LIST_FOREACH(at, &g->suspects) {
+        set_deadline(g, shl_container_of(at, struct gossip_peer, suspect_node));
+    }
+}
+
 static uint32_t find_accuser(const struct gossip_accusers *accusers, const struct shl_node_id *id)
 {
     uint32_t i;
@@ -106,7 +115,11 @@ bool gossip_suspect(struct gossip *g,
     } else {
         gossip_queue(g, &peer->rumour); /* confirmations that are new spread on */
     }
-    set_deadline(g, peer);
+    if (is_first) {
+        set_all_deadlines(g); /* one more that cannot confirm anything */
+    } else {
+        set_deadline(g, peer);
+    }
     if (is_first && !shl_node_id_equal(accuser, &g->self->pub.info.id)) {
         confirm(g, peer);
     }
@@ -501,6 +514,11 @@ void gossip_probe_lag(struct gossip *g, uint64_t lag_ms)
     struct shl_list *at;
     uint32_t i;
 
+    /* Told and noticed: once is enough. */
+    if (g->counters.lags > 0 && g->now_ms - g->lag_seen_ms < lag_ms) {
+        return;
+    }
+    g->lag_seen_ms = g->now_ms;
     g->counters.lags++;
     g->health = gossip_health_after(g->health, 1);
     /* What we did not hear while we slept proves nothing: probes under way are excused, and

@@ -194,6 +194,7 @@ static void take_row(struct gossip *g, const struct shl_node_id *from, const str
         .life = row->life,
         .id = row->id,
         .incarnation = row->incarnation,
+        .gone_s = row->gone_s,
         .accusers = {.ids = {*from}, .count = 1},
     };
 
@@ -218,7 +219,8 @@ static bool compare_row(struct gossip *g,
         return false;
     }
     if (!peer || peer->pub.life == GOSSIP_UNHEARD) {
-        if (row->life != GOSSIP_UNHEARD) {
+        if (row->life != GOSSIP_UNHEARD &&
+            (gossip_is_live(row->life) || !gossip_is_outdated(g, row->gone_s))) {
             want_id(outcome, &row->id);
             if (row->top > 0) {
                 want_set(outcome, row, 0);
@@ -716,6 +718,7 @@ void gossip_sync_tick(struct gossip *g)
     }
     g->sync_at_ms = g->now_ms + gossip_sync_ms(&g->config.timing, g->live_count);
     gossip_record_purge(g);
+    gossip_forget_old(g);
     peer = random_partner(g);
     if (peer) {
         gossip_contact_of(&to, &peer->pub.info);
