@@ -59,6 +59,14 @@ struct gossip_row {
     uint64_t gone_s;
 };
 
+/* Records of one node that are asked for: all above @from. */
+struct gossip_set_want {
+    struct shl_node_id id;
+    uint64_t generation;
+    uint64_t from;
+    bool continues; /* of a transfer that began at 0 */
+};
+
 /* A message under construction: begin, write values, then send once or more. */
 struct gossip_message {
     struct shl_mp_writer w;
@@ -112,7 +120,20 @@ bool gossip_read_value(const msgpack_object *object, struct shl_bytes *ret, bool
 
 void gossip_receive(struct gossip *g, const struct shl_node_id *from, struct shl_bytes bytes);
 
-/* ---- sync.c, called by receive.c with a checked message ---- */
+/* ---- sync.c, delta.c ---- */
+
+/* Members that others are told of. */
+static inline bool gossip_has_row(const struct gossip_peer *peer)
+{
+    return peer->pub.life != GOSSIP_UNHEARD;
+}
+
+void gossip_send_wants(struct gossip *g,
+                       const struct shl_node_id *to,
+                       const struct shl_node_id *ids,
+                       uint32_t id_count,
+                       const struct gossip_set_want *sets,
+                       uint32_t set_count);
 
 void gossip_on_sync(struct gossip *g,
                     const struct shl_node_id *from,
