@@ -232,6 +232,16 @@ static void believe_suspect(struct gossip *g,
     }
 }
 
+/* Gone since then, not since we heard of it; unless a clock is wrong. */
+static void take_age(const struct gossip *g,
+                     struct gossip_peer *peer,
+                     const struct gossip_claim *claim)
+{
+    if (claim->gone_s != 0 && claim->gone_s < g->wall_s) {
+        peer->pub.gone_s = claim->gone_s;
+    }
+}
+
 static void believe_gone(struct gossip *g,
                          struct gossip_peer *peer,
                          const struct gossip_claim *claim,
@@ -245,6 +255,7 @@ static void believe_gone(struct gossip *g,
     if (claim->life == GOSSIP_LEFT) {
         if (life != GOSSIP_LEFT || claim->incarnation > peer->pub.incarnation) {
             gossip_peer_set(g, peer, GOSSIP_LEFT, claim->incarnation);
+            take_age(g, peer, claim);
         }
         return;
     }
@@ -255,6 +266,7 @@ static void believe_gone(struct gossip *g,
     }
     if (gossip_is_live(life) || life == GOSSIP_UNHEARD) {
         gossip_peer_set(g, peer, GOSSIP_DEAD, claim->incarnation);
+        take_age(g, peer, claim);
     }
 }
 
@@ -263,8 +275,11 @@ static struct gossip_peer *enter(struct gossip *g, const struct gossip_claim *cl
 {
     struct gossip_peer *peer;
 
-    if (!claim->has_info || !is_acceptable(g, NULL, claim)) {
-        return NULL;
+    bool is_live = gossip_is_live(claim->life);
+
+    if (!claim->has_info || !is_acceptable(g, NULL, claim) ||
+        (!is_live && gossip_is_outdated(g, claim->gone_s))) {
+        return NULL; /* the forgotten do not come back from a slower list */
     }
     peer = gossip_peer_add(g, &claim->info);
     if (peer) {

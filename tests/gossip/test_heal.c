@@ -139,6 +139,24 @@ static void test_heal_all_restart_from_their_books(void **state)
     net_release(&net);
 }
 
+/* Cut off alone, a node knows it soon: nobody is left who could confirm anything. */
+static void test_heal_isolated_node_knows_soon(void **state)
+{
+    struct net net;
+    uint32_t i;
+
+    (void)state;
+    begin(&net, 10, 16);
+    for (i = 0; i < 9; i++) {
+        net_cut(&net, 9, i, true);
+        net_cut(&net, i, 9, true);
+    }
+    net_run(&net, 12000);
+    assert_int_equal(gossip_live_count(net.nodes[9].core), 1);
+    assert_int_equal(gossip_live_count(net.nodes[0].core), 9);
+    net_release(&net);
+}
+
 /* A seed that is not up yet is tried until it is. */
 static void test_heal_seed_comes_up_later(void **state)
 {
@@ -175,6 +193,24 @@ static void test_heal_book_forgets_after_7_days(void **state)
     net_run(&net, 60000);
     gossip_counters(net.nodes[1].core, &after);
     assert_int_equal(before.heals, after.heals);
+    net_release(&net);
+}
+
+/* A machine that was off for a month still looks for those who were alive when it stopped. */
+static void test_heal_book_outlives_a_long_absence(void **state)
+{
+    struct net net;
+    uint32_t three = 3;
+
+    (void)state;
+    begin(&net, three, 15);
+    net_crash(&net, 2, true);
+    net_run(&net, 20000);
+    net.wall_s += 30 * 24 * 3600;
+    net_run(&net, 60000);
+    assert_int_equal(gossip_member_count(net.nodes[0].core), 2);
+    net_start(&net, 2);
+    assert_true(net_run_until(&net, 10000, 10, all_agree, &three));
     net_release(&net);
 }
 
@@ -372,8 +408,10 @@ int main(void)
         cmocka_unit_test(test_heal_member_that_lost_everybody),
         cmocka_unit_test(test_heal_mass_restart_at_incarnation_0),
         cmocka_unit_test(test_heal_all_restart_from_their_books),
+        cmocka_unit_test(test_heal_isolated_node_knows_soon),
         cmocka_unit_test(test_heal_seed_comes_up_later),
         cmocka_unit_test(test_heal_book_forgets_after_7_days),
+        cmocka_unit_test(test_heal_book_outlives_a_long_absence),
         cmocka_unit_test(test_heal_damaged_book_is_refused),
         cmocka_unit_test(test_heal_leave_and_rejoin),
         cmocka_unit_test(test_heal_left_outranks_suspicion),

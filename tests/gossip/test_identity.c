@@ -259,6 +259,7 @@ static void deliver_suspicion(struct net *net,
     shl_mp_end(&m.w);
     shl_mp_uint(&m.w, 0);
     shl_mp_nil(&m.w);
+    shl_mp_uint(&m.w, 0);
     shl_mp_end(&m.w);
     shl_mp_end(&m.w);
     message_deliver(&m, net, to, from);

@@ -185,6 +185,7 @@ static void write_claim(struct message *m,
     shl_mp_uint(&m->w, 1);
     shl_mp_uint(&m->w, 1);
     shl_mp_end(&m->w);
+    shl_mp_uint(&m->w, 0);
     shl_mp_end(&m->w);
 }
 
