@@ -132,6 +132,8 @@ int cluster_join_token(struct cluster *c,
 struct admission {
     struct cluster *cluster;
     struct node_mesh_call *call;
+    struct shl_node_id node;
+    char name[SCHED_NODE_NAME_SIZE]; /* that it asks for */
 };
 
 static void write_node(struct shl_mp_writer *w, const struct sched_node_spec *spec)
@@ -166,6 +168,22 @@ static int write_welcome(struct cluster *c, struct shl_buf *buf)
     return shl_mp_done(&w);
 }
 
+/* The newcomer is told, and so is whoever looks at this node's log. */
+static void log_outcome(const struct admission *admission, int code, const char *msg)
+{
+    const struct cluster *c = admission->cluster;
+    char id[SHL_NODE_ID_TEXT_SIZE];
+
+    shl_node_id_format(id, &admission->node);
+    if (code < 0) {
+        SHL_LOG(&c->log_sink, SHL_LOG_WARN, "join_refused", SHL_S("name", admission->name),
+                SHL_S("id", id), SHL_S("error", msg && msg[0] ? msg : shl_err_text(code)));
+    } else {
+        SHL_LOG(&c->log_sink, SHL_LOG_INFO, "admitted", SHL_S("name", admission->name),
+                SHL_S("id", id));
+    }
+}
+
 static void on_admitted(void *arg, int code, const char *msg, const struct sched_result *result)
 {
     struct admission *admission = arg;
@@ -177,6 +195,7 @@ static void on_admitted(void *arg, int code, const char *msg, const struct sched
         code = write_welcome(admission->cluster, &buf);
         msg = code < 0 ? "the list of members does not fit into the answer" : NULL;
     }
+    log_outcome(admission, code, msg);
     node_mesh_reply(admission->call, code, msg, shl_buf_bytes(&buf));
     shl_buf_release(&buf);
     free(admission);
@@ -225,6 +244,7 @@ static int take_request(struct admission *admission,
     if (rc < 0) {
         return shl_err_set(err, rc, "the request to join cannot be understood");
     }
+    memcpy(admission->name, command.u.node_join.node.name, sizeof(admission->name));
     return cluster_propose(admission->cluster, &command, on_admitted, admission, err);
 }
 
@@ -240,9 +260,13 @@ static void on_join(void *arg,
     if (admission) {
         admission->cluster = arg;
         admission->call = call;
+        node_keys_id(key, &admission->node);
         rc = take_request(admission, key, body, &err);
     }
     if (rc < 0) {
+        if (admission) {
+            log_outcome(admission, rc, err.msg);
+        }
         node_mesh_reply(call, rc, err.msg[0] ? err.msg : NULL, shl_bytes_of(NULL, 0));
         free(admission);
     }
