@@ -122,6 +122,8 @@ struct cluster {
     uv_timer_t tick;
     uint64_t admitted;        /* sandboxes that this node took on, for the reservations */
     uint64_t templates_at_ms; /* when to look at them again */
+    int64_t clock_off_ms;     /* wall clock of this machine, ahead of the cluster's time */
+    uint64_t clock_told_at_ms;
 
     node_stream_accept accept; /* of requests that peers pass on */
     void *accept_arg;

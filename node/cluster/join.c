@@ -64,6 +64,14 @@ static void on_token_made(void *arg, int code, const char *msg, const struct sch
     free(order);
 }
 
+/* What the others take for the time. Leases renew it every few seconds. */
+static uint64_t cluster_time_ms(const struct cluster *c)
+{
+    uint64_t time_ms = c->state ? sched_state_time_ms(c->state) : 0;
+
+    return time_ms ? time_ms : cluster_wall_ms();
+}
+
 static int draw_token(struct cluster *c,
                       uint32_t ttl_s,
                       struct token_order *order,
@@ -77,7 +85,7 @@ static int draw_token(struct cluster *c,
     memcpy(token.cluster, c->id, sizeof(token.cluster));
     memcpy(token.server_key, c->keys.public_key, sizeof(token.server_key));
     node_token_draw(&token);
-    token.expires_at_s = (int64_t)(cluster_wall_ms() / 1000) + ttl_s;
+    token.expires_at_s = (int64_t)(cluster_time_ms(c) / 1000) + ttl_s;
     rc = node_token_format(&token, text, err);
     if (rc == 0 && strlen(text) >= sizeof(order->outcome.token)) {
         rc = shl_err_set(err, SHL_ELIMIT, "the join token is too long");
@@ -274,7 +282,7 @@ static void on_join(void *arg,
 
 void cluster_join_watch(struct cluster *c)
 {
-    uint64_t now_ms = SHL_MAX(sched_state_time_ms(c->state), cluster_wall_ms());
+    uint64_t now_ms = sched_state_time_ms(c->state); /* this machine's clock may be wrong */
     bool open = false;
     size_t i;
 

@@ -449,6 +449,17 @@ static int write_log(const struct cluster *c, struct shl_buf *out)
     return rc < 0 ? rc : write_state(c, out);
 }
 
+/* Signed and in seconds, unlike the rest. */
+static int write_clock(const struct cluster *c, struct shl_buf *out)
+{
+    int rc = head(out, "shoal_clock_ahead_seconds", "gauge",
+                  "Clock of this machine, ahead of the cluster's time at the last lease.");
+
+    return rc < 0 ? rc
+                  : shl_buf_printf(out, "shoal_clock_ahead_seconds %.1f\n",
+                                   (double)c->clock_off_ms / 1000);
+}
+
 int cluster_metrics(const struct cluster *cluster, struct shl_buf *out)
 {
     int rc = write_mesh(cluster, out);
@@ -456,5 +467,8 @@ int cluster_metrics(const struct cluster *cluster, struct shl_buf *out)
     if (rc == 0) {
         rc = write_gossip(cluster, out);
     }
-    return rc < 0 ? rc : write_log(cluster, out);
+    if (rc == 0) {
+        rc = write_log(cluster, out);
+    }
+    return rc < 0 ? rc : write_clock(cluster, out);
 }
