@@ -155,6 +155,16 @@ SHL_MUST_CHECK int cluster_identity_load(struct cluster *c, struct shl_err *err)
 SHL_MUST_CHECK int cluster_identity_save(struct cluster *c,
                                          const uint8_t id[NODE_CLUSTER_BYTES],
                                          struct shl_err *err);
+/* How far this node is on its way into a cluster; on disk. */
+enum cluster_standing {
+    CLUSTER_STANDING_NONE, /* in none, or let in and the log has not said so yet */
+    CLUSTER_STANDING_MEMBER,
+    CLUSTER_STANDING_FOUNDING, /* the first entry of its own cluster is not known to be there */
+};
+enum cluster_standing cluster_standing_load(struct cluster *c);
+SHL_MUST_CHECK int cluster_standing_save(struct cluster *c,
+                                         enum cluster_standing standing,
+                                         struct shl_err *err);
 /* Address of the interface that the default route uses. */
 SHL_MUST_CHECK int cluster_own_address(char host[NODE_MESH_HOST_SIZE], struct shl_err *err);
 

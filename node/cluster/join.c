@@ -25,7 +25,6 @@
 #define JOIN_MS        15000 /* of one attempt */
 #define JOIN_TRIES     8
 #define JOIN_PAUSE_MS  1000
-#define JOINED_ID      "joined"
 #define SECRET_KIND    "secret" /* of the store, as node/api/token.c has it */
 #define SIGNING_ID     "token-key"
 #define SIGNING_KEY    "shoal/token-key" /* of the replicated store */
@@ -648,15 +647,18 @@ static int take_signing_key(struct cluster *c, struct shl_err *err)
 void cluster_join_settled(struct cluster *c)
 {
     struct shl_err err = {0};
-    uint8_t one = 1;
     int rc;
 
     if (!c->is_joining) {
         /* a founder: its cluster exists */
         if (!c->is_settled && c->lead.is_ready && sched_state_has_cluster(c->state)) {
             c->is_settled = true;
+            rc = c->is_founding ? cluster_standing_save(c, CLUSTER_STANDING_MEMBER, &err) : 0;
             c->is_founding = false;
             share(c);
+            if (rc < 0) {
+                cluster_joined(c, rc, err.msg);
+            }
         }
         return;
     }
@@ -667,18 +669,16 @@ void cluster_join_settled(struct cluster *c)
     c->is_settled = true;
     rc = take_signing_key(c, &err);
     if (rc == 0) {
-        rc = node_store_put(c->store, CLUSTER_STORE_KIND, JOINED_ID, shl_bytes_of(&one, 1), &err);
+        rc = cluster_standing_save(c, CLUSTER_STANDING_MEMBER, &err);
     }
     cluster_joined(c, rc, err.msg);
 }
 
 void cluster_join_init(struct cluster *c)
 {
-    struct shl_buf buf;
+    enum cluster_standing standing = cluster_standing_load(c);
 
-    shl_buf_init(&buf, 16);
     /* a member that was let in and stopped before the log reached it goes on waiting */
-    c->is_joining = c->has_id && node_store_get(c->store, CLUSTER_STORE_KIND, JOINED_ID, &buf,
-                                                NULL) == SHL_ENOTFOUND;
-    shl_buf_release(&buf);
+    c->is_joining = c->has_id && standing == CLUSTER_STANDING_NONE;
+    c->is_founding = c->has_id && standing == CLUSTER_STANDING_FOUNDING;
 }
