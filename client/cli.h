@@ -46,6 +46,7 @@ enum cli_flag_type {
     CLI_SWITCH, /* bool */
     CLI_TEXT,   /* const char *, NULL not given */
     CLI_NUMBER, /* struct cli_number, between min and max */
+    CLI_SPAN,   /* the same in seconds; 90, 90s, 10m, 2h or 7d */
     CLI_PAIRS,  /* struct cli_pairs, may be repeated */
 };
 

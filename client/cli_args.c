@@ -112,6 +112,36 @@ static int unknown_flag(struct cli *cli, const char *name, size_t len)
                 : cli_usage(cli, "there is no flag --%s", word);
 }
 
+/* Seconds, or a number with its unit. */
+static bool parse_span(const char *value, int min, int max, int *ret)
+{
+    static const struct {
+        char letter;
+        int seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    size_t len = strlen(value);
+    int unit = 1, number;
+    char digits[16];
+
+    for (size_t i = 0; len > 1 && i < SHL_ARRAY_SIZE(units); i++) {
+        if (value[len - 1] == units[i].letter) {
+            unit = units[i].seconds;
+            len--;
+            break;
+        }
+    }
+    if (len == 0 || len >= sizeof(digits)) {
+        return false;
+    }
+    memcpy(digits, value, len);
+    digits[len] = '\0';
+    if (!cli_number_parse(digits, 0, max / unit, &number) || number * unit < min) {
+        return false;
+    }
+    *ret = number * unit;
+    return true;
+}
+
 static int store(struct parser *parser, const struct cli_flag *flag, void *base, const char *value)
 {
     char *dst = (char *)base + flag->offset;
@@ -131,6 +161,14 @@ static int store(struct parser *parser, const struct cli_flag *flag, void *base,
                            : cli_usage(parser->cli,
                                        "--%s wants a whole number from %d to %d, not \"%.40s\"",
                                        flag->name, flag->min, flag->max, value);
+    case CLI_SPAN:
+        number->set = parse_span(value, flag->min, flag->max, &number->value);
+        return number->set
+                   ? CLI_GO
+                   : cli_usage(parser->cli,
+                               "--%s wants seconds from %d to %d, or a time like 10m, 2h or "
+                               "7d, not \"%.40s\"",
+                               flag->name, flag->min, flag->max, value);
     case CLI_PAIRS:
         if (pairs->count == CLI_PAIRS_MAX) {
             return cli_usage(parser->cli, "--%s was given more than %d times", flag->name,

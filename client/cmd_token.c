@@ -9,8 +9,8 @@ struct token_options {
 };
 
 static const struct cli_flag flags[] = {
-    {0, "ttl", "SECONDS", CLI_NUMBER, offsetof(struct token_options, ttl_s), 1, TTL_MAX_S,
-     "how long it is valid (default 3600)"},
+    {0, "ttl", "TIME", CLI_SPAN, offsetof(struct token_options, ttl_s), 1, TTL_MAX_S,
+     "how long it is valid, like 600 or 10m (default 1h)"},
 };
 
 static int create(struct cli *cli, const struct token_options *options)
@@ -52,7 +52,7 @@ const struct cli_command cli_cmd_token = {
     .summary = "make a token with which a machine joins the cluster",
     .usage = "[flags] create",
     .text = "Needs an admin key. The token works once.\n",
-    .example = "shoald --join \"$(shoal token create --ttl 600)\"",
+    .example = "shoald --join \"$(shoal token create --ttl 10m)\"",
     .flags = flags,
     .flag_count = SHL_ARRAY_SIZE(flags),
     .run = run,

@@ -121,7 +121,8 @@ static int encode_claim(struct shl_buf *buf,
                         const struct shl_node_id *node,
                         const uint8_t request[SCHED_HASH_BYTES])
 {
-    struct sched_idempotency value = {.node = *node};
+    /* nodes agree on who makes it; which sandbox it became only that node knows */
+    struct sched_idempotency value = {.node = *node, .sandbox = "there"};
 
     memcpy(value.request, request, SCHED_HASH_BYTES);
     return sched_idempotency_encode(&value, buf);
