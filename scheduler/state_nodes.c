@@ -89,8 +89,8 @@ static int check_identity(const struct sched_state *state,
     other = sched_state_node_by_name(state, spec->name);
     if (other) {
         return shl_err_set(err, SHL_ECONFLICT,
-                           "the name \"%s\" belongs to another node: choose another one (--name), "
-                           "or remove that node first",
+                           "the name \"%s\" belongs to another node: choose another one "
+                           "(--worker-id), or remove that node first",
                            spec->name);
     }
     return 0;

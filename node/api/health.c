@@ -132,7 +132,13 @@ static int write_metrics(struct node_server *server, struct shl_buf *out)
                             "shoal_output_bytes %" PRId64 "\n",
                             http.refused, http.connections, server->output_bytes);
     }
-    return rc < 0 ? rc : write_mesh_metrics(server, out);
+    if (rc == 0) {
+        rc = write_mesh_metrics(server, out);
+    }
+    if (rc == 0 && server->router->ops->metrics) {
+        rc = server->router->ops->metrics(server->router, out);
+    }
+    return rc;
 }
 
 void node_handle_metrics(struct node_call *call)

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/node_id.h"
 #include "node/sandbox/manager.h"
@@ -251,6 +252,9 @@ struct node_router_ops {
                       struct node_order *ret,
                       node_order_cb cb,
                       void *arg);
+
+    /* Appends the cluster's lines of /metrics; 0 or a negative code. May be NULL. */
+    int (*metrics)(struct node_router *router, struct shl_buf *out);
 };
 
 struct node_router {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/id.h"
 #include "base/io.h"
@@ -13,7 +14,6 @@
 
 #define SLOW_PATIENCE 4
 #define LEAVE_MS      500
-#define JOINED_ID     "joined"
 
 uint64_t cluster_now_ms(void)
 {
@@ -144,6 +144,7 @@ static int open_mesh(struct cluster *c, const char *listen, struct shl_err *err)
     memcpy(config.cluster, c->id, sizeof(config.cluster));
     c->addr.control_port = addr.control_port;
     c->addr.bulk_port = addr.bulk_port;
+    config.self = &c->addr;
     return node_mesh_open(c->loop, &config, &c->mesh, err);
 }
 
@@ -220,13 +221,19 @@ static int copy_config(struct cluster *c, const struct cluster_config *config, s
     return rc == 0 && !c->data_dir ? shl_err_sys(err, ENOMEM, "cannot open the cluster") : rc;
 }
 
+/* The folder of the keys, which is open, has as long a name. */
+static void log_dir(const struct cluster *c, char dir[4096])
+{
+    (void)snprintf(dir, 4096, "%s/mesh/log", c->data_dir);
+}
+
 /* The first start of a node that was given no token. */
 static int found(struct cluster *c, struct shl_err *err)
 {
     struct sched_raft_membership membership = {.count = 1};
     struct sched_raft_event event = {.type = SCHED_RAFT_BOOTSTRAP};
     uint8_t id[NODE_CLUSTER_BYTES];
-    uint8_t one = 1;
+    char dir[4096];
     int rc;
 
     if (c->is_witness) {
@@ -234,9 +241,17 @@ static int found(struct cluster *c, struct shl_err *err)
                            "a witness cannot be the first node of a cluster: give it a token with "
                            "--join");
     }
+    log_dir(c, dir);
+    if (access(dir, F_OK) == 0) {
+        return shl_err_set(err, SHL_ECORRUPT,
+                           "the records of this node in %s/db are gone, but %s/mesh says that it "
+                           "was in a cluster: put them back, or let it join anew with an empty "
+                           "data folder",
+                           c->data_dir, c->data_dir);
+    }
     c->is_founding = true;
     shl_random_bytes(id, sizeof(id));
-    rc = node_store_put(c->store, CLUSTER_STORE_KIND, JOINED_ID, shl_bytes_of(&one, 1), err);
+    rc = cluster_standing_save(c, CLUSTER_STANDING_FOUNDING, err);
     if (rc == 0) {
         rc = cluster_identity_save(c, id, err);
     }
@@ -254,19 +269,28 @@ static int found(struct cluster *c, struct shl_err *err)
     return rc;
 }
 
-/* A founder that stopped between its record and its first log entry. */
-static void found_again(struct cluster *c)
+/* A founder that stopped between its record and its first log entry. Whoever was a member and
+ * has no log has lost it, and must not begin another one. */
+static int found_again(struct cluster *c, struct shl_err *err)
 {
     struct sched_raft_membership membership = {.count = 1};
     struct sched_raft_event event = {.type = SCHED_RAFT_BOOTSTRAP};
 
     if (c->is_joining || sched_raft_membership(c->log.raft)->count > 0) {
-        return;
+        return 0;
+    }
+    if (!c->is_founding) {
+        return shl_err_set(err, SHL_ECORRUPT,
+                           "the log of the cluster in %s/mesh/log is gone: put it back, or remove "
+                           "this node from the cluster and let it join anew with an empty data "
+                           "folder",
+                           c->data_dir);
     }
     membership.members[0] = (struct sched_raft_member){
         .id = c->keys.id, .standing = SCHED_RAFT_VOTER, .witness = c->is_witness};
     event.u.bootstrap.membership = &membership;
     cluster_log_event(c, &event);
+    return 0;
 }
 
 int cluster_begin(struct cluster *c, struct shl_err *err)
@@ -275,9 +299,7 @@ int cluster_begin(struct cluster *c, struct shl_err *err)
     char dir[4096];
     int rc;
 
-    if (snprintf(dir, sizeof(dir), "%s/mesh/log", c->data_dir) >= (int)sizeof(dir)) {
-        return shl_err_set(err, -ENAMETOOLONG, "--data is too long");
-    }
+    log_dir(c, dir);
     rc = cluster_log_open(c, dir, err);
     if (rc == 0) {
         rc = cluster_members_open(c, err);
@@ -353,7 +375,7 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
     if (rc == 0 && c->has_id) {
         rc = cluster_begin(c, err);
         if (rc == 0) {
-            found_again(c);
+            rc = found_again(c, err);
         }
     } else if (rc == 0 && !c->join) {
         rc = found(c, err);

@@ -10,6 +10,7 @@
  *   lead.c      duties of the leader           join.c     tokens, joining, letting in
  *   place.c     where a sandbox starts         where.c    who has a sandbox
  *   router.c    the API's questions            identity.c what is kept in DATA/mesh
+ *   metrics.c   figures for operators
  *
  * A node that starts with an empty DATA/mesh founds a cluster of its own, unless it is
  * given a token. Loop thread, except the writer of the log (writer.h).
@@ -70,7 +71,7 @@ struct node_router *cluster_router(struct cluster *cluster);
  * is set, and after NULL, they are refused. */
 void cluster_accept(struct cluster *cluster, node_stream_accept accept, void *arg);
 
-/* Lines of /metrics. */
-void cluster_metrics(struct cluster *cluster, struct shl_buf *buf);
+/* Appends lines of /metrics. 0, SHL_ELIMIT or -ENOMEM. */
+SHL_MUST_CHECK int cluster_metrics(const struct cluster *cluster, struct shl_buf *out);
 
 #endif /* SHL_NODE_CLUSTER_CLUSTER_H */

@@ -122,6 +122,8 @@ struct cluster {
     uv_timer_t tick;
     uint64_t admitted;        /* sandboxes that this node took on, for the reservations */
     uint64_t templates_at_ms; /* when to look at them again */
+    int64_t clock_off_ms;     /* wall clock of this machine, ahead of the cluster's time */
+    uint64_t clock_told_at_ms;
 
     node_stream_accept accept; /* of requests that peers pass on */
     void *accept_arg;
@@ -152,6 +154,16 @@ const char *cluster_node_name(const struct cluster *c, const struct shl_node_id 
 SHL_MUST_CHECK int cluster_identity_load(struct cluster *c, struct shl_err *err);
 SHL_MUST_CHECK int cluster_identity_save(struct cluster *c,
                                          const uint8_t id[NODE_CLUSTER_BYTES],
+                                         struct shl_err *err);
+/* How far this node is on its way into a cluster; on disk. */
+enum cluster_standing {
+    CLUSTER_STANDING_NONE, /* in none, or let in and the log has not said so yet */
+    CLUSTER_STANDING_MEMBER,
+    CLUSTER_STANDING_FOUNDING, /* the first entry of its own cluster is not known to be there */
+};
+enum cluster_standing cluster_standing_load(struct cluster *c);
+SHL_MUST_CHECK int cluster_standing_save(struct cluster *c,
+                                         enum cluster_standing standing,
                                          struct shl_err *err);
 /* Address of the interface that the default route uses. */
 SHL_MUST_CHECK int cluster_own_address(char host[NODE_MESH_HOST_SIZE], struct shl_err *err);

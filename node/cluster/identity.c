@@ -9,7 +9,30 @@
 #include "base/cleanup.h"
 #include "node/cluster/cluster_private.h"
 
-#define CLUSTER_ID "cluster"
+#define CLUSTER_ID  "cluster"
+#define NODE_ID     "node"
+#define STANDING_ID "joined"
+
+/* The records and DATA/mesh belong together: whoever lost one of the two must not go on with
+ * what is left, since a node that forgot what it promised may undo what was acknowledged. */
+static int check_node(struct cluster *c, struct shl_err *err)
+{
+    struct shl_buf buf;
+    int rc;
+
+    shl_buf_init(&buf, SHL_NODE_ID_BYTES);
+    rc = node_store_get(c->store, CLUSTER_STORE_KIND, NODE_ID, &buf, err);
+    if (rc == 0 && (shl_buf_len(&buf) != SHL_NODE_ID_BYTES ||
+                    memcmp(shl_buf_data(&buf), c->keys.id.bytes, SHL_NODE_ID_BYTES) != 0)) {
+        rc = shl_err_set(err, SHL_ECORRUPT,
+                         "the key of this node in %s/mesh is not the one of its records: put that "
+                         "folder back, or remove the node from the cluster and let it join anew "
+                         "with an empty data folder",
+                         c->data_dir);
+    }
+    shl_buf_release(&buf);
+    return rc == SHL_ENOTFOUND ? 0 : rc;
+}
 
 int cluster_identity_load(struct cluster *c, struct shl_err *err)
 {
@@ -29,16 +52,42 @@ int cluster_identity_load(struct cluster *c, struct shl_err *err)
         rc = 0;
     }
     shl_buf_release(&buf);
-    return rc;
+    return rc == 0 && c->has_id ? check_node(c, err) : rc;
+}
+
+enum cluster_standing cluster_standing_load(struct cluster *c)
+{
+    enum cluster_standing standing = CLUSTER_STANDING_NONE;
+    struct shl_buf buf;
+
+    shl_buf_init(&buf, 16);
+    if (node_store_get(c->store, CLUSTER_STORE_KIND, STANDING_ID, &buf, NULL) == 0) {
+        standing = shl_buf_len(&buf) == 1 && shl_buf_data(&buf)[0] == CLUSTER_STANDING_FOUNDING
+                       ? CLUSTER_STANDING_FOUNDING
+                       : CLUSTER_STANDING_MEMBER;
+    }
+    shl_buf_release(&buf);
+    return standing;
+}
+
+int cluster_standing_save(struct cluster *c, enum cluster_standing standing, struct shl_err *err)
+{
+    uint8_t byte = (uint8_t)standing;
+
+    return node_store_put(c->store, CLUSTER_STORE_KIND, STANDING_ID, shl_bytes_of(&byte, 1), err);
 }
 
 int cluster_identity_save(struct cluster *c,
                           const uint8_t id[NODE_CLUSTER_BYTES],
                           struct shl_err *err)
 {
-    int rc = node_store_put(c->store, CLUSTER_STORE_KIND, CLUSTER_ID,
-                            shl_bytes_of(id, NODE_CLUSTER_BYTES), err);
+    int rc = node_store_put(c->store, CLUSTER_STORE_KIND, NODE_ID,
+                            shl_bytes_of(c->keys.id.bytes, SHL_NODE_ID_BYTES), err);
 
+    if (rc == 0) {
+        rc = node_store_put(c->store, CLUSTER_STORE_KIND, CLUSTER_ID,
+                            shl_bytes_of(id, NODE_CLUSTER_BYTES), err);
+    }
     if (rc == 0) {
         memcpy(c->id, id, NODE_CLUSTER_BYTES);
         c->has_id = true;

@@ -25,7 +25,6 @@
 #define JOIN_MS        15000 /* of one attempt */
 #define JOIN_TRIES     8
 #define JOIN_PAUSE_MS  1000
-#define JOINED_ID      "joined"
 #define SECRET_KIND    "secret" /* of the store, as node/api/token.c has it */
 #define SIGNING_ID     "token-key"
 #define SIGNING_KEY    "shoal/token-key" /* of the replicated store */
@@ -64,6 +63,14 @@ static void on_token_made(void *arg, int code, const char *msg, const struct sch
     free(order);
 }
 
+/* What the others take for the time. Leases renew it every few seconds. */
+static uint64_t cluster_time_ms(const struct cluster *c)
+{
+    uint64_t time_ms = c->state ? sched_state_time_ms(c->state) : 0;
+
+    return time_ms ? time_ms : cluster_wall_ms();
+}
+
 static int draw_token(struct cluster *c,
                       uint32_t ttl_s,
                       struct token_order *order,
@@ -77,7 +84,7 @@ static int draw_token(struct cluster *c,
     memcpy(token.cluster, c->id, sizeof(token.cluster));
     memcpy(token.server_key, c->keys.public_key, sizeof(token.server_key));
     node_token_draw(&token);
-    token.expires_at_s = (int64_t)(cluster_wall_ms() / 1000) + ttl_s;
+    token.expires_at_s = (int64_t)(cluster_time_ms(c) / 1000) + ttl_s;
     rc = node_token_format(&token, text, err);
     if (rc == 0 && strlen(text) >= sizeof(order->outcome.token)) {
         rc = shl_err_set(err, SHL_ELIMIT, "the join token is too long");
@@ -132,6 +139,8 @@ int cluster_join_token(struct cluster *c,
 struct admission {
     struct cluster *cluster;
     struct node_mesh_call *call;
+    struct shl_node_id node;
+    char name[SCHED_NODE_NAME_SIZE]; /* that it asks for */
 };
 
 static void write_node(struct shl_mp_writer *w, const struct sched_node_spec *spec)
@@ -166,6 +175,22 @@ static int write_welcome(struct cluster *c, struct shl_buf *buf)
     return shl_mp_done(&w);
 }
 
+/* The newcomer is told, and so is whoever looks at this node's log. */
+static void log_outcome(const struct admission *admission, int code, const char *msg)
+{
+    const struct cluster *c = admission->cluster;
+    char id[SHL_NODE_ID_TEXT_SIZE];
+
+    shl_node_id_format(id, &admission->node);
+    if (code < 0) {
+        SHL_LOG(&c->log_sink, SHL_LOG_WARN, "join_refused", SHL_S("name", admission->name),
+                SHL_S("id", id), SHL_S("error", msg && msg[0] ? msg : shl_err_text(code)));
+    } else {
+        SHL_LOG(&c->log_sink, SHL_LOG_INFO, "admitted", SHL_S("name", admission->name),
+                SHL_S("id", id));
+    }
+}
+
 static void on_admitted(void *arg, int code, const char *msg, const struct sched_result *result)
 {
     struct admission *admission = arg;
@@ -177,6 +202,7 @@ static void on_admitted(void *arg, int code, const char *msg, const struct sched
         code = write_welcome(admission->cluster, &buf);
         msg = code < 0 ? "the list of members does not fit into the answer" : NULL;
     }
+    log_outcome(admission, code, msg);
     node_mesh_reply(admission->call, code, msg, shl_buf_bytes(&buf));
     shl_buf_release(&buf);
     free(admission);
@@ -225,6 +251,7 @@ static int take_request(struct admission *admission,
     if (rc < 0) {
         return shl_err_set(err, rc, "the request to join cannot be understood");
     }
+    memcpy(admission->name, command.u.node_join.node.name, sizeof(admission->name));
     return cluster_propose(admission->cluster, &command, on_admitted, admission, err);
 }
 
@@ -240,9 +267,13 @@ static void on_join(void *arg,
     if (admission) {
         admission->cluster = arg;
         admission->call = call;
+        node_keys_id(key, &admission->node);
         rc = take_request(admission, key, body, &err);
     }
     if (rc < 0) {
+        if (admission) {
+            log_outcome(admission, rc, err.msg);
+        }
         node_mesh_reply(call, rc, err.msg[0] ? err.msg : NULL, shl_bytes_of(NULL, 0));
         free(admission);
     }
@@ -250,7 +281,7 @@ static void on_join(void *arg,
 
 void cluster_join_watch(struct cluster *c)
 {
-    uint64_t now_ms = SHL_MAX(sched_state_time_ms(c->state), cluster_wall_ms());
+    uint64_t now_ms = sched_state_time_ms(c->state); /* this machine's clock may be wrong */
     bool open = false;
     size_t i;
 
@@ -616,15 +647,18 @@ static int take_signing_key(struct cluster *c, struct shl_err *err)
 void cluster_join_settled(struct cluster *c)
 {
     struct shl_err err = {0};
-    uint8_t one = 1;
     int rc;
 
     if (!c->is_joining) {
         /* a founder: its cluster exists */
         if (!c->is_settled && c->lead.is_ready && sched_state_has_cluster(c->state)) {
             c->is_settled = true;
+            rc = c->is_founding ? cluster_standing_save(c, CLUSTER_STANDING_MEMBER, &err) : 0;
             c->is_founding = false;
             share(c);
+            if (rc < 0) {
+                cluster_joined(c, rc, err.msg);
+            }
         }
         return;
     }
@@ -635,18 +669,16 @@ void cluster_join_settled(struct cluster *c)
     c->is_settled = true;
     rc = take_signing_key(c, &err);
     if (rc == 0) {
-        rc = node_store_put(c->store, CLUSTER_STORE_KIND, JOINED_ID, shl_bytes_of(&one, 1), &err);
+        rc = cluster_standing_save(c, CLUSTER_STANDING_MEMBER, &err);
     }
     cluster_joined(c, rc, err.msg);
 }
 
 void cluster_join_init(struct cluster *c)
 {
-    struct shl_buf buf;
+    enum cluster_standing standing = cluster_standing_load(c);
 
-    shl_buf_init(&buf, 16);
     /* a member that was let in and stopped before the log reached it goes on waiting */
-    c->is_joining = c->has_id && node_store_get(c->store, CLUSTER_STORE_KIND, JOINED_ID, &buf,
-                                                NULL) == SHL_ENOTFOUND;
-    shl_buf_release(&buf);
+    c->is_joining = c->has_id && standing == CLUSTER_STANDING_NONE;
+    c->is_founding = c->has_id && standing == CLUSTER_STANDING_FOUNDING;
 }

@@ -10,7 +10,9 @@
 #define VOTER_STABLE_MS   10000
 #define VOTER_GROW_MS     2000
 #define VOTER_INTERVAL_MS 1000
-#define LAG_MAX           64 /* entries a learner may lack and count as caught up */
+#define LAG_MAX           64    /* entries a learner may lack and count as caught up */
+#define CLOCK_OFF_MS      30000 /* more than the state's time may lag behind where it is copied */
+#define CLOCK_TOLD_MS     (3600u * 1000)
 
 uint64_t cluster_lead_time_ms(const struct cluster *c)
 {
@@ -257,6 +259,22 @@ struct renewal {
     uint64_t seq;
 };
 
+/* Nothing depends on wall clocks but what people are told: when tokens and keys end. */
+static void compare_clocks(struct cluster *c, uint64_t now_ms)
+{
+    int64_t off_ms = (int64_t)(cluster_wall_ms() - sched_state_time_ms(c->state));
+
+    c->clock_off_ms = off_ms;
+    if (llabs(off_ms) < CLOCK_OFF_MS ||
+        (c->clock_told_at_ms && now_ms - c->clock_told_at_ms < CLOCK_TOLD_MS)) {
+        return;
+    }
+    c->clock_told_at_ms = now_ms;
+    SHL_LOG(&c->log_sink, SHL_LOG_WARN, "clock_off", SHL_I("ahead_s", off_ms / 1000),
+            SHL_S("effect", "the clock of this machine and the time of the cluster differ: join "
+                            "tokens and API keys end by the time of the cluster"));
+}
+
 static void on_renewed(void *arg, int code, const char *msg, const struct sched_result *result)
 {
     struct renewal *renewal = arg;
@@ -264,7 +282,10 @@ static void on_renewed(void *arg, int code, const char *msg, const struct sched_
     (void)msg;
     (void)result;
     if (code == 0) {
-        sched_lease_granted(&renewal->cluster->lease, renewal->seq, cluster_now_ms());
+        uint64_t now_ms = cluster_now_ms();
+
+        sched_lease_granted(&renewal->cluster->lease, renewal->seq, now_ms);
+        compare_clocks(renewal->cluster, now_ms);
     }
     free(renewal);
 }

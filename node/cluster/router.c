@@ -455,6 +455,11 @@ static int join_token(struct node_router *router,
     return cluster_join_token(cluster_of(router), ttl_s, ret, cb, arg);
 }
 
+static int metrics(struct node_router *router, struct shl_buf *out)
+{
+    return cluster_metrics(cluster_of(router), out);
+}
+
 void cluster_router_init(struct cluster *c)
 {
     static const struct node_router_ops ops = {
@@ -469,6 +474,7 @@ void cluster_router_init(struct cluster *c)
         .set_mark = set_mark,
         .remove = remove_node,
         .join_token = join_token,
+        .metrics = metrics,
     };
 
     c->router.ops = &ops;

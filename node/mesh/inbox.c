@@ -77,7 +77,7 @@ static void on_guest(struct node_mesh *mesh,
                     NULL);
     } else if (msg->type != MESH_JOIN) {
         mesh_refuse(mesh, MESH_CONTROL, &from->id, routing_of(from), NODE_MESH_REFUSED_FORBIDDEN,
-                    NULL);
+                    msg->type == MESH_HELLO ? "its key is not a member's" : NULL);
     } else {
         mesh_on_join(mesh, from->key, routing_of(from), msg);
     }
@@ -103,7 +103,8 @@ static void send_welcome(struct mesh_peer *peer, enum mesh_channel channel)
 
 static void accept_hello(struct mesh_peer *peer,
                          enum mesh_channel channel,
-                         const struct sender *from)
+                         const struct sender *from,
+                         const struct node_mesh_addr *addr)
 {
     struct mesh_rx *rx = &peer->rx[channel];
 
@@ -114,6 +115,7 @@ static void accept_hello(struct mesh_peer *peer,
     memcpy(rx->routing, from->routing, from->routing_len);
     rx->routing_len = from->routing_len;
     send_welcome(peer, channel);
+    mesh_peer_told(peer, addr);
     mesh_peer_check(peer, channel);
     mesh_link_dial_now(&peer->tx[channel]); /* it lives: no use in waiting */
 }
@@ -148,7 +150,7 @@ static void on_hello(struct mesh_peer *peer,
         mesh_refuse(mesh, channel, &peer->id, routing_of(from), NODE_MESH_REFUSED_IDENTITY, detail);
     } else {
         peer->version = (uint32_t)version;
-        accept_hello(peer, channel, from);
+        accept_hello(peer, channel, from, &msg->hello.addr);
     }
 }
 

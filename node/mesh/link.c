@@ -74,8 +74,8 @@ void mesh_link_lost(struct mesh_tx *tx, bool was_refused, const char *reason)
     }
     if (!was_up) {
         mesh->stats.dials_failed++;
-        if (tx->channel == MESH_CONTROL && peer->addr_count > 0) {
-            peer->addr_at = (peer->addr_at + 1) % peer->addr_count;
+        if (tx->channel == MESH_CONTROL) {
+            mesh_peer_next_addr(peer);
         }
     }
     set_state(tx, MESH_TX_WAITING, now + next_pause(tx, was_refused));
@@ -260,7 +260,7 @@ static void start_attempt(struct mesh_tx *tx)
 {
     struct mesh_peer *peer = tx->peer;
     struct node_mesh *mesh = peer->mesh;
-    const struct node_mesh_addr *addr = &peer->addrs[peer->addr_at];
+    const struct node_mesh_addr *addr = mesh_peer_addr(peer);
     uint16_t port = tx->channel == MESH_CONTROL ? addr->control_port : addr->bulk_port;
     int rc;
 

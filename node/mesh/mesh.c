@@ -120,6 +120,7 @@ void mesh_hello_fields(const struct node_mesh *mesh,
     ret->hello.boot = mesh->keys.boot;
     ret->hello.nonce = mesh->nonce;
     ret->hello.channel = channel;
+    ret->hello.addr = mesh->self;
 }
 
 static struct node_mesh *new_mesh(uv_loop_t *loop, const struct node_mesh_config *config)
@@ -138,6 +139,9 @@ static struct node_mesh *new_mesh(uv_loop_t *loop, const struct node_mesh_config
     mesh->dial_min_ms = config->dial_min_ms ? config->dial_min_ms : DIAL_MIN_MS;
     mesh->dial_max_ms = config->dial_max_ms ? config->dial_max_ms : DIAL_MAX_MS;
     mesh->identity_hold_ms = config->identity_hold_ms ? config->identity_hold_ms : IDENTITY_HOLD_MS;
+    if (config->self) {
+        mesh->self = *config->self;
+    }
     mesh->user = config->user;
     mesh->arg = config->arg;
     mesh->log = config->log;
@@ -367,7 +371,7 @@ static void fill_peer(const struct mesh_peer *peer, struct node_mesh_peer_stats 
     memset(ret, 0, sizeof(*ret));
     ret->id = peer->id;
     if (peer->addr_count > 0) {
-        ret->addr = peer->addrs[peer->addr_at];
+        ret->addr = *mesh_peer_addr(peer);
     }
     ret->is_up = peer->is_up[MESH_CONTROL];
     ret->is_bulk_up = peer->is_up[MESH_BULK];

@@ -111,7 +111,8 @@ struct node_mesh_config {
     const char *bind_host;               /* IP address, "0.0.0.0" or "::" for all */
     uint16_t control_port;               /* 0: any free one, see node_mesh_port */
     uint16_t bulk_port;
-    uint32_t version_min; /* both 0: what this build speaks (others are for tests) */
+    const struct node_mesh_addr *self; /* where peers reach it, told to them; may be NULL */
+    uint32_t version_min;              /* both 0: what this build speaks (others are for tests) */
     uint32_t version_max;
     uint32_t dial_min_ms;      /* first pause between two attempts, 0: 100 */
     uint32_t dial_max_ms;      /* longest, 0: 5000 */

@@ -183,7 +183,8 @@ struct mesh_peer {
     uint8_t key[NODE_KEY_BYTES];
     struct node_mesh_addr addrs[NODE_MESH_ADDRS_MAX];
     uint32_t addr_count;
-    uint32_t addr_at; /* of the current attempt */
+    struct node_mesh_addr told; /* of its last hello, when it is none of addrs; else no host */
+    uint32_t addr_at;           /* of the current attempt; addr_count: told */
     bool is_removed;
     struct shl_list dead; /* in mesh->dead_peers */
 
@@ -239,6 +240,10 @@ void mesh_peer_end_rx(struct mesh_peer *peer,
 bool mesh_peer_is_near(const struct mesh_peer *peer, enum mesh_channel channel);
 /* Is (boot, nonce) the process we know, or may it take over? */
 bool mesh_peer_identify(struct mesh_peer *peer, uint64_t boot, uint64_t nonce);
+const struct node_mesh_addr *mesh_peer_addr(const struct mesh_peer *peer); /* to be dialled */
+void mesh_peer_next_addr(struct mesh_peer *peer);
+/* It listens at @addr: tried next, while there is no link. */
+void mesh_peer_told(struct mesh_peer *peer, const struct node_mesh_addr *addr);
 void mesh_peer_tell(struct mesh_peer *peer); /* link_up, link_down that are due */
 void mesh_peer_mark_flush(struct mesh_peer *peer);
 void mesh_peers_bury(struct node_mesh *mesh); /* free those that were removed */
@@ -420,6 +425,7 @@ struct node_mesh {
     uint64_t nonce;
     uint32_t version_min, version_max;
     uint32_t dial_min_ms, dial_max_ms, identity_hold_ms;
+    struct node_mesh_addr self; /* no host: not said */
     const struct node_mesh_user *user;
     void *arg;
     const struct shl_log *log;

@@ -129,6 +129,17 @@ static void next_text(struct cursor *c, char dst[MESH_TEXT_MAX])
     dst[len] = 0;
 }
 
+/* Optional, and no reason to refuse anybody. */
+static void take_address(const msgpack_object *map, struct mesh_message *msg)
+{
+    char text[NODE_MESH_ADDR_TEXT_SIZE];
+
+    if (shl_mp_get_cpy(map, "addr", text, sizeof(text)) < 0 ||
+        node_mesh_addr_parse(text, &msg->hello.addr) < 0) {
+        msg->hello.addr = (struct node_mesh_addr){.host = ""};
+    }
+}
+
 static void next_hello(struct cursor *c, struct mesh_message *msg, bool is_welcome)
 {
     const msgpack_object *map = next(c);
@@ -141,6 +152,7 @@ static void next_hello(struct cursor *c, struct mesh_message *msg, bool is_welco
         return;
     }
     memcpy(msg->hello.id.bytes, id.base, SHL_NODE_ID_BYTES);
+    take_address(map, msg);
     if (is_welcome) {
         if (shl_mp_get_uint(map, "version", UINT32_MAX, &msg->hello.min) < 0) {
             c->bad = true;
@@ -329,6 +341,7 @@ int mesh_write_hello(struct shl_buf *buf,
                      const struct mesh_envelope *env,
                      const struct mesh_message *fields)
 {
+    char text[NODE_MESH_ADDR_TEXT_SIZE];
     struct shl_mp_writer w;
 
     begin(&w, buf, env, type_texts[MESH_HELLO], 0);
@@ -339,6 +352,10 @@ int mesh_write_hello(struct shl_buf *buf,
     shl_mp_kv_uint(&w, "boot", fields->hello.boot);
     shl_mp_kv_uint(&w, "nonce", fields->hello.nonce);
     shl_mp_kv_uint(&w, "channel", fields->hello.channel);
+    if (fields->hello.addr.host[0]) {
+        node_mesh_addr_format(text, &fields->hello.addr);
+        shl_mp_kv_str(&w, "addr", text);
+    }
     shl_mp_end(&w);
     return finish(&w);
 }

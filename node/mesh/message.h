@@ -30,7 +30,7 @@ enum mesh_channel {
 };
 
 #define MESH_TYPE_MAP(X)                                                     \
-    X(HELLO, ".hello")     /* {id, min, max, boot, nonce, channel} */        \
+    X(HELLO, ".hello")     /* {id, min, max, boot, nonce, channel, addr} */  \
     X(WELCOME, ".welcome") /* {id, version, boot, nonce} */                  \
     X(REFUSE, ".refuse")   /* reason, sentence */                            \
     X(ASK, ".ask")         /* id, method, timeout ms, body */                \
@@ -68,6 +68,7 @@ struct mesh_message {
         uint64_t min, max; /* .welcome: both the version chosen */
         uint64_t boot, nonce;
         uint64_t channel;
+        struct node_mesh_addr addr; /* where its sender listens; no host: it did not say */
     } hello;
 };
 

@@ -255,6 +255,39 @@ static int add_peer(struct node_mesh *mesh,
     return 0;
 }
 
+const struct node_mesh_addr *mesh_peer_addr(const struct mesh_peer *peer)
+{
+    return peer->addr_at < peer->addr_count ? &peer->addrs[peer->addr_at] : &peer->told;
+}
+
+void mesh_peer_next_addr(struct mesh_peer *peer)
+{
+    uint32_t count = peer->addr_count + (peer->told.host[0] ? 1 : 0);
+
+    peer->addr_at = count > 0 ? (peer->addr_at + 1) % count : 0;
+}
+
+/* The owner learns of a new address over a link, and a link needs both directions: without this
+ * a node that came back at another address would not be found. Its key proves the hello, and who
+ * answers there must prove the same key. */
+void mesh_peer_told(struct mesh_peer *peer, const struct node_mesh_addr *addr)
+{
+    uint32_t i;
+
+    for (i = 0; i < peer->addr_count; i++) {
+        if (node_mesh_addr_equal(&peer->addrs[i], addr)) {
+            return;
+        }
+    }
+    if (!addr->host[0] || peer->addr_count == 0) {
+        return;
+    }
+    peer->told = *addr;
+    if (peer->tx[MESH_CONTROL].state != MESH_TX_UP) {
+        peer->addr_at = peer->addr_count;
+    }
+}
+
 static bool are_valid(const struct node_mesh_addr *addrs, uint32_t count)
 {
     uint32_t i;
@@ -300,6 +333,7 @@ int node_mesh_set_peer(struct node_mesh *mesh,
         }
         peer->addr_count = addr_count;
         peer->addr_at = 0;
+        peer->told.host[0] = 0;
         mesh_link_dial_now(&peer->tx[MESH_CONTROL]);
     }
     mesh_link_want(&peer->tx[MESH_CONTROL], addr_count > 0);

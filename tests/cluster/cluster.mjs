@@ -2,11 +2,11 @@
 // no sandboxes (--sandboxes-max 0), so no KVM is needed; everything else of a cluster is there.
 //
 //   SHOALD   the program (build/asan/node/shoald)
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { closeSync, cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -66,6 +66,7 @@ export class Node {
   async start(...more) {
     this.apiPort ??= await freePort(this.host);
     this.meshPort ??= await freePair(this.host);
+    const env = { ...process.env, ...this.env };
     const out = openSync(join(this.dir, "out"), "a");
     const log = openSync(this.log, "a");
     this.process = spawn(
@@ -73,7 +74,7 @@ export class Node {
       ["--sandboxes-max", "0", "--data", join(this.dir, "data"), "--run", join(this.dir, "run"),
         "--listen", `${this.host}:${this.apiPort}`, "--mesh", `${this.host}:${this.meshPort}`,
         "--mesh-address", this.host, "--worker-id", this.name, "--public-url", this.url, ...more],
-      { stdio: ["ignore", out, log] },
+      { stdio: ["ignore", out, log], env },
     );
     closeSync(out);
     closeSync(log);
@@ -84,6 +85,23 @@ export class Node {
     }));
     await eventually(`${this.name} answers`, async () => this.exit !== undefined || (await this.answers()));
     return this;
+  }
+
+  /** Starts it, knowing that it ends by itself with a sentence, which is returned. */
+  async refused(...more) {
+    const before = this.text().length;
+    await this.start(...more);
+    assert.equal(this.exit, 1, `${this.name} should have given up`);
+    return this.text().slice(before).split("\n").filter((line) => line.startsWith("shoald: ")).join("\n");
+  }
+
+  /** Its wall clock is `seconds` ahead from the next start on. False when that cannot be done. */
+  setClock(seconds) {
+    const library = join(dirname(program), "../tests/cluster/test_clock.so");
+    if (!existsSync(library)) return false;
+    const asan = /=> (\S*libasan\S*)/.exec(execFileSync("ldd", [program], { encoding: "utf8" }));
+    this.env = { LD_PRELOAD: [asan?.[1], library].filter(Boolean).join(" "), SHOAL_TEST_CLOCK_S: `${seconds}` };
+    return true;
   }
 
   get url() {
@@ -128,6 +146,11 @@ export class Node {
     }
   }
 
+  async metrics() {
+    const headers = { "X-API-Key": this.cluster.key };
+    return (await fetch(`${this.url}/metrics`, { headers, signal: AbortSignal.timeout(10_000) })).text();
+  }
+
   async token(ttl = 600) {
     const { status, body } = await this.call("POST", "/api/join-tokens", { ttl });
     assert.equal(status, 201, JSON.stringify(body));
@@ -149,7 +172,19 @@ export class Node {
   }
 
   copyDataFrom(other) {
+    this.wipe();
     cpSync(join(other.dir, "data"), join(this.dir, "data"), { recursive: true });
+  }
+
+  /** Its data folder as it is now, for restore(). */
+  save() {
+    rmSync(join(this.dir, "saved"), { recursive: true, force: true });
+    cpSync(join(this.dir, "data"), join(this.dir, "saved"), { recursive: true });
+  }
+
+  restore() {
+    this.wipe();
+    cpSync(join(this.dir, "saved"), join(this.dir, "data"), { recursive: true });
   }
 
   wipe() {

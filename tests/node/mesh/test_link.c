@@ -284,6 +284,25 @@ static void test_link_next_address_is_tried(void **state)
     assert_true(test_stats(&fix->a).dials_failed >= 1);
 }
 
+/* Its hello says where it is now; a link needs both directions. */
+static void test_link_node_at_a_new_address_is_found(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_mesh_config config = {.self = &fix->b.addr};
+    struct node_mesh_addr before;
+
+    open_two(fix);
+    test_mesh_close(&fix->b);
+    test_mesh_reopen(&fix->b, &config);
+    before = fix->b.addr;
+    before.control_port = 1; /* where it was: nobody listens there */
+    assert_int_equal(node_mesh_set_peer(fix->a.mesh, &fix->b.keys.id, fix->b.keys.public_key,
+                                        &before, 1, NULL),
+                     0);
+    test_mesh_introduce(&fix->b, &fix->a);
+    test_mesh_wait_up(&fix->a, &fix->b);
+}
+
 static void test_link_peer_must_match_its_key(void **state)
 {
     struct fixture *fix = *state;
@@ -428,6 +447,7 @@ int main(void)
         T(test_link_copy_with_more_starts_takes_over),
         T(test_link_older_start_is_let_in_when_the_newer_is_silent),
         T(test_link_next_address_is_tried),
+        T(test_link_node_at_a_new_address_is_found),
         T(test_link_peer_must_match_its_key),
         T(test_link_full_mesh),
         T(test_link_port_taken_is_said),
