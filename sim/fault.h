@@ -73,7 +73,7 @@ struct sim_schedule {
     uint64_t faults_us;       /* faults end here and everything heals */
     uint64_t end_us;          /* the liveness phase ends here */
     uint32_t classes;         /* bit per class that may occur */
-    uint32_t mutations;       /* bit per known bug switched on, see sim/mutate.h */
+    uint32_t mutation; /* number of the known bug switched on, 0 none; sim/mutate.h */
     struct sim_fault *faults; /* by time */
     size_t count;
     size_t cap;

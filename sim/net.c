@@ -65,7 +65,12 @@ static void plan(struct sim_net *net, uint64_t now_us, struct sim_link *link, st
 {
     uint64_t delay =
         net->delay_min_us + link->slow_us + sim_rng_exp(&net->rng[msg->from], net->delay_mean_us);
-    uint64_t at = now_us + delay;
+    uint64_t at = 0;
+
+    if (net->delay_extra_us > 0) {
+        delay += sim_rng_exp(&net->rng[msg->from], net->delay_extra_us);
+    }
+    at = now_us + delay;
 
     if (at < link->clog_us) {
         at = link->clog_us;
@@ -105,7 +110,7 @@ void sim_net_send(struct sim_net *net,
     msg->from = from;
     msg->to = to;
     msg->epoch = link->epoch;
-    if (sim_rng_chance(&net->rng[from], link->dup_ppm)) {
+    if (!msg->once && sim_rng_chance(&net->rng[from], link->dup_ppm)) {
         net->duplicated++;
         msg->refs++;
         plan(net, now_us, link, msg);

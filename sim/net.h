@@ -31,6 +31,7 @@ struct sim_msg {
     uint32_t epoch; /* connection of the link it was sent on */
     uint32_t kind;  /* the nodes' business */
     uint32_t len;
+    bool once;      /* the net does not double it */
     uint64_t tag;   /* the nodes' business */
     uint64_t stamp; /* boot of the sending node */
     uint8_t data[]; /* @len bytes */
@@ -58,6 +59,7 @@ struct sim_net {
     struct sim_rng *rng;    /* one stream per sender */
     uint32_t delay_mean_us; /* exponential part */
     uint32_t delay_min_us;  /* constant part */
+    uint32_t delay_extra_us; /* a fault: mean of a second exponential part */
     uint64_t sent;          /* counters of the run */
     uint64_t delivered;
     uint64_t lost;
