@@ -1,0 +1,560 @@
+#include <assert.h>
+
+#include "gossip/wire.h"
+
+static bool is_target(const struct gossip *g, const struct gossip_peer *peer)
+{
+    return peer != g->self && gossip_is_live(peer->pub.life);
+}
+
+static uint64_t round_ms(const struct gossip *g)
+{
+    return (uint64_t)g->config.timing.probe_ms * (g->health + 1);
+}
+
+/* ---- suspicion ---- */
+
+/* Nodes that could confirm: with one or none of them, one broken link must do. */
+static uint32_t broken_quorum(const struct gossip *g)
+{
+    return g->live_count - g->counters.suspects > 1 ? 2 : 1;
+}
+
+static void set_deadline(struct gossip *g, struct gossip_peer *peer)
+{
+    const struct gossip_timing *timing = &g->config.timing;
+    uint32_t broken = (uint32_t)__builtin_popcount(peer->accusers.broken_mask);
+    uint32_t confirmed = peer->accusers.count > 0 ? peer->accusers.count - 1 : 0;
+    uint64_t broken_ms = gossip_broken_ms(timing, g->live_count);
+    uint64_t fast;
+
+    peer->dead_at_ms = peer->suspect_at_ms + gossip_suspicion_ms(timing, g->live_count, confirmed);
+    if (peer->broken_at_ms == 0 && broken >= broken_quorum(g)) {
+        peer->broken_at_ms = g->now_ms;
+    }
+    if (peer->broken_at_ms != 0) {
+        fast = SHL_MAX(peer->suspect_at_ms + broken_ms, peer->broken_at_ms + broken_ms / 2);
+        peer->dead_at_ms = SHL_MIN(peer->dead_at_ms, fast);
+    }
+}
+
+static uint32_t find_accuser(const struct gossip_accusers *accusers, const struct shl_node_id *id)
+{
+    uint32_t i;
+
+    for (i = 0; i < accusers->count; i++) {
+        if (shl_node_id_equal(&accusers->ids[i], id)) {
+            return i;
+        }
+    }
+    return i;
+}
+
+/* A full list gives up somebody who only saw silence for somebody who saw a broken link. */
+static bool add_accuser(struct gossip_accusers *accusers, const struct shl_node_id *id, bool broken)
+{
+    uint32_t at = find_accuser(accusers, id);
+
+    if (at == GOSSIP_ACCUSERS_MAX) {
+        if (!broken || accusers->broken_mask == (1u << GOSSIP_ACCUSERS_MAX) - 1) {
+            return false;
+        }
+        at = (uint32_t)__builtin_ctz(~accusers->broken_mask);
+        accusers->ids[at] = *id;
+    } else if (at == accusers->count) {
+        accusers->ids[at] = *id;
+        accusers->count++;
+    } else if (!broken || (accusers->broken_mask & (1u << at)) != 0) {
+        return false;
+    }
+    if (broken) {
+        accusers->broken_mask |= 1u << at;
+    }
+    return true;
+}
+
+bool gossip_suspect(struct gossip *g,
+                    struct gossip_peer *peer,
+                    uint64_t incarnation,
+                    const struct shl_node_id *accuser,
+                    bool broken)
+{
+    bool is_first = peer->pub.life == GOSSIP_ALIVE;
+
+    assert(peer != g->self);
+    if (!is_first && incarnation > peer->pub.incarnation) {
+        peer->accusers = (struct gossip_accusers){0};
+        peer->suspect_at_ms = g->now_ms;
+        peer->broken_at_ms = 0;
+        is_first = true;
+    }
+    if (!add_accuser(&peer->accusers, accuser, broken)) {
+        return false;
+    }
+    if (is_first) {
+        gossip_peer_set(g, peer, GOSSIP_SUSPECT, incarnation);
+    } else {
+        gossip_queue(g, &peer->rumour); /* confirmations that are new spread on */
+    }
+    set_deadline(g, peer);
+    /* A few of those who hear of it look for themselves at once. */
+    if (is_first && !shl_node_id_equal(accuser, &g->self->pub.info.id) &&
+        gossip_random_below(g, g->live_count) < GOSSIP_CONFIRM_NODES) {
+        gossip_probe_start(g, peer);
+    }
+    return true;
+}
+
+static void tick_suspects(struct gossip *g)
+{
+    struct shl_list *at, *next;
+
+    SHL_LIST_FOREACH_SAFE(at, next, &g->suspects) {
+        struct gossip_peer *peer = shl_container_of(at, struct gossip_peer, suspect_node);
+
+        if (g->now_ms >= peer->dead_at_ms) {
+            gossip_peer_set(g, peer, GOSSIP_DEAD, peer->pub.incarnation);
+        }
+    }
+}
+
+/* ---- probes ---- */
+
+static void end_probe(struct gossip *g, struct gossip_probe *probe)
+{
+    probe->used = false;
+    g->probe_count--;
+}
+
+static void send_ping(struct gossip *g, const struct gossip_peer *peer, uint64_t seq)
+{
+    struct gossip_message m;
+    struct gossip_contact to;
+
+    gossip_contact_of(&to, &peer->pub.info);
+    gossip_message_begin(g, &m, GOSSIP_KIND_PING);
+    shl_mp_uint(&m.w, seq);
+    /* A suspect learns at once that it is one. */
+    gossip_write_rumours(g, &m.w, peer->pub.life == GOSSIP_SUSPECT ? peer : NULL,
+                         GOSSIP_PING_MAX - GOSSIP_FRAME_BYTES, 1);
+    gossip_message_send(g, &m, &to, GOSSIP_LANE_PING);
+}
+
+static bool is_helper(const struct gossip *g,
+                      const struct gossip_peer *peer,
+                      const struct gossip_probe *probe)
+{
+    uint32_t i;
+
+    if (peer == g->self || peer->pub.life != GOSSIP_ALIVE || peer->pub.link_broken ||
+        shl_node_id_equal(&peer->pub.info.id, &probe->target)) {
+        return false;
+    }
+    for (i = 0; i < probe->helper_count; i++) {
+        if (shl_node_id_equal(&probe->helpers[i], &peer->pub.info.id)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* From a random place in the list; a few tries find one in a healthy cluster. */
+static struct gossip_peer *pick_helper(struct gossip *g, const struct gossip_probe *probe)
+{
+    uint32_t start = gossip_random_below(g, g->peer_count), i;
+
+    for (i = 0; i < g->peer_count; i++) {
+        struct gossip_peer *peer = g->peers[(start + i) % g->peer_count];
+
+        if (is_helper(g, peer, probe)) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+static void ask_helpers(struct gossip *g, struct gossip_probe *probe)
+{
+    uint32_t wanted = SHL_MIN(g->config.timing.helpers, (uint32_t)GOSSIP_HELPERS_MAX);
+
+    probe->asked = true;
+    while (probe->helper_count < wanted) {
+        struct gossip_peer *helper = pick_helper(g, probe);
+        struct gossip_contact to;
+        struct gossip_message m;
+
+        if (!helper) {
+            return;
+        }
+        probe->helpers[probe->helper_count++] = helper->pub.info.id;
+        gossip_contact_of(&to, &helper->pub.info);
+        gossip_message_begin(g, &m, GOSSIP_KIND_PING_REQ);
+        shl_mp_uint(&m.w, probe->seq);
+        gossip_write_id(&m.w, &probe->target);
+        gossip_message_send(g, &m, &to, GOSSIP_LANE_PING);
+    }
+}
+
+static bool is_probed(const struct gossip *g, const struct gossip_peer *peer)
+{
+    uint32_t i;
+
+    for (i = 0; g->probe_count > 0 && i < GOSSIP_PROBES_MAX; i++) {
+        if (g->probes[i].used && shl_node_id_equal(&g->probes[i].target, &peer->pub.info.id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void gossip_probe_start(struct gossip *g, struct gossip_peer *peer)
+{
+    const struct gossip_timing *timing = &g->config.timing;
+    struct gossip_probe *probe = g->probes;
+
+    if (g->leaving || g->probe_count == GOSSIP_PROBES_MAX || is_probed(g, peer)) {
+        return;
+    }
+    while (probe->used) {
+        probe++;
+    }
+    *probe = (struct gossip_probe){
+        .used = true,
+        .target = peer->pub.info.id,
+        .seq = ++g->seq,
+        .ask_at_ms = g->now_ms + (peer->pub.link_broken ? 0 : timing->ping_timeout_ms),
+        .end_at_ms = g->now_ms + SHL_MAX(round_ms(g), (uint64_t)timing->ping_timeout_ms + 1),
+    };
+    g->probe_count++;
+    g->counters.probes++;
+    send_ping(g, peer, probe->seq);
+    if (peer->pub.link_broken) {
+        ask_helpers(g, probe);
+    }
+}
+
+static void accuse(struct gossip *g, struct gossip_peer *peer)
+{
+    if (!gossip_is_live(peer->pub.life)) {
+        return;
+    }
+    g->counters.accusations += peer->pub.life == GOSSIP_ALIVE;
+    (void)gossip_suspect(g, peer, peer->pub.incarnation, &g->self->pub.info.id,
+                         peer->pub.link_broken);
+}
+
+/* No ack. Helpers that kept silent hint that the fault is ours. */
+static void fail_probe(struct gossip *g, struct gossip_probe *probe)
+{
+    struct gossip_peer *peer = gossip_peer_find(g, &probe->target);
+    uint32_t nacks = (uint32_t)__builtin_popcount(probe->nacked_mask);
+    bool excused = probe->excused;
+    int worse = probe->helper_count > 0 ? (int)(probe->helper_count - nacks) : 1;
+
+    end_probe(g, probe);
+    if (!peer || !is_target(g, peer) || excused) {
+        return;
+    }
+    g->counters.probes_failed++;
+    /* Alone with a peer whose link broke: nobody could have helped, and the cause is plain. */
+    if (!peer->pub.link_broken) {
+        g->health = gossip_health_after(g->health, worse);
+    }
+    accuse(g, peer);
+}
+
+static bool all_say_broken(const struct gossip *g, const struct gossip_probe *probe)
+{
+    const struct gossip_peer *peer = gossip_peer_find(g, &probe->target);
+
+    return peer && peer->pub.link_broken && probe->asked &&
+           (uint32_t)__builtin_popcount(probe->broken_mask) == probe->helper_count;
+}
+
+static void tick_probes(struct gossip *g)
+{
+    uint32_t i;
+
+    for (i = 0; g->probe_count > 0 && i < GOSSIP_PROBES_MAX; i++) {
+        struct gossip_probe *probe = &g->probes[i];
+
+        if (!probe->used) {
+            continue;
+        }
+        if (!probe->asked && g->now_ms >= probe->ask_at_ms) {
+            ask_helpers(g, probe);
+        }
+        if (g->now_ms >= probe->end_at_ms || all_say_broken(g, probe)) {
+            fail_probe(g, probe);
+        }
+    }
+}
+
+/* ---- for others ---- */
+
+static void answer_relay(struct gossip *g, const struct gossip_relay *relay, bool is_ack)
+{
+    const struct gossip_peer *peer = gossip_peer_find(g, &relay->target);
+    struct gossip_message m;
+
+    gossip_message_begin(g, &m, is_ack ? GOSSIP_KIND_ACK : GOSSIP_KIND_NACK);
+    shl_mp_uint(&m.w, relay->origin_seq);
+    if (!is_ack) {
+        shl_mp_bool(&m.w, peer && peer->pub.link_broken);
+    }
+    gossip_message_reply(g, &m, &relay->origin, GOSSIP_LANE_PING);
+}
+
+static void tick_relays(struct gossip *g)
+{
+    uint32_t i;
+
+    for (i = 0; g->relay_count > 0 && i < GOSSIP_RELAYS_MAX; i++) {
+        struct gossip_relay *relay = &g->relays[i];
+
+        if (!relay->used) {
+            continue;
+        }
+        if (!relay->nacked && g->now_ms >= relay->nack_at_ms) {
+            relay->nacked = true;
+            answer_relay(g, relay, false);
+        }
+        if (g->now_ms >= relay->end_at_ms) {
+            relay->used = false;
+            g->relay_count--;
+        }
+    }
+}
+
+/* ---- messages ---- */
+
+void gossip_on_ping(struct gossip *g, const struct shl_node_id *from, uint64_t seq)
+{
+    struct gossip_message m;
+
+    gossip_message_begin(g, &m, GOSSIP_KIND_ACK);
+    shl_mp_uint(&m.w, seq);
+    shl_mp_uint(&m.w, g->digest);
+    shl_mp_uint(&m.w, g->record_digest);
+    gossip_write_rumours(g, &m.w, NULL, GOSSIP_PING_MAX - GOSSIP_FRAME_BYTES, 1);
+    gossip_message_reply(g, &m, from, GOSSIP_LANE_PING);
+}
+
+void gossip_on_ping_request(struct gossip *g,
+                            const struct shl_node_id *from,
+                            uint64_t seq,
+                            const struct shl_node_id *target)
+{
+    const struct gossip_timing *timing = &g->config.timing;
+    struct gossip_peer *peer = gossip_peer_find(g, target);
+    struct gossip_relay *relay = g->relays;
+
+    if (g->relay_count == GOSSIP_RELAYS_MAX || !peer || peer == g->self) {
+        return; /* a missing nack only makes the asker doubt itself */
+    }
+    while (relay->used) {
+        relay++;
+    }
+    *relay = (struct gossip_relay){
+        .used = true,
+        .origin = *from,
+        .origin_seq = seq,
+        .target = *target,
+        .seq = ++g->seq,
+        /* Early enough to arrive before the asker's round ends. */
+        .nack_at_ms =
+            g->now_ms + (peer->pub.link_broken ? 0 : (uint64_t)timing->ping_timeout_ms * 8 / 10),
+        .end_at_ms = g->now_ms + timing->probe_ms,
+    };
+    g->relay_count++;
+    send_ping(g, peer, relay->seq);
+    if (peer->pub.link_broken) {
+        tick_relays(g);
+    }
+}
+
+static bool ack_relay(struct gossip *g, const struct shl_node_id *from, uint64_t seq)
+{
+    uint32_t i;
+
+    for (i = 0; g->relay_count > 0 && i < GOSSIP_RELAYS_MAX; i++) {
+        struct gossip_relay *relay = &g->relays[i];
+
+        if (relay->used && relay->seq == seq && shl_node_id_equal(&relay->target, from)) {
+            answer_relay(g, relay, true);
+            relay->used = false;
+            g->relay_count--;
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint32_t find_helper(const struct gossip_probe *probe, const struct shl_node_id *id)
+{
+    uint32_t i = 0;
+
+    while (i < probe->helper_count && !shl_node_id_equal(&probe->helpers[i], id)) {
+        i++;
+    }
+    return i;
+}
+
+static struct gossip_probe *find_probe(struct gossip *g, uint64_t seq)
+{
+    uint32_t i;
+
+    for (i = 0; g->probe_count > 0 && i < GOSSIP_PROBES_MAX; i++) {
+        if (g->probes[i].used && g->probes[i].seq == seq) {
+            return &g->probes[i];
+        }
+    }
+    return NULL;
+}
+
+bool gossip_on_ack(struct gossip *g, const struct shl_node_id *from, uint64_t seq)
+{
+    struct gossip_probe *probe = find_probe(g, seq);
+    bool is_direct;
+
+    if (!probe) {
+        (void)ack_relay(g, from, seq);
+        return false;
+    }
+    is_direct = shl_node_id_equal(&probe->target, from);
+    if (!is_direct && find_helper(probe, from) == probe->helper_count) {
+        return false; /* neither asked nor probed: not its business */
+    }
+    g->health = gossip_health_after(g->health, -1);
+    end_probe(g, probe);
+    return is_direct;
+}
+
+void gossip_on_nack(struct gossip *g, const struct shl_node_id *from, uint64_t seq, bool broken)
+{
+    struct gossip_probe *probe = find_probe(g, seq);
+    uint32_t helper = probe ? find_helper(probe, from) : 0;
+
+    if (!probe || helper == probe->helper_count) {
+        return;
+    }
+    probe->nacked_mask |= 1u << helper;
+    if (broken) {
+        probe->broken_mask |= 1u << helper;
+    }
+    if (all_say_broken(g, probe)) {
+        fail_probe(g, probe);
+    }
+}
+
+/* ---- link, lag, time ---- */
+
+/* A probe under way need not wait for an ack that cannot come. */
+static void ask_now(struct gossip *g, const struct gossip_peer *peer)
+{
+    uint32_t i;
+
+    for (i = 0; i < GOSSIP_PROBES_MAX; i++) {
+        struct gossip_probe *probe = &g->probes[i];
+
+        if (probe->used && shl_node_id_equal(&probe->target, &peer->pub.info.id)) {
+            probe->ask_at_ms = SHL_MIN(probe->ask_at_ms, g->now_ms);
+        }
+    }
+}
+
+void gossip_probe_link(struct gossip *g, struct gossip_peer *peer, bool up)
+{
+    bool was_broken = peer->pub.link_broken;
+
+    peer->pub.link_broken = !up;
+    if (up || was_broken || !is_target(g, peer) || g->leaving) {
+        return;
+    }
+    gossip_probe_start(g, peer);
+    ask_now(g, peer);
+    if (peer->pub.life == GOSSIP_SUSPECT &&
+        find_accuser(&peer->accusers, &g->self->pub.info.id) < peer->accusers.count) {
+        accuse(g, peer); /* we said so already; now we know more */
+    }
+}
+
+void gossip_probe_lag(struct gossip *g, uint64_t lag_ms)
+{
+    struct shl_list *at;
+    uint32_t i;
+
+    g->counters.lags++;
+    g->health = gossip_health_after(g->health, 1);
+    /* What we did not hear while we slept proves nothing: probes under way are excused, and
+     * suspects get the time again in which we could not have heard their answer. */
+    for (i = 0; i < GOSSIP_PROBES_MAX; i++) {
+        g->probes[i].excused = true;
+    }
+    SHL_LIST_FOREACH(at, &g->suspects) {
+        struct gossip_peer *peer = shl_container_of(at, struct gossip_peer, suspect_node);
+
+        peer->suspect_at_ms += lag_ms;
+        peer->broken_at_ms += peer->broken_at_ms != 0 ? lag_ms : 0;
+        peer->dead_at_ms += lag_ms;
+    }
+}
+
+static bool is_alone(const struct gossip *g)
+{
+    return g->live_count <= 1 || g->leaving;
+}
+
+static uint64_t probe_pause_ms(const struct gossip *g)
+{
+    uint32_t others = SHL_MAX(g->live_count, 2u) - 1;
+    uint32_t targets = SHL_MIN(SHL_MAX(g->config.timing.probe_targets, 1u), others);
+
+    return SHL_MAX(round_ms(g) / targets, (uint64_t)1);
+}
+
+void gossip_probe_tick(struct gossip *g)
+{
+    tick_probes(g);
+    tick_relays(g);
+    tick_suspects(g);
+    if (is_alone(g) || g->now_ms < g->probe_at_ms) {
+        return;
+    }
+    g->probe_at_ms = g->now_ms + probe_pause_ms(g);
+    {
+        struct gossip_peer *peer = gossip_ring_next(g, &g->probe_ring, is_target);
+
+        if (peer) {
+            gossip_probe_start(g, peer);
+        }
+    }
+}
+
+uint64_t gossip_probe_wake(const struct gossip *g)
+{
+    uint64_t wake = is_alone(g) ? UINT64_MAX : g->probe_at_ms;
+    struct shl_list *at;
+    uint32_t i, left;
+
+    for (i = 0, left = g->probe_count; left > 0; i++) {
+        const struct gossip_probe *probe = &g->probes[i];
+
+        if (probe->used) {
+            wake = SHL_MIN(wake, probe->asked ? probe->end_at_ms : probe->ask_at_ms);
+            left--;
+        }
+    }
+    for (i = 0, left = g->relay_count; left > 0; i++) {
+        const struct gossip_relay *relay = &g->relays[i];
+
+        if (relay->used) {
+            wake = SHL_MIN(wake, relay->nacked ? relay->end_at_ms : relay->nack_at_ms);
+            left--;
+        }
+    }
+    SHL_LIST_FOREACH(at, &g->suspects) {
+        wake = SHL_MIN(wake, shl_container_of(at, struct gossip_peer, suspect_node)->dead_at_ms);
+    }
+    return wake;
+}
