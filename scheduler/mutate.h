@@ -1,0 +1,21 @@
+/* Known bugs that the simulator can switch back on, to prove that it would find them.
+ * A bit mask in the configuration of each part; zero in production, and every replica
+ * of one cluster must have the same. */
+#ifndef SHL_SCHEDULER_MUTATE_H
+#define SHL_SCHEDULER_MUTATE_H
+
+enum sched_mutation {
+    SCHED_MUT_NAME_OVERWRITE = 1u << 0,      /* state: a claim replaces what is there */
+    SCHED_MUT_TOKEN_REUSED = 1u << 1,        /* state: a used token admits another node */
+    SCHED_MUT_REMOVED_READMIT = 1u << 2,     /* state: a removed key may join again */
+    SCHED_MUT_EPOCH_UNCHECKED = 1u << 3,     /* state: a claim does not look at the epoch */
+    SCHED_MUT_TOMBSTONE_LOST = 1u << 4,      /* state: snapshots leave tombstones out */
+    SCHED_MUT_DRAIN_IGNORED = 1u << 5,       /* place: draining and cordoned nodes fit */
+    SCHED_MUT_RESERVE_UNCOUNTED = 1u << 6,   /* place: reservations take no capacity */
+    SCHED_MUT_IDEMPOTENCY_IGNORED = 1u << 7, /* idempotency: every create is fresh */
+    SCHED_MUT_LEASE_UNWAITED = 1u << 8,      /* leases: a new leader does not wait */
+    SCHED_MUT_LEASE_FROM_ACK = 1u << 9,      /* leases: a node counts from the answer */
+    SCHED_MUT_VOTERS_UNSAFE = 1u << 10,      /* voters: takes live voters away, unchecked */
+};
+
+#endif /* SHL_SCHEDULER_MUTATE_H */
