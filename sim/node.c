@@ -91,6 +91,8 @@ int sim_world_find(const struct sim_world *world, const struct shl_node_id *id)
 
 void sim_node_boot(struct sim_node *node)
 {
+    struct sched_raft_event tick = {.type = SCHED_RAFT_TICK};
+
     assert(!node->up && node->present);
     node->boot++;
     node->up = true;
@@ -113,6 +115,10 @@ void sim_node_boot(struct sim_node *node)
         sim_check_fail(node->world, 7, "n%u cannot start from its own disk", node->index);
         return;
     }
+    /* Both have read the disk by now; the first step may write. */
+    tick.now_ms = sim_node_now_ms(node);
+    sim_raft_step(node, &tick);
+    sim_gossip_begin(node);
     sim_sched_installed(node);
 }
 

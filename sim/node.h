@@ -204,6 +204,8 @@ void sim_raft_read(struct sim_node *node, uint8_t table, uint64_t key, uint32_t 
 
 /*- Gossip adapter (sim/node_gossip.c). */
 bool sim_gossip_boot(struct sim_node *node);
+/* First step: join, and what this node says about itself. */
+void sim_gossip_begin(struct sim_node *node);
 void sim_gossip_shut(struct sim_node *node);
 void sim_gossip_step(struct sim_node *node, struct gossip_event *event);
 void sim_gossip_publish(struct sim_node *node);

@@ -60,9 +60,7 @@ static bool find_seed(const struct sim_node *node, struct gossip_contact *ret)
 
 bool sim_gossip_boot(struct sim_node *node)
 {
-    struct gossip_event event = {.type = GOSSIP_EV_TICK, .now_ms = sim_node_now_ms(node)};
     struct gossip_config config = {.seed = sim_rng_next(&node->rng)};
-    struct gossip_contact seed;
     struct shl_bytes bytes;
     int rc = 0;
 
@@ -83,6 +81,14 @@ bool sim_gossip_boot(struct sim_node *node)
         SIM_TRACE(node->world, node->index, "gossip refuses its disk: %s", shl_err_name(rc));
         return false;
     }
+    return true;
+}
+
+void sim_gossip_begin(struct sim_node *node)
+{
+    struct gossip_event event = {.type = GOSSIP_EV_TICK, .now_ms = sim_node_now_ms(node)};
+    struct gossip_contact seed;
+
     sim_gossip_step(node, &event);
     if (find_seed(node, &seed)) {
         event.type = GOSSIP_EV_JOIN;
@@ -94,7 +100,6 @@ bool sim_gossip_boot(struct sim_node *node)
     for (uint32_t i = 0; i < node->sandbox_count; i++) {
         sim_gossip_publish_sandbox(node, &node->sandboxes[i]);
     }
-    return true;
 }
 
 void sim_gossip_shut(struct sim_node *node)

@@ -164,7 +164,6 @@ static struct sched_raft_entry *load_entries(struct sim_node *node, uint64_t *re
 bool sim_raft_boot(struct sim_node *node)
 {
     struct sched_state_config state_config = {.mutations = node->world->mutate.sched};
-    struct sched_raft_event tick = {.type = SCHED_RAFT_TICK, .now_ms = sim_node_now_ms(node)};
     struct sched_raft_config config;
     struct sched_raft_entry *entries = NULL;
     struct shl_bytes bytes;
@@ -200,7 +199,6 @@ bool sim_raft_boot(struct sim_node *node)
         return false;
     }
     sim_check_installed(node, config.snapshot.index);
-    sim_raft_step(node, &tick);
     return true;
 }
 

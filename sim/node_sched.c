@@ -458,7 +458,10 @@ void sim_sched_placed(struct sim_node *node,
     uint64_t now_ms = sim_node_now_ms(node);
 
     if (accepted) {
-        (void)sched_reserve_commit(&node->place.reserves, reservation, version, now_ms + 5000);
+        /* One that had expired is in the node's own figures by now. */
+        if (sched_reserve_commit(&node->place.reserves, reservation, version, now_ms + 5000) < 0) {
+            return;
+        }
     } else {
         (void)sched_reserve_release(&node->place.reserves, reservation);
         sched_place_node_refused(&node->place, &node->world->nodes[target].id, now_ms);

@@ -557,9 +557,12 @@ static void on_proposed(struct sim_node *node, struct sim_task *task, const stru
                             (struct shl_bytes){0});
         }
     } else if (task->kind == SIM_TASK_PROPOSE && rpc->code == 0) {
-        /* A claim that was made before has the index of then. */
-        op_of(node, task)->index =
-            out.existed && op_of(node, task)->kind == SIM_OP_NAME_CLAIM ? 0 : out.index;
+        /* A claim that was made before has the index of then; a release of nothing has none. */
+        bool moot = op_of(node, task)->kind == SIM_OP_NAME_CLAIM     ? out.existed
+                    : op_of(node, task)->kind == SIM_OP_NAME_RELEASE ? !out.existed
+                                                                     : false;
+
+        op_of(node, task)->index = moot ? 0 : out.index;
     }
     finish(node, task, rpc->code);
 }
