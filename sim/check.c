@@ -153,6 +153,34 @@ void sim_check_boot(struct sim_node *node)
     view->led_term = 0;
 }
 
+/* As many live voters as a majority of the result needs, if there were enough before. */
+void sim_check_voters(struct sim_node *node,
+                      const struct sched_voters_input *input,
+                      const struct sched_voters_change *change)
+{
+    uint32_t voters[2] = {0};
+    uint32_t alive[2] = {0};
+
+    for (uint32_t i = 0; i < input->count; i++) {
+        const struct sched_voters_node *v = &input->nodes[i];
+        bool after = v->voter;
+
+        if (shl_node_id_equal(&v->id, &change->node)) {
+            after = change->op == SCHED_VOTERS_PROMOTE ||
+                    (v->voter && change->op != SCHED_VOTERS_DEMOTE &&
+                     change->op != SCHED_VOTERS_REMOVE);
+        }
+        voters[0] += v->voter;
+        alive[0] += v->voter && v->alive;
+        voters[1] += after;
+        alive[1] += after && v->alive;
+    }
+    if (alive[0] > voters[0] / 2 && alive[1] <= voters[1] / 2) {
+        sim_check_fail(node->world, 8, "n%u leaves %u live voters of %u", node->index, alive[1],
+                       voters[1]);
+    }
+}
+
 /*- 4, 6: what is applied. */
 
 static uint64_t digest_of(const struct sched_raft_entry *entry)
@@ -215,6 +243,10 @@ static void on_join(struct sim_node *node, const struct sched_command *command)
     if (slot < 0) {
         return;
     }
+    if (world->check.views[slot].admitted && !world->nodes[slot].removed) {
+        return; /* asked again: a member it is, whatever becomes of its token */
+    }
+    world->check.views[slot].admitted = true;
     if (world->nodes[slot].removed) {
         sim_check_fail(world, 15, "n%d was removed and is admitted again", slot);
     }

@@ -15,6 +15,7 @@
 #include "scheduler/place.h"
 #include "scheduler/raft.h"
 #include "scheduler/result.h"
+#include "scheduler/voters.h"
 
 struct sim_node;
 struct sim_op;
@@ -44,6 +45,7 @@ struct sim_node_view { /* what the checker remembers of a slot */
     uint64_t applied;
     uint64_t incarnation; /* highest of its own that it spoke of */
     uint64_t led_term;
+    bool admitted;
 };
 
 struct sim_seen { /* what was acknowledged of one name or key, in order of time */
@@ -108,6 +110,10 @@ void sim_check_installed(struct sim_node *node, uint64_t index);
 /* After every step of a gossip core: 19, 20. */
 void sim_check_gossip(struct sim_node *node, const struct gossip_actions *actions);
 void sim_check_boot(struct sim_node *node);
+/* A leader changes the voters: 8. */
+void sim_check_voters(struct sim_node *node,
+                      const struct sched_voters_input *input,
+                      const struct sched_voters_change *change);
 /* A scheduler or entry node chose @target: 16, 17. */
 void sim_check_placed(struct sim_node *placer, uint32_t target, const struct sched_view *view);
 /* A lease was renewed: what the node now runs must be its own. */

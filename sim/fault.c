@@ -150,8 +150,9 @@ static bool names_node(enum sim_fault_class class)
 {
     return class == SIM_FAULT_ISOLATE || class == SIM_FAULT_CRASH || class == SIM_FAULT_KILL ||
            class == SIM_FAULT_PAUSE || class == SIM_FAULT_LAG || class == SIM_FAULT_SYNC_SLOW ||
-           class == SIM_FAULT_WRITE_ERROR || class == SIM_FAULT_CLOCK_RATE ||
-           class == SIM_FAULT_CLOCK_STEP || class == SIM_FAULT_WIPE || class == SIM_FAULT_REMOVE;
+           class == SIM_FAULT_WRITE_ERROR || class == SIM_FAULT_CRASH_UNSYNCED ||
+           class == SIM_FAULT_CLOCK_RATE || class == SIM_FAULT_CLOCK_STEP ||
+           class == SIM_FAULT_WIPE || class == SIM_FAULT_REMOVE;
 }
 
 /* Values and spans of one fault; false when the class makes no sense with so few nodes. */
@@ -213,6 +214,16 @@ static bool draw_fault(struct sim_fault *fault, struct sim_rng *rng, uint32_t no
     case SIM_FAULT_CRASH_LEADER:
     case SIM_FAULT_WRITE_ERROR:
         fault->for_us = draw_span(rng, 20, 1000, 8000);
+        return true;
+    case SIM_FAULT_CRASH_UNSYNCED:
+        fault->for_us = draw_span(rng, 20, 150, 2000);
+        return true;
+    case SIM_FAULT_RIVALS:
+        fault->value = ms(sim_rng_range(rng, 50, 500));
+        fault->for_us = draw_span(rng, 300, 1000, 4000);
+        return nodes > 2;
+    case SIM_FAULT_PAUSE_LEADER:
+        fault->for_us = draw_span(rng, 200, 700, 8000);
         return true;
     case SIM_FAULT_MASS_RESTART:
         fault->value = sim_rng_below(rng, 2) ? UINT64_MAX : draw_set(rng, nodes);

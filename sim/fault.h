@@ -39,6 +39,9 @@
     X(KILL, "kill", "kill -9 of node a, back after the time; writes stay")                      \
     X(CRASH_LEADER, "crash-leader", "power cut of the scheduler of that moment")                \
     X(MASS_RESTART, "mass-restart", "power cut of every node of the set value")                 \
+    X(CRASH_UNSYNCED, "crash-unsynced", "power cut of node a right after its next write")       \
+    X(RIVALS, "rivals", "the scheduler dies, all others stand for election at the same moment") \
+    X(PAUSE_LEADER, "pause-leader", "SIGSTOP of the scheduler of that moment")                  \
     X(PAUSE, "pause", "SIGSTOP of node a, SIGCONT after the time")                              \
     X(LAG, "lag", "loop of node a is up to value microseconds late")                            \
     X(SYNC_SLOW, "sync-slow", "syncs of node a take value microseconds on average")             \
@@ -73,7 +76,7 @@ struct sim_schedule {
     uint64_t faults_us;       /* faults end here and everything heals */
     uint64_t end_us;          /* the liveness phase ends here */
     uint32_t classes;         /* bit per class that may occur */
-    uint32_t mutation; /* number of the known bug switched on, 0 none; sim/mutate.h */
+    uint32_t mutation;        /* number of the known bug switched on, 0 none; sim/mutate.h */
     struct sim_fault *faults; /* by time */
     size_t count;
     size_t cap;

@@ -5,12 +5,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum sim_mutation_bits {
+    SIM_MUT_LEASE_LATE = 1u << 0,       /* renewals under way do not hold claims back */
+    SIM_MUT_GRANT_EARLY = 1u << 1,      /* a renewal counts before the log is applied to it */
+    SIM_MUT_TAKEOVER_STALE = 1u << 2,   /* an old state decides that a node was removed */
+    SIM_MUT_INCARNATION_LOST = 1u << 3, /* the incarnation is not stored */
+    SIM_MUT_READ_LOCAL = 1u << 4,       /* strong reads are answered from the local state */
+};
+
 struct sim_mutation {
     const char *name; /* "" for none */
     const char *text;
     uint32_t raft;   /* enum sched_raft_mutation */
     uint32_t sched;  /* enum sched_mutation */
     uint32_t gossip; /* enum gossip_mutation */
+    uint32_t sim;    /* enum sim_mutation_bits: mistakes of the glue between the cores */
     uint32_t seeds;  /* of the normal run, within which it must be found */
 };
 

@@ -55,12 +55,12 @@ struct sim_net {
     struct sim_heap *heap; /* the world's */
     uint32_t event_kind;   /* of the events the net pushes */
     uint32_t count;
-    struct sim_link *links; /* count * count, [from * count + to] */
-    struct sim_rng *rng;    /* one stream per sender */
-    uint32_t delay_mean_us; /* exponential part */
-    uint32_t delay_min_us;  /* constant part */
+    struct sim_link *links;  /* count * count, [from * count + to] */
+    struct sim_rng *rng;     /* one stream per sender */
+    uint32_t delay_mean_us;  /* exponential part */
+    uint32_t delay_min_us;   /* constant part */
     uint32_t delay_extra_us; /* a fault: mean of a second exponential part */
-    uint64_t sent;          /* counters of the run */
+    uint64_t sent;           /* counters of the run */
     uint64_t delivered;
     uint64_t lost;
     uint64_t duplicated;

@@ -169,6 +169,14 @@ bool sim_node_sync(struct sim_node *node, struct sim_sync sync)
     assert(node->sync_count < SIM_SYNCS_MAX);
     node->syncs[(node->sync_start + node->sync_count++) % SIM_SYNCS_MAX] = sync;
     sim_world_push(world, done, SIM_EV_SYNC, node->index, node->boot);
+    if (node->crash_at_write_us > 0) {
+        uint64_t at_us = world->now_us + (done - world->now_us) * 3 / 4;
+
+        sim_world_push(world, at_us, SIM_EV_CUT, node->index, node->boot);
+        node->down_until_us = at_us + node->crash_at_write_us;
+        sim_world_push(world, node->down_until_us, SIM_EV_BOOT, node->index, 0);
+        node->crash_at_write_us = 0;
+    }
     return true;
 }
 

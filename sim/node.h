@@ -107,10 +107,11 @@ struct sim_node {
     uint64_t stalled_us; /* paused until; UINT64_MAX: until resumed */
     uint32_t lag_us;
     uint32_t sync_us;
-    uint32_t role;        /* enum sched_role */
-    uint64_t fence_ms;    /* VMs run on without the daemon, until this time of the clock */
+    uint32_t role;     /* enum sched_role */
+    uint64_t fence_ms; /* VMs run on without the daemon, until this time of the clock */
     uint64_t down_until_us;
-    uint32_t stale_token; /* directed: token to join with, plus 1 */
+    uint64_t crash_at_write_us; /* a fault: the next write is cut off, down for so long */
+    uint32_t stale_token;       /* token of another node to try first, 0 none */
 
     /* Volatile from here. */
     struct sched_raft *raft;

@@ -111,6 +111,9 @@ void sim_gossip_shut(struct sim_node *node)
 /* Before anything of this step leaves the node: as a blocking fsync. */
 static void store_incarnation(struct sim_node *node, uint64_t incarnation)
 {
+    if (node->world->mutate.sim & SIM_MUT_INCARNATION_LOST) {
+        return;
+    }
     sim_disk_put(&node->disk, KEY_INCARNATION, &incarnation, sizeof(incarnation));
     if (sim_disk_commit(&node->disk) < 0) {
         node->dying = true;

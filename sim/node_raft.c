@@ -523,6 +523,11 @@ void sim_raft_propose(struct sim_node *node, struct shl_bytes command, uint32_t 
     decoded.at_ms = sched_cluster_time_now(&node->time, event.now_ms);
     if (decoded.kind == SCHED_LEASE_RENEW) {
         decoded.u.lease_renew.term = node->lead_term;
+        /* From here on, not only from its application: a claim must not be proposed behind a
+         * renewal that is under way. */
+        if (!(node->world->mutate.sim & SIM_MUT_LEASE_LATE)) {
+            (void)sched_leases_renewed(&node->leases, &decoded.u.lease_renew.node, event.now_ms);
+        }
     }
     shl_buf_init(&stamped, SCHED_COMMAND_MAX);
     if (sched_command_encode(&decoded, &stamped, NULL) < 0 ||

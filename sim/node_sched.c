@@ -141,7 +141,8 @@ void sim_sched_applied(struct sim_node *node,
 
 void sim_sched_granted(struct sim_node *node, uint64_t seq, uint64_t index)
 {
-    if (sched_state_index(node->state) >= index) {
+    if (sched_state_index(node->state) >= index ||
+        (node->world->mutate.sim & SIM_MUT_GRANT_EARLY)) {
         sched_lease_granted(&node->lease, seq, sim_node_now_ms(node));
         sim_check_granted(node);
         return;
@@ -285,6 +286,7 @@ static void change_voters(struct sim_node *node, uint64_t now_ms)
     }
     SIM_TRACE(node->world, node->index, "voters: op %d for n%d (%s)", (int)change.op,
               sim_world_find(world, &change.node), change.why);
+    sim_check_voters(node, &input, &change);
     node->had_voters_change = true;
     node->voters_change_ms = now_ms;
     if (change.op == SCHED_VOTERS_TRANSFER) {
@@ -300,6 +302,22 @@ static void change_voters(struct sim_node *node, uint64_t now_ms)
         event.u.change.witness = change.witness;
     }
     sim_raft_step(node, &event);
+}
+
+/* Somebody alive who may run sandboxes; this node if nobody else does. */
+static uint32_t pick_owner(struct sim_node *node)
+{
+    uint32_t first = (uint32_t)sim_rng_below(&node->rng, node->world->node_count);
+
+    for (uint32_t i = 0; i < node->world->node_count; i++) {
+        uint32_t slot = (first + i) % node->world->node_count;
+        const struct sched_node *row = sched_state_node(node->state, &node->world->nodes[slot].id);
+
+        if (row && row->spec.role != SCHED_ROLE_WITNESS && node->alive_ms[slot] != 0) {
+            return slot;
+        }
+    }
+    return node->index;
 }
 
 /* Sandboxes of a node whose lease has certainly ended go to another one. */
@@ -319,7 +337,7 @@ static void claim_lost(struct sim_node *node, uint64_t now_ms)
         snprintf(command.u.owner.sandbox, sizeof(command.u.owner.sandbox), "%s", row->sandbox);
         command.u.owner.owner = row->owner;
         command.u.owner.epoch = row->epoch;
-        command.u.owner.new_owner = node->id;
+        command.u.owner.new_owner = node->world->nodes[pick_owner(node)].id;
         command.u.owner.lapsed = true;
         propose(node, &command);
         return; /* one at a time; the table moves */
@@ -393,7 +411,9 @@ static uint32_t make_views(struct sim_node *node, struct sched_view *views, uint
         struct sched_view *view = &views[count];
         uint64_t load[2] = {0};
 
-        if (!record || record->value.len != sizeof(load)) {
+        /* A node that the log has not admitted yet is no place for anything: an idempotency
+         * key that names it looks as if its node had been removed. */
+        if ((!row && !(node->world->mutate.sim & SIM_MUT_TAKEOVER_STALE)) || !record || record->value.len != sizeof(load)) {
             continue;
         }
         memcpy(load, record->value.base, sizeof(load));

@@ -211,6 +211,13 @@ void sim_route_receive(struct sim_node *node, uint32_t from, const struct sim_rp
         sim_raft_propose(node, bytes, from, rpc->req);
         return;
     case SIM_RPC_READ:
+        if (node->world->mutate.sim & SIM_MUT_READ_LOCAL) {
+            uint64_t n[5] = {0};
+
+            sim_read_row(node->state, (uint8_t)rpc->n[0], rpc->n[1], n);
+            sim_route_reply(node, from, rpc->req, 0, 0, n, (struct shl_bytes){0});
+            return;
+        }
         sim_raft_read(node, (uint8_t)rpc->n[0], rpc->n[1], from, rpc->req);
         return;
     case SIM_RPC_PLACE:

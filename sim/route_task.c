@@ -297,7 +297,11 @@ static void on_taken(struct sim_node *node, struct sim_task *task, const struct 
         return;
     }
     slot = sim_world_find(node->world, &found.node);
-    node_removed = slot < 0 || !sched_state_node(node->state, &found.node);
+    /* A node that is missing here may have joined meanwhile: only a state that is as new as
+     * the answer can say that it was removed. */
+    node_removed = (sched_state_index(node->state) >= out->index ||
+                    (node->world->mutate.sim & SIM_MUT_TAKEOVER_STALE)) &&
+                   (slot < 0 || !sched_state_node(node->state, &found.node));
     switch (
         sched_idempotency_decide(false, &found, request, node_removed, node->world->mutate.sched)) {
     case SCHED_CREATE_FRESH:
@@ -563,6 +567,12 @@ static void on_proposed(struct sim_node *node, struct sim_task *task, const stru
                                                                      : false;
 
         op_of(node, task)->index = moot ? 0 : out.index;
+    }
+    if (task->kind == SIM_TASK_JOIN && rpc->code < 0) {
+        SIM_TRACE(node->world, node->index, "may not join: %s", shl_err_name(rpc->code));
+    }
+    if (task->kind == SIM_TASK_JOIN && rpc->code == SHL_EAUTH) {
+        node->stale_token = 0; /* the operator pastes the right one */
     }
     finish(node, task, rpc->code);
 }

@@ -19,7 +19,7 @@ static void draw_tuning(struct sim_world *world)
     t->sync_us = (uint32_t)sim_rng_range(rng, 100, 3000);
     t->slow_gossip = sim_rng_below(rng, 5) == 0;
     t->links_told = sim_rng_below(rng, 2) == 0;
-    t->snapshot_entries = (uint32_t)sim_rng_range(rng, 10, 200);
+    t->snapshot_entries = (uint32_t)sim_rng_range(rng, 5, 20) << sim_rng_below(rng, 4);
     t->chunk_bytes = (uint32_t)sim_rng_range(rng, 256, 4096);
     t->msg_entries = (uint32_t)sim_rng_range(rng, 1, 16);
     t->inflight = (uint32_t)sim_rng_range(rng, 1, 8);
@@ -154,7 +154,7 @@ static void on_second(struct sim_world *world, uint64_t number)
 static bool is_for_process(uint32_t kind)
 {
     return kind == SIM_EV_NET || kind == SIM_EV_WAKE || kind == SIM_EV_SYNC ||
-           kind == SIM_EV_CALL || kind == SIM_EV_LINK;
+           kind == SIM_EV_CALL || kind == SIM_EV_LINK || kind == SIM_EV_CAMPAIGN;
 }
 
 /* True when the event was put off. */
@@ -197,7 +197,7 @@ static bool is_stale(const struct sim_node *node, const struct sim_event *event)
     if (event->kind == SIM_EV_SYNC) {
         return !node->up || event->a != node->boot;
     }
-    return event->kind == SIM_EV_LINK && !node->up;
+    return (event->kind == SIM_EV_LINK || event->kind == SIM_EV_CAMPAIGN) && !node->up;
 }
 
 static void after(struct sim_world *world, struct sim_node *node)
@@ -238,6 +238,11 @@ static void on_process_event(struct sim_world *world, struct sim_event *event)
         sim_node_synced(node);
     } else if (event->kind == SIM_EV_CALL) {
         on_call(world, node, event->a);
+    } else if (event->kind == SIM_EV_CAMPAIGN) {
+        struct sched_raft_event campaign = {.type = SCHED_RAFT_CAMPAIGN,
+                                            .now_ms = sim_node_now_ms(node)};
+
+        sim_raft_step(node, &campaign);
     } else {
         sim_node_link(node, (uint32_t)event->a);
     }
@@ -301,6 +306,11 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
     case SIM_EV_BOOT:
         on_boot(world, &world->nodes[event->node]);
         break;
+    case SIM_EV_CUT:
+        if (world->nodes[event->node].up && world->nodes[event->node].boot == event->a) {
+            sim_node_crash(&world->nodes[event->node], SIM_DISK_CRASH_LOSE_ALL);
+        }
+        break;
     case SIM_EV_CLIENT:
         sim_client_wake(world, event->node, event->a);
         break;
@@ -329,6 +339,7 @@ static void dispatch(struct sim_world *world, struct sim_event *event)
     case SIM_EV_SYNC:
     case SIM_EV_CALL:
     case SIM_EV_LINK:
+    case SIM_EV_CAMPAIGN:
     case SIM_EV_KINDS:
         break;
     }

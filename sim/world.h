@@ -34,6 +34,8 @@ enum sim_event_kind {
     SIM_EV_CALL,        /* a client's request reaches its entry node; a: attempt */
     SIM_EV_CLIENT,      /* a client acts or gives up waiting; a: attempt */
     SIM_EV_LINK,        /* a node learns how its connection to node a is */
+    SIM_EV_CAMPAIGN,    /* a node stands for election now */
+    SIM_EV_CUT,         /* power cut of a node in the middle of a write; a: boot */
     SIM_EV_FAULT_BEGIN, /* a: number in the schedule */
     SIM_EV_FAULT_END,
     SIM_EV_SECOND, /* checkpoint of the digest, checks of every second */

@@ -150,6 +150,8 @@ static void start_spare(struct sim_world *world)
         struct sim_node *node = &world->nodes[world->next_spare++];
 
         node->present = true;
+        /* Some first try a token that another node has used. */
+        node->stale_token = world->schedule->nodes > 1 && sim_rng_below(&world->fault_rng, 2) ? 2 : 0;
         sim_world_push(world, world->now_us + 1000, SIM_EV_BOOT, node->index, 0);
     }
 }
@@ -213,6 +215,22 @@ static void transfer(struct sim_world *world)
     }
 }
 
+static bool rivals(struct sim_world *world, const struct sim_fault *f)
+{
+    int leader = sim_world_leader(world);
+
+    if (leader < 0) {
+        return false;
+    }
+    crash(world, (uint32_t)leader, f->for_us, SIM_DISK_CRASH_PREFIX);
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        for (unsigned k = 0; world->nodes[i].up && k < 3; k++) {
+            sim_world_push(world, world->now_us + f->value + 150000 * k, SIM_EV_CAMPAIGN, i, 0);
+        }
+    }
+    return true;
+}
+
 static bool node_fault(struct sim_world *world, const struct sim_fault *f)
 {
     struct sim_node *node = &world->nodes[f->a];
@@ -231,6 +249,20 @@ static bool node_fault(struct sim_world *world, const struct sim_fault *f)
             return false;
         }
         crash(world, (uint32_t)leader, f->for_us, SIM_DISK_CRASH_PREFIX);
+        return true;
+    }
+    case SIM_FAULT_CRASH_UNSYNCED:
+        node->crash_at_write_us = f->for_us;
+        return true;
+    case SIM_FAULT_RIVALS:
+        return rivals(world, f);
+    case SIM_FAULT_PAUSE_LEADER: {
+        int leader = sim_world_leader(world);
+
+        if (leader < 0) {
+            return false;
+        }
+        world->nodes[leader].stalled_us = world->now_us + f->for_us;
         return true;
     }
     case SIM_FAULT_MASS_RESTART:
