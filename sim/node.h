@@ -248,6 +248,8 @@ struct sim_sandbox *sim_sandbox_find(struct sim_node *node, uint64_t id);
 void sim_sandbox_claimed(struct sim_node *node,
                          const struct sched_cmd_owner *claim,
                          uint64_t epoch);
+/* The log says that it was deleted, whoever runs it. */
+void sim_sandbox_deleted(struct sim_node *node, const char *text);
 /* After a snapshot: what the log says about the sandboxes of this node. */
 void sim_sandbox_reconcile(struct sim_node *node);
 void sim_sandbox_text(char dst[SCHED_ID_SIZE], uint64_t id);

@@ -124,12 +124,14 @@ void sim_sandbox_kill(struct sim_node *node, uint64_t id, uint32_t peer, uint64_
 
 /*- Owners by the log. */
 
-static void destroy(struct sim_node *node, struct sim_sandbox *sandbox)
+static void destroy(struct sim_node *node,
+                    struct sim_sandbox *sandbox,
+                    enum sim_sandbox_status after)
 {
     if (sandbox->status != SIM_SANDBOX_RUNNING) {
         return;
     }
-    sandbox->status = SIM_SANDBOX_MOVED;
+    sandbox->status = (uint8_t)after;
     node->committed_mb -= sandbox->memory_mb;
     put(node, sandbox);
     if (sim_node_sync(node, (struct sim_sync){.kind = SIM_SYNC_OTHER})) {
@@ -146,7 +148,7 @@ void sim_sandbox_claimed(struct sim_node *node, const struct sched_cmd_owner *cl
         if (sandbox && sandbox->epoch < epoch) {
             SIM_TRACE(node->world, node->index, "destroys %s: epoch %llu was claimed",
                       claim->sandbox, (unsigned long long)epoch);
-            destroy(node, sandbox);
+            destroy(node, sandbox, SIM_SANDBOX_MOVED);
         }
         return;
     }
@@ -162,7 +164,7 @@ void sim_sandbox_claimed(struct sim_node *node, const struct sched_cmd_owner *cl
         }
         sandbox = add(node, &fresh);
     } else {
-        destroy(node, sandbox);
+        destroy(node, sandbox, SIM_SANDBOX_MOVED);
     }
     SIM_TRACE(node->world, node->index, "takes over %s with epoch %llu", claim->sandbox,
               (unsigned long long)epoch);
@@ -188,5 +190,22 @@ void sim_sandbox_reconcile(struct sim_node *node)
         if (row->epoch > 1) {
             sim_sandbox_claimed(node, &claim, row->epoch);
         }
+    }
+    for (uint32_t i = 0; i < node->sandbox_count; i++) {
+        char text[SCHED_ID_SIZE];
+
+        sim_sandbox_text(text, node->sandboxes[i].id);
+        if (sched_state_tombstone(node->state, SCHED_TOMBSTONE_SANDBOX, text)) {
+            destroy(node, &node->sandboxes[i], SIM_SANDBOX_DELETED);
+        }
+    }
+}
+
+void sim_sandbox_deleted(struct sim_node *node, const char *text)
+{
+    struct sim_sandbox *sandbox = sim_sandbox_find(node, sim_sandbox_parse(text));
+
+    if (sandbox) {
+        destroy(node, sandbox, SIM_SANDBOX_DELETED);
     }
 }

@@ -127,6 +127,8 @@ void sim_sched_applied(struct sim_node *node,
             (void)sched_leases_renewed(&node->leases, &command->u.lease_renew.node, now_ms);
         } else if (command->kind == SCHED_OWNER_CLAIM) {
             sim_sandbox_claimed(node, &command->u.owner, result->number);
+        } else if (command->kind == SCHED_OWNER_DELETE) {
+            sim_sandbox_deleted(node, command->u.owner.sandbox);
         }
         node->joined = sched_state_node(node->state, &node->id) != NULL;
     }

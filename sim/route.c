@@ -179,6 +179,9 @@ static void on_call(struct sim_node *node, uint32_t from, const struct sim_rpc *
                         (struct shl_bytes){0});
     } else if (sandbox->status == SIM_SANDBOX_DELETED) {
         sim_route_reply(node, from, rpc->req, SHL_EGONE, 0, NULL, (struct shl_bytes){0});
+    } else if (sandbox->claimable && !sched_lease_valid(&node->lease, sim_node_now_ms(node))) {
+        /* Paused: somebody else may own it by now, and nobody here would know. */
+        sim_route_reply(node, from, rpc->req, SHL_EUNAVAILABLE, 0, NULL, (struct shl_bytes){0});
     } else if (rpc->n[1] == 0) {
         n[0] = sandbox->epoch;
         sim_route_reply(node, from, rpc->req, 0, node->index + 1, n, (struct shl_bytes){0});
