@@ -65,6 +65,7 @@ struct gossip_peer {
     uint64_t instance; /* names the run of the process, 0: not known */
     uint64_t over;     /* the foreign run of its own id that it last overruled */
     uint64_t id_hash;
+    uint64_t name_hash;
     struct gossip_rumour rumour;
     struct gossip_records records;
     bool heard; /* in this run */
@@ -255,6 +256,8 @@ void gossip_peer_set(struct gossip *g,
                      enum gossip_life life,
                      uint64_t incarnation);
 void gossip_digest_update(struct gossip *g, struct gossip_peer *peer, int sign);
+/* Replaces what it says about itself. */
+void gossip_peer_set_info(struct gossip_peer *peer, const struct gossip_info *info);
 bool gossip_has_room(const struct gossip *g, const struct gossip_peer *peer);
 int gossip_info_check(const struct gossip *g, const struct gossip_info *info, struct shl_err *err);
 /* Next eligible one of a ring, NULL when there is none. */

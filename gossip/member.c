@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sum.h"
 #include "gossip/core.h"
 
 /* ---- list ---- */
@@ -80,6 +81,12 @@ static bool make_room(struct gossip *g)
     return true;
 }
 
+void gossip_peer_set_info(struct gossip_peer *peer, const struct gossip_info *info)
+{
+    peer->pub.info = *info;
+    peer->name_hash = shl_sum(SHL_SUM_START, (const uint8_t *)info->name, strlen(info->name));
+}
+
 struct gossip_peer *gossip_peer_add(struct gossip *g, const struct gossip_info *info)
 {
     struct gossip_peer *peer;
@@ -93,7 +100,7 @@ struct gossip_peer *gossip_peer_add(struct gossip *g, const struct gossip_info *
         g->out->error = -ENOMEM;
         return NULL;
     }
-    peer->pub.info = *info;
+    gossip_peer_set_info(peer, info);
     peer->pub.life = GOSSIP_UNHEARD;
     peer->pub.since_ms = g->now_ms;
     peer->pub.gone_s = g->wall_s;

@@ -173,11 +173,16 @@ static struct gossip_peer *pick_helper(struct gossip *g, const struct gossip_pro
     return NULL;
 }
 
+/* Helpers, and the target once more: one lost message must not make a suspect. */
 static void ask_helpers(struct gossip *g, struct gossip_probe *probe)
 {
     uint32_t wanted = SHL_MIN(g->config.timing.helpers, (uint32_t)GOSSIP_HELPERS_MAX);
+    const struct gossip_peer *peer = gossip_peer_find(g, &probe->target);
 
     probe->asked = true;
+    if (peer && !peer->pub.link_broken) {
+        send_ping(g, peer, probe->seq);
+    }
     while (probe->helper_count < wanted) {
         struct gossip_peer *helper = pick_helper(g, probe);
         struct gossip_contact to;

@@ -129,7 +129,8 @@ static void check_name(struct gossip *g, const struct gossip_peer *peer)
     for (i = 0; i < g->peer_count; i++) {
         const struct gossip_peer *other = g->peers[i];
 
-        if (other != peer && gossip_is_live(other->pub.life) &&
+        if (other->name_hash == peer->name_hash && other != peer &&
+            gossip_is_live(other->pub.life) &&
             strcmp(other->pub.info.name, peer->pub.info.name) == 0) {
             struct gossip_notice notice = {
                 .type = GOSSIP_NOTICE_NAME_TAKEN,
@@ -157,7 +158,7 @@ static void check_copy(struct gossip *g,
 
 static void take_info(struct gossip_peer *peer, const struct gossip_claim *claim)
 {
-    peer->pub.info = claim->info;
+    gossip_peer_set_info(peer, &claim->info);
     peer->instance = claim->instance;
     peer->over = claim->over;
 }
