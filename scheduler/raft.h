@@ -146,7 +146,7 @@ enum sched_raft_mutation {
     SCHED_RAFT_MUT_READ_WITHOUT_QUORUM = 1u << 5,
     /* A membership is used only once it is committed, and a second change may start before. */
     SCHED_RAFT_MUT_MEMBERSHIP_LATE = 1u << 6,
-    /* Installing a snapshot keeps the log behind it although it conflicts. */
+    /* Installing a snapshot keeps the log behind it, and reports it as matching. */
     SCHED_RAFT_MUT_INSTALL_KEEPS_LOG = 1u << 7,
     /* Truncating the log keeps the membership of a removed entry. */
     SCHED_RAFT_MUT_TRUNCATE_KEEPS_MEMBERSHIP = 1u << 8,
@@ -154,9 +154,9 @@ enum sched_raft_mutation {
     SCHED_RAFT_MUT_ACK_BEFORE_PERSIST = 1u << 9,
     /* Append answers of older terms are believed. */
     SCHED_RAFT_MUT_OLD_TERM_ANSWERS = 1u << 10,
-    /* A vote is forgotten when the same term is heard of again. */
+    /* A second candidate of the same term gets a vote too. */
     SCHED_RAFT_MUT_VOTE_TWICE = 1u << 11,
-    /* A follower overwrites its log only where entries are new, leaving a conflicting tail. */
+    /* A follower keeps what it has where an append conflicts. */
     SCHED_RAFT_MUT_KEEP_CONFLICT = 1u << 12,
 };
 

@@ -24,7 +24,10 @@ const struct sched_raft_era *sched_raft_era_at(const struct sched_raft *r, uint6
 const struct sched_raft_era *sched_raft_era(const struct sched_raft *r)
 {
     if (sched_raft_mutated(r, SCHED_RAFT_MUT_MEMBERSHIP_LATE)) {
-        return sched_raft_era_at(r, r->commit);
+        const struct sched_raft_era *era = sched_raft_era_at(r, r->commit);
+
+        /* The founding one holds from the start. */
+        return era->membership.count == 0 && r->era_count > 1 ? &r->eras[1] : era;
     }
     return &r->eras[r->era_count - 1];
 }
@@ -233,7 +236,7 @@ static void append_membership(struct sched_raft *r,
 
 void sched_raft_change(struct sched_raft *r, const struct sched_raft_event *event)
 {
-    struct sched_raft_membership m = sched_raft_era(r)->membership;
+    struct sched_raft_membership m = r->eras[r->era_count - 1].membership;
     enum sched_raft_reason reason = refusal(r);
 
     if (reason == SCHED_RAFT_DONE) {

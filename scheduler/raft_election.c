@@ -59,7 +59,8 @@ static bool can_stand(struct sched_raft *r)
         return false;
     }
     if (!sched_raft_term_durable(r)) {
-        r->election_at_ms = r->now_ms + r->heartbeat_ms; /* storage is slow: a bit later */
+        r->stand_owed = true; /* as soon as storage is done */
+        r->election_at_ms = SCHED_RAFT_NEVER_MS;
         return false;
     }
     return true;
@@ -206,6 +207,9 @@ void sched_raft_recv_vote_answer(struct sched_raft *r,
 
 void sched_raft_finish_votes(struct sched_raft *r)
 {
+    if (r->stand_owed && sched_raft_term_durable(r)) {
+        sched_raft_campaign(r);
+    }
     if (r->vote_answer_owed &&
         (hard_durable(r) || sched_raft_mutated(r, SCHED_RAFT_MUT_VOTE_BEFORE_PERSIST))) {
         answer_vote_owed(r);

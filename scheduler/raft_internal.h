@@ -120,6 +120,7 @@ struct sched_raft {
     /* Candidates. */
     uint64_t votes;          /* bit per position in the membership in use */
     bool forced;             /* by the leader, skipping pre-vote */
+    bool stand_owed;         /* the timer fired before the term was durable */
     bool vote_requests_owed; /* once the own vote is durable */
 
     /* Voters and followers: answers that wait for storage. */

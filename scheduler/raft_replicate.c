@@ -135,15 +135,12 @@ uint64_t sched_raft_quorum_round(const struct sched_raft *r)
 /* Only entries of this term are committed by counting; older ones follow (figure 8). */
 void sched_raft_finish_commit(struct sched_raft *r)
 {
-    uint64_t own = r->store.stable, index;
+    uint64_t index;
 
     if (r->role != SCHED_RAFT_LEADER) {
         return;
     }
-    if (sched_raft_mutated(r, SCHED_RAFT_MUT_ACK_BEFORE_PERSIST)) {
-        own = sched_raft_last(r);
-    }
-    index = quorum_value(r, own, match_of);
+    index = quorum_value(r, r->store.stable, match_of);
     if (index <= r->commit || (sched_raft_log_term(&r->log, index) != r->term &&
                                !sched_raft_mutated(r, SCHED_RAFT_MUT_COMMIT_OLD_TERM))) {
         return;

@@ -30,6 +30,7 @@ void sched_raft_restart_election_timer(struct sched_raft *r)
         wait_ms += span; /* full voters first */
     }
     r->election_at_ms = r->now_ms + wait_ms;
+    r->stand_owed = false;
 }
 
 /* What belongs to one leader of one term, on the follower's side. */

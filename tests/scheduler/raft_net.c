@@ -684,6 +684,9 @@ static struct sched_raft_limits small_limits(const struct net *net, struct sched
         limits.inflight = 3;
         limits.msg_bytes = 64;
     }
+    if (net->options.msg_entries > 0) {
+        limits.msg_entries = net->options.msg_entries;
+    }
     return limits;
 }
 

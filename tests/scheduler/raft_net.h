@@ -80,6 +80,7 @@ struct net_options {
     uint32_t loss_permille, dup_permille;
     uint32_t disk_min_ms, disk_max_ms;
     uint32_t snapshot_entries; /* 0: the default limits */
+    uint32_t msg_entries;      /* 0: as the limits say */
     bool expect_fault;
     bool trace; /* one line per step on stdout */
 };
