@@ -71,10 +71,10 @@ SHL_MUST_CHECK int sched_reserve(struct sched_reserves *r,
                                  uint64_t *ret_id);
 /* The node accepted: keep counting until its state is at @version, or @deadline_ms.
  * 0, SHL_ENOTFOUND when it had expired (then the node's own figures are all there is). */
-SHL_MUST_CHECK int sched_reserve_commit(struct sched_reserves *r,
-                                        uint64_t id,
-                                        uint64_t version,
-                                        uint64_t deadline_ms);
+int sched_reserve_commit(struct sched_reserves *r,
+                         uint64_t id,
+                         uint64_t version,
+                         uint64_t deadline_ms);
 /* The node refused or nothing came of it. 0 or SHL_ENOTFOUND. */
 int sched_reserve_release(struct sched_reserves *r, uint64_t id);
 /* The node's own figures of @version are in the views from now on. Returns how many went. */

@@ -239,6 +239,14 @@ int sched_state_apply(struct sched_state *state,
     return 0;
 }
 
+void sched_state_skip(struct sched_state *state, uint64_t index, uint64_t term)
+{
+    assert(index > state->index);
+    assert(term >= state->term);
+    state->index = index;
+    state->term = term;
+}
+
 /*- Looking at it. */
 
 uint64_t sched_state_index(const struct sched_state *state)

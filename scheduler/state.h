@@ -4,7 +4,8 @@
  * the same outcome everywhere; there is no clock (commands carry cluster time, which
  * here never goes back), no I/O, no iteration in memory order. Rows are kept in tables
  * ordered by key; a row that is handed out stays valid until the next apply or load.
- * A refused command leaves everything but the position in the log and the time as it was.
+ * A refused command leaves everything but the position in the log and the time as it was
+ * (rows that had expired may go).
  *
  * Not thread-safe; one owner.
  */
@@ -182,6 +183,10 @@ SHL_MUST_CHECK int sched_state_apply(struct sched_state *state,
                                      struct shl_bytes command,
                                      struct sched_result *ret_result);
 
+/* An entry of the log's own (no command) at this place: only the position moves on, so that
+ * replicas can be compared at every index. */
+void sched_state_skip(struct sched_state *state, uint64_t index, uint64_t term);
+
 /* Position and time of the last applied entry. */
 uint64_t sched_state_index(const struct sched_state *state);
 uint64_t sched_state_term(const struct sched_state *state);
@@ -269,8 +274,11 @@ void sched_load_free(struct sched_load *load);
 SHL_MUST_CHECK int sched_load_feed(struct sched_load *load,
                                    struct shl_bytes bytes,
                                    struct shl_err *err);
-/* Complete and with the right digest? Then @ret_state is the caller's. */
+/* Complete, with the right digest, and not ahead of @index and @term, the snapshot's place
+ * in the log? Then @ret_state is the caller's. */
 SHL_MUST_CHECK int sched_load_end(struct sched_load *load,
+                                  uint64_t index,
+                                  uint64_t term,
                                   struct sched_state **ret_state,
                                   struct shl_err *err);
 

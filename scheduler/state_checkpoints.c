@@ -9,7 +9,7 @@ static struct sched_checkpoint *find(const struct sched_state *state, const char
     struct sched_checkpoint probe;
 
     memset(probe.id, 0, sizeof(probe.id));
-    (void)strncpy(probe.id, id, sizeof(probe.id) - 1);
+    sched_text_set(probe.id, sizeof(probe.id), id);
     return sched_table_find(&state->tables[SCHED_TABLE_CHECKPOINTS], &probe);
 }
 

@@ -7,7 +7,7 @@
 static void set_probe(struct sched_kv *probe, const char *key)
 {
     memset(probe, 0, sizeof(*probe));
-    (void)strncpy(probe->key, key, sizeof(probe->key) - 1);
+    sched_text_set(probe->key, sizeof(probe->key), key);
 }
 
 static struct sched_kv *find(const struct sched_state *state, const char *key)

@@ -281,7 +281,11 @@ int sched_load_feed(struct sched_load *load, struct shl_bytes bytes, struct shl_
     return shl_buf_append(&load->waiting, bytes.base + taken, bytes.len - (size_t)taken);
 }
 
-int sched_load_end(struct sched_load *load, struct sched_state **ret_state, struct shl_err *err)
+int sched_load_end(struct sched_load *load,
+                   uint64_t index,
+                   uint64_t term,
+                   struct sched_state **ret_state,
+                   struct shl_err *err)
 {
     bool lossy = (load->state->mutations & SCHED_MUT_TOMBSTONE_LOST) != 0;
 
@@ -290,6 +294,9 @@ int sched_load_end(struct sched_load *load, struct sched_state **ret_state, stru
     }
     if (load->digest != sched_state_digest(load->state) && !lossy) {
         return corrupt(err, "its digest is wrong");
+    }
+    if (load->state->index > index || load->state->term > term) {
+        return corrupt(err, "it is of a later place in the log than it was sent for");
     }
     *ret_state = shl_steal_ptr(&load->state);
     return 0;

@@ -8,8 +8,8 @@ static void set_probe(struct sched_name *probe, uint32_t kind, const char *org, 
 {
     memset(probe, 0, sizeof(*probe));
     probe->kind = kind;
-    (void)strncpy(probe->org, org, sizeof(probe->org) - 1);
-    (void)strncpy(probe->name, name, sizeof(probe->name) - 1);
+    sched_text_set(probe->org, sizeof(probe->org), org);
+    sched_text_set(probe->name, sizeof(probe->name), name);
 }
 
 static struct sched_name *find(const struct sched_state *state,

@@ -9,7 +9,7 @@ static struct sched_owner *find(const struct sched_state *state, const char *san
 {
     struct sched_owner probe = {0};
 
-    (void)strncpy(probe.sandbox, sandbox, sizeof(probe.sandbox) - 1);
+    sched_text_set(probe.sandbox, sizeof(probe.sandbox), sandbox);
     return sched_table_find(&state->tables[SCHED_TABLE_OWNERS], &probe);
 }
 
@@ -29,7 +29,7 @@ const struct sched_tombstone *sched_state_tombstone(const struct sched_state *st
     if (strlen(id) >= SCHED_ID_SIZE) {
         return NULL;
     }
-    (void)strncpy(probe.id, id, sizeof(probe.id) - 1);
+    sched_text_set(probe.id, sizeof(probe.id), id);
     return sched_table_find(&state->tables[SCHED_TABLE_TOMBSTONES], &probe);
 }
 

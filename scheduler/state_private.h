@@ -2,6 +2,8 @@
 #ifndef SHL_SCHEDULER_STATE_PRIVATE_H
 #define SHL_SCHEDULER_STATE_PRIVATE_H
 
+#include <string.h>
+
 #include "scheduler/mutate.h"
 #include "scheduler/state.h"
 #include "scheduler/table.h"
@@ -29,6 +31,15 @@ struct sched_apply {
     uint64_t now_ms;
     struct sched_result *result;
 };
+
+/* Key of a probe; what is too long for it is cut, the callers look before. */
+static inline void sched_text_set(char *dst, size_t size, const char *src)
+{
+    size_t len = strnlen(src, size - 1);
+
+    memcpy(dst, src, len);
+    dst[len] = '\0';
+}
 
 /* Say no: the state is unchanged. Returns 0 (an outcome), so `return sched_refuse(...)`. */
 int sched_refuse(struct sched_apply *a, int code, const char *fmt, ...) SHL_PRINTF(3, 4);

@@ -178,6 +178,9 @@ static const struct sched_voters_node *find_promote(const struct choice *c, bool
 /* How much a voter that is not wanted should go: removed ones first, then lost ones. */
 static int urgency(const struct choice *c, const struct sched_voters_node *node)
 {
+    if (c->config->mutations & SCHED_MUT_VOTERS_UNSAFE) {
+        return node->alive;
+    }
     return (node->member ? 0 : 4) + (node->alive ? 0 : 2) + (is_leader(c, node) ? 0 : 1);
 }
 
@@ -200,19 +203,21 @@ static const struct sched_voters_node *find_demote(const struct choice *c)
 static bool is_worth_it(const struct choice *c)
 {
     uint32_t i, live = 0;
+    bool lost = false;
 
     for (i = 0; i < c->count; i++) {
-        live += c->wanted[i] && c->nodes[i]->alive;
-        if (c->nodes[i]->voter && !c->wanted[i] &&
-            !(c->nodes[i]->member && c->nodes[i]->role != SCHED_ROLE_STANDBY &&
-              is_lost(c, c->nodes[i]))) {
-            return true; /* there is another reason */
+        const struct sched_voters_node *node = c->nodes[i];
+
+        live += c->wanted[i] && node->alive;
+        if (c->wanted[i] && !node->voter) {
+            return true; /* there is a replacement */
         }
-        if (c->wanted[i] && !c->nodes[i]->voter) {
-            return true;
+        if (node->voter && (!node->member || node->role == SCHED_ROLE_STANDBY)) {
+            return true; /* somebody asked for it */
         }
+        lost = lost || (node->voter && is_lost(c, node));
     }
-    return margin(live, c->wanted_count) > margin(c->live, c->voters);
+    return !lost || margin(live, c->wanted_count) > margin(c->live, c->voters);
 }
 
 static const struct sched_voters_node *find_heir(const struct choice *c)
