@@ -95,7 +95,9 @@ static void persist(struct sim_node *node, const struct sched_raft_persist *pers
     (void)sim_node_sync(node, (struct sim_sync){.kind = SIM_SYNC_RAFT, .a = persist->seq});
 }
 
-static bool load_state(struct sim_node *node, struct shl_bytes bytes)
+static bool load_state(struct sim_node *node,
+                       const struct sched_raft_snapshot_meta *meta,
+                       struct shl_bytes bytes)
 {
     struct sched_state_config config = {.mutations = node->world->mutate.sched};
     struct sched_load *load = sched_load_new(&config);
@@ -103,7 +105,7 @@ static bool load_state(struct sim_node *node, struct shl_bytes bytes)
     bool ok = false;
 
     assert(load);
-    ok = sched_load_feed(load, bytes, NULL) == 0 && sched_load_end(load, &state, NULL) == 0;
+    ok = sched_load_feed(load, bytes, NULL) == 0 && sched_load_end(load, meta->index, meta->term, &state, NULL) == 0;
     sched_load_free(load);
     if (ok) {
         sched_state_free(node->state);
@@ -120,7 +122,9 @@ static void tune(const struct sim_node *node, struct sched_raft_config *config)
     config->limits.inflight = tuning->inflight;
     config->limits.chunk_bytes = tuning->chunk_bytes;
     config->limits.snapshot_after_entries = tuning->snapshot_entries;
-    config->limits.trailing_entries = tuning->snapshot_entries / 4;
+    /* A peer must be able to take a snapshot while this many more are added. */
+    config->limits.trailing_entries =
+        tuning->snapshot_entries / 4 + node->world->node_count * node->world->node_count / 4;
     config->mutations = node->world->mutate.raft;
 }
 
@@ -138,7 +142,7 @@ static bool load_snapshot(struct sim_node *node,
     bytes.base += sizeof(config->snapshot);
     bytes.len -= sizeof(config->snapshot);
     config->snapshot_data = data;
-    return shl_buf_append(data, bytes.base, bytes.len) == 0 && load_state(node, bytes);
+    return shl_buf_append(data, bytes.base, bytes.len) == 0 && load_state(node, &config->snapshot, bytes);
 }
 
 static struct sched_raft_entry *load_entries(struct sim_node *node, uint64_t *ret_count)
@@ -306,6 +310,7 @@ static void apply(struct sim_node *node, const struct sched_raft_entry *entry)
     struct sched_command command = {0};
 
     if (entry->type != SCHED_RAFT_COMMAND) {
+        sched_state_skip(node->state, entry->index, entry->term);
         sim_check_applied(node, entry, NULL, NULL);
         sim_sched_applied(node, entry->index, entry->term, NULL, NULL);
         return;
@@ -400,7 +405,7 @@ static void act(struct sim_node *node, const struct sched_raft_action *action)
     case SCHED_RAFT_ACT_SNAPSHOT_INSTALL:
         SIM_TRACE(node->world, node->index, "installs a snapshot of entry %llu",
                   (unsigned long long)action->u.install.meta->index);
-        if (!load_state(node, action->u.install.data)) {
+        if (!load_state(node, action->u.install.meta, action->u.install.data)) {
             sim_check_fail(node->world, 6, "n%u cannot load the snapshot it was sent", node->index);
         }
         sim_check_installed(node, action->u.install.meta->index);
