@@ -46,6 +46,7 @@ struct sim_node_view { /* what the checker remembers of a slot */
     uint64_t incarnation; /* highest of its own that it spoke of */
     uint64_t led_term;
     bool admitted;
+    bool forgot; /* directed: its incarnation was taken from its disk */
 };
 
 struct sim_seen { /* what was acknowledged of one name or key, in order of time */

@@ -130,13 +130,34 @@ static void send(struct sim_world *world, struct sim_op *op)
     struct sim_rng *rng = &world->clients.clients[op->client].rng;
 
     op->attempt++;
-    op->entry = pick_entry(world, rng);
+    if (!op->fixed) {
+        op->entry = pick_entry(world, rng);
+    }
     SIM_TRACE(world, op->entry, "client %u: %s #%llu attempt %u key %llu value %llu", op->client,
               sim_op_name(op->kind), (unsigned long long)op->number, op->attempt,
               (unsigned long long)op->key, (unsigned long long)op->value);
     sim_world_push(world, world->now_us + 200 + sim_rng_below(rng, 800), SIM_EV_CALL, op->entry,
                    token_of(op));
     wake_later(world, op->client, WAIT_US, token_of(op));
+}
+
+uint64_t sim_client_call(struct sim_world *world,
+                         enum sim_op_kind kind,
+                         uint32_t entry,
+                         uint64_t key,
+                         uint64_t value)
+{
+    struct sim_op *op = op_new(world, SIM_CLIENTS_MAX - 1, kind);
+
+    assert(op);
+    op->fixed = true;
+    op->entry = entry;
+    op->key = key;
+    op->value = value;
+    op->sandbox = kind == SIM_OP_GET || kind == SIM_OP_KILL ? value : 0;
+    op->memory_mb = 256;
+    send(world, op);
+    return op->number;
 }
 
 /* A sandbox that was acknowledged, newest ones more often. */
@@ -273,7 +294,7 @@ static void end(struct sim_world *world, struct sim_op *op, enum sim_op_state st
 
 static bool can_repeat(const struct sim_op *op)
 {
-    return op->kind != SIM_OP_KV_SET && (op->kind != SIM_OP_CREATE || op->key != 0);
+    return !op->fixed && op->kind != SIM_OP_KV_SET && (op->kind != SIM_OP_CREATE || op->key != 0);
 }
 
 static void try_elsewhere(struct sim_world *world, struct sim_op *op)

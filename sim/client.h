@@ -60,6 +60,7 @@ struct sim_op {
     uint32_t hops;
     int code;
     bool probe;
+    bool fixed; /* only at its entry node */
 };
 
 struct sim_clients {
@@ -80,6 +81,14 @@ struct sim_clients {
 void sim_clients_init(struct sim_clients *clients, struct sim_world *world);
 void sim_clients_release(struct sim_clients *clients);
 void sim_clients_start(struct sim_world *world);
+
+/* By hand, from directed schedules: one call at @entry, never tried elsewhere. Returns its
+ * number. */
+uint64_t sim_client_call(struct sim_world *world,
+                         enum sim_op_kind kind,
+                         uint32_t entry,
+                         uint64_t key,
+                         uint64_t value);
 
 /* Timer of a client: act, or give up waiting for attempt @attempt. */
 void sim_client_wake(struct sim_world *world, uint32_t client, uint64_t attempt);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/mutate.h"
 #include "sim/rng.h"
 
 static const char *const names[] = {
@@ -341,6 +342,9 @@ void sim_schedule_print(const struct sim_schedule *schedule, FILE *out)
             "seed %" PRIu64 "\nnodes %u\nspares %u\nfaults-us %" PRIu64 "\nend-us %" PRIu64 "\n",
             schedule->seed, schedule->nodes, schedule->spares, schedule->faults_us,
             schedule->end_us);
+    if (schedule->mutation > 0) {
+        fprintf(out, "mutate %s\n", sim_mutation_get(schedule->mutation)->name);
+    }
     fprintf(out, "# fault AT_US CLASS FOR_US A B VALUE\n");
     for (size_t i = 0; i < schedule->count; i++) {
         const struct sim_fault *f = &schedule->faults[i];
@@ -381,6 +385,13 @@ static int read_line(struct sim_schedule *schedule, const char *line)
     }
     if (strcmp(word, "fault") == 0) {
         return read_fault(schedule, line + used);
+    }
+    if (strcmp(word, "mutate") == 0) {
+        char name[64];
+        int mutation = sscanf(line + used, " %63s", name) == 1 ? sim_mutation_parse(name) : -1;
+
+        schedule->mutation = mutation > 0 ? (uint32_t)mutation : 0;
+        return mutation > 0 ? 0 : -EINVAL;
     }
     if (sscanf(line + used, "%" SCNu64, &number) != 1) {
         return -EINVAL;

@@ -252,8 +252,13 @@ void sim_node_receive(struct sim_node *node, const struct sim_msg *msg)
     struct shl_bytes bytes = shl_bytes_of(msg->data, msg->len);
     const struct shl_node_id *from = &node->world->nodes[msg->from].id;
 
-    /* The join door is open to everybody; what comes in there the log decides. */
-    if (msg->kind != SIM_MSG_RPC && !admits(node, msg->from)) {
+    /* A second process with a key that has a link already is let in nowhere; what it says by
+     * gossip tells both of it. */
+    if (msg->kind != SIM_MSG_GOSSIP && node->world->nodes[msg->from].copy_of) {
+        return;
+    }
+    /* The join door is open to everybody, and gossip tells a removed node what it is. */
+    if (msg->kind == SIM_MSG_RAFT && !admits(node, msg->from)) {
         return;
     }
     if (msg->kind == SIM_MSG_RAFT) {
@@ -267,6 +272,7 @@ void sim_node_receive(struct sim_node *node, const struct sim_msg *msg)
 
         event.recv.from = *from;
         event.recv.bytes = bytes;
+        node->via[from->bytes[15]] = (uint8_t)(msg->from + 1);
         sim_gossip_step(node, &event);
     } else {
         sim_route_receive(node, msg->from, (const struct sim_rpc *)(const void *)msg->data);

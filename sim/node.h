@@ -97,7 +97,6 @@ struct sim_node {
     bool up;       /* process runs */
     bool gone;     /* for good: disk lost, or removed from the cluster */
     bool removed;  /* by an operator, through the log */
-    bool copy;     /* directed: runs with the identity of another slot */
     uint64_t boot; /* counts starts; 0 never */
     struct sim_disk disk;
     struct sim_clock clock;
@@ -107,6 +106,8 @@ struct sim_node {
     uint64_t stalled_us; /* paused until; UINT64_MAX: until resumed */
     uint32_t lag_us;
     uint32_t sync_us;
+    uint8_t via[SIM_NODES_MAX]; /* directed: plus 1, slot that spoke last with this identity */
+    uint32_t copy_of;  /* directed: plus 1, slot whose identity this one has */
     uint32_t role;     /* enum sched_role */
     uint64_t fence_ms; /* VMs run on without the daemon, until this time of the clock */
     uint64_t down_until_us;
@@ -188,6 +189,12 @@ int sim_world_find(const struct sim_world *world, const struct shl_node_id *id);
  * and returns false. */
 bool sim_node_sync(struct sim_node *node, struct sim_sync sync);
 
+/* Directed: what a node's disk holds before it starts. Entries are contiguous from 1. */
+void sim_raft_store(struct sim_node *node,
+                    uint64_t term,
+                    const struct sched_raft_entry *entries,
+                    uint32_t count);
+
 /*- Raft adapter (sim/node_raft.c). */
 bool sim_raft_boot(struct sim_node *node);
 void sim_raft_shut(struct sim_node *node);
@@ -208,6 +215,8 @@ bool sim_gossip_boot(struct sim_node *node);
 /* First step: join, and what this node says about itself. */
 void sim_gossip_begin(struct sim_node *node);
 void sim_gossip_shut(struct sim_node *node);
+/* Directed: incarnation and book vanish from the disk of a node that is down. */
+void sim_gossip_forget(struct sim_node *node);
 void sim_gossip_step(struct sim_node *node, struct gossip_event *event);
 void sim_gossip_publish(struct sim_node *node);
 void sim_gossip_publish_sandbox(struct sim_node *node, struct sim_sandbox *sandbox);

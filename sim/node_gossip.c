@@ -102,6 +102,14 @@ void sim_gossip_begin(struct sim_node *node)
     }
 }
 
+void sim_gossip_forget(struct sim_node *node)
+{
+    sim_disk_delete(&node->disk, KEY_INCARNATION, KEY_BOOK);
+    if (sim_disk_commit(&node->disk) == 0) {
+        sim_disk_synced(&node->disk, node->disk.batch);
+    }
+}
+
 void sim_gossip_shut(struct sim_node *node)
 {
     gossip_free(node->gossip);
@@ -144,6 +152,9 @@ static void send_all(struct sim_node *node)
         const struct gossip_send *send = &actions->sends[i];
         int to = shl_node_id_is_none(&send->to.id) ? -1 : sim_world_find(node->world, &send->to.id);
 
+        if (to >= 0 && node->via[to]) {
+            to = node->via[to] - 1; /* over the link of whoever spoke last as this node */
+        }
         if (to < 0 && send->to.address[0] != 0) {
             to = (int)strtoul(send->to.address, NULL, 10);
         }

@@ -105,7 +105,8 @@ static bool load_state(struct sim_node *node,
     bool ok = false;
 
     assert(load);
-    ok = sched_load_feed(load, bytes, NULL) == 0 && sched_load_end(load, meta->index, meta->term, &state, NULL) == 0;
+    ok = sched_load_feed(load, bytes, NULL) == 0 &&
+         sched_load_end(load, meta->index, meta->term, &state, NULL) == 0;
     sched_load_free(load);
     if (ok) {
         sched_state_free(node->state);
@@ -142,7 +143,8 @@ static bool load_snapshot(struct sim_node *node,
     bytes.base += sizeof(config->snapshot);
     bytes.len -= sizeof(config->snapshot);
     config->snapshot_data = data;
-    return shl_buf_append(data, bytes.base, bytes.len) == 0 && load_state(node, &config->snapshot, bytes);
+    return shl_buf_append(data, bytes.base, bytes.len) == 0 &&
+           load_state(node, &config->snapshot, bytes);
 }
 
 static struct sched_raft_entry *load_entries(struct sim_node *node, uint64_t *ret_count)
@@ -217,6 +219,21 @@ void sim_raft_shut(struct sim_node *node)
     node->raft = NULL;
     sched_state_free(node->state);
     node->state = NULL;
+}
+
+void sim_raft_store(struct sim_node *node,
+                    uint64_t term,
+                    const struct sched_raft_entry *entries,
+                    uint32_t count)
+{
+    struct sched_raft_persist request = {.entries = entries, .entry_count = count};
+    struct hard_state hard = {.term = term};
+
+    write_entries(node, &request);
+    sim_disk_put(&node->disk, SIM_DISK_KEY(SPACE_HARD, 0), &hard, sizeof(hard));
+    if (sim_disk_commit(&node->disk) == 0) {
+        sim_disk_synced(&node->disk, node->disk.batch);
+    }
 }
 
 /*- Actions. */

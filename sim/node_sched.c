@@ -275,6 +275,9 @@ static void change_voters(struct sim_node *node, uint64_t now_ms)
     for (uint32_t slot = 0; slot < world->node_count; slot++) {
         const struct shl_node_id *id = &world->nodes[slot].id;
 
+        if (world->nodes[slot].copy_of) {
+            continue;
+        }
         if (sched_state_node(node->state, id) ||
             sched_raft_membership_find(sched_raft_membership(node->raft), id)) {
             fill_voter(node, &nodes[input.count++], slot, &status, now_ms);
@@ -415,7 +418,8 @@ static uint32_t make_views(struct sim_node *node, struct sched_view *views, uint
 
         /* A node that the log has not admitted yet is no place for anything: an idempotency
          * key that names it looks as if its node had been removed. */
-        if ((!row && !(node->world->mutate.sim & SIM_MUT_TAKEOVER_STALE)) || !record || record->value.len != sizeof(load)) {
+        if ((!row && !(node->world->mutate.sim & SIM_MUT_TAKEOVER_STALE)) || !record ||
+            record->value.len != sizeof(load)) {
             continue;
         }
         memcpy(load, record->value.base, sizeof(load));

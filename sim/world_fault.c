@@ -151,7 +151,8 @@ static void start_spare(struct sim_world *world)
 
         node->present = true;
         /* Some first try a token that another node has used. */
-        node->stale_token = world->schedule->nodes > 1 && sim_rng_below(&world->fault_rng, 2) ? 2 : 0;
+        node->stale_token =
+            world->schedule->nodes > 1 && sim_rng_below(&world->fault_rng, 2) ? 2 : 0;
         sim_world_push(world, world->now_us + 1000, SIM_EV_BOOT, node->index, 0);
     }
 }
