@@ -30,7 +30,7 @@ void sim_result_of(const struct sim_world *world, struct sim_result *ret)
     if (ret->seconds > 0) {
         memcpy(ret->digest_at, world->digest_at, ret->seconds * sizeof(ret->digest_at[0]));
     }
-    ret->heal_us = world->healed_us ? world->now_us - world->healed_us : 0;
+    ret->heal_us = world->converged_us ? world->converged_us - world->healed_us : 0;
     memcpy(ret->faults, world->fault_count, sizeof(ret->faults));
     ret->calls_done = world->clients.done;
     ret->calls_refused = world->clients.refused;

@@ -292,6 +292,7 @@ static void try_to_end(struct sim_world *world)
         SIM_TRACE(world, -1, "one cluster again after %.3f s",
                   (double)(world->now_us - world->healed_us) / SIM_SECOND);
         world->phase = SIM_PHASE_PROBE;
+        world->converged_us = world->now_us;
         sim_clients_probe(world);
     }
 }

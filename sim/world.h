@@ -78,6 +78,7 @@ struct sim_world {
     struct sim_mutation mutate;
     enum sim_phase phase;
     uint64_t healed_us;
+    uint64_t converged_us; /* one cluster again */
 
     struct sim_node *nodes; /* schedule->nodes + schedule->spares of them */
     uint32_t node_count;
