@@ -194,7 +194,8 @@ struct sched_raft_config {
     struct shl_node_id vote;
     struct sched_raft_snapshot_meta snapshot; /* index 0: none */
     struct shl_buf *snapshot_data;            /* moved into the core when sched_raft_new succeeds */
-    const struct sched_raft_entry *entries;   /* contiguous; first at most snapshot.index + 1 */
+    const struct sched_raft_entry *entries;   /* all that are stored, contiguous; the
+                                               first at most at snapshot.index + 1 */
     uint64_t entry_count;
 };
 
@@ -437,9 +438,10 @@ const struct sched_raft_membership *sched_raft_membership(const struct sched_raf
 /* Entry in memory (first_index..last_index) or NULL; valid until the next step. */
 const struct sched_raft_entry *sched_raft_entry_at(const struct sched_raft *raft, uint64_t index);
 
-/* Inner consistency, all of it (walks the log). NULL when fine, else what is wrong, static.
- * For tests and the simulator. */
+/* Inner consistency: NULL when fine, else what is wrong (static text). For tests and the
+ * simulator. _quick leaves out what needs a walk through the log. */
 const char *sched_raft_check(const struct sched_raft *raft);
+const char *sched_raft_check_quick(const struct sched_raft *raft);
 
 /* Membership as bytes of an entry, and back. decode: 0 or SHL_EPROTO. */
 SHL_MUST_CHECK int sched_raft_membership_encode(const struct sched_raft_membership *m,

@@ -8,17 +8,23 @@
 #include "base/err.h"
 #include "scheduler/raft_internal.h"
 
+/* To a leader of an older term: that it is over. */
+static void tell_term(struct sched_raft *r, const struct shl_node_id *to)
+{
+    struct sched_raft_msg out = {.kind = SCHED_RAFT_MSG_APPEND_ANSWER, .term = r->term};
+
+    out.u.append_answer.rejected = true;
+    if (sched_raft_term_durable(r)) {
+        sched_raft_send(r, to, &out);
+    }
+}
+
 bool sched_raft_accept_leader(struct sched_raft *r,
                               const struct shl_node_id *from,
                               const struct sched_raft_msg *msg)
 {
-    struct sched_raft_msg out = {.kind = SCHED_RAFT_MSG_APPEND_ANSWER, .term = r->term};
-
     if (msg->term < r->term) {
-        out.u.append_answer.rejected = true; /* the term is what it needs to know */
-        if (sched_raft_term_durable(r)) {
-            sched_raft_send(r, from, &out);
-        }
+        tell_term(r, from);
         return false;
     }
     if (msg->term == r->term) {
@@ -169,10 +175,20 @@ void sched_raft_recv_append(struct sched_raft *r,
     r->append_answer_owed = true;
 }
 
+static void acknowledge(struct sched_raft *r, uint64_t index)
+{
+    struct sched_raft_msg out = {.kind = SCHED_RAFT_MSG_APPEND_ANSWER, .term = r->term};
+
+    out.u.append_answer.index = index;
+    out.u.append_answer.round = r->round_seen;
+    sched_raft_send(r, &r->leader, &out);
+    r->append_answer_owed = false;
+    r->acknowledged = index;
+}
+
 /* Acknowledge what is both checked and durable: when asked, or when it became more. */
 void sched_raft_finish_append_answer(struct sched_raft *r)
 {
-    struct sched_raft_msg out = {.kind = SCHED_RAFT_MSG_APPEND_ANSWER, .term = r->term};
     uint64_t index = SHL_MIN(r->verified, r->store.stable);
 
     if (sched_raft_mutated(r, SCHED_RAFT_MUT_MATCH_LAST_INDEX)) {
@@ -181,13 +197,8 @@ void sched_raft_finish_append_answer(struct sched_raft *r)
     if (sched_raft_mutated(r, SCHED_RAFT_MUT_ACK_BEFORE_PERSIST)) {
         index = r->verified;
     }
-    if (r->role != SCHED_RAFT_FOLLOWER || shl_node_id_is_none(&r->leader) ||
-        !sched_raft_term_durable(r) || (!r->append_answer_owed && index <= r->acknowledged)) {
-        return;
+    if (r->role == SCHED_RAFT_FOLLOWER && !shl_node_id_is_none(&r->leader) &&
+        sched_raft_term_durable(r) && (r->append_answer_owed || index > r->acknowledged)) {
+        acknowledge(r, index);
     }
-    out.u.append_answer.index = index;
-    out.u.append_answer.round = r->round_seen;
-    sched_raft_send(r, &r->leader, &out);
-    r->append_answer_owed = false;
-    r->acknowledged = index;
 }

@@ -295,6 +295,7 @@ struct sched_raft_snapshot *sched_raft_snapshot_ref(struct sched_raft_snapshot *
 void sched_raft_snapshot_unref(struct sched_raft_snapshot *snapshot);
 int sched_raft_snapshot_taken(struct sched_raft *r, uint64_t index, struct shl_buf *data);
 void sched_raft_snapshot_start(struct sched_raft *r, struct sched_raft_peer *peer);
+void sched_raft_snapshot_heartbeat(struct sched_raft *r, struct sched_raft_peer *peer);
 void sched_raft_snapshot_send(struct sched_raft *r, struct sched_raft_peer *peer, bool ask);
 void sched_raft_recv_snapshot(struct sched_raft *r,
                               const struct shl_node_id *from,

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/mp.h"
+#include "base/mp_flat.h"
 #include "scheduler/raft_membership.h"
 
 #define VERSION       1
@@ -16,162 +16,166 @@
 #define FLAG_GRANTED  2u
 #define FLAG_REJECTED 1u
 
-/*- Encoding. */
+/*- Encoding. Room for everything is made first, then bytes are only stored. */
 
-static void put_uints(struct shl_mp_writer *w, const uint64_t *values, size_t count)
+#define FIELDS_MAX 16 /* besides entries and byte strings */
+
+static uint8_t *put_uints(uint8_t *p, const uint64_t *values, size_t count)
 {
     size_t i;
 
     for (i = 0; i < count; i++) {
-        shl_mp_uint(w, values[i]);
+        p = shl_mp_put_uint(p, values[i]);
     }
+    return p;
 }
 
-static void put_append(struct shl_mp_writer *w, const struct sched_raft_msg *msg)
+static uint8_t *put_append(uint8_t *p, const struct sched_raft_msg *msg)
 {
     const uint64_t head[] = {msg->u.append.prev_index, msg->u.append.prev_term,
                              msg->u.append.commit, msg->u.append.round, msg->u.append.count};
     uint32_t i;
 
-    put_uints(w, head, SHL_ARRAY_SIZE(head));
+    p = put_uints(p, head, SHL_ARRAY_SIZE(head));
     for (i = 0; i < msg->u.append.count; i++) {
         const struct sched_raft_entry *entry = &msg->u.append.entries[i];
 
-        shl_mp_uint(w, entry->term);
-        shl_mp_uint(w, entry->type);
-        shl_mp_bin(w, entry->data.base, entry->data.len);
+        p = shl_mp_put_uint(p, entry->term);
+        p = shl_mp_put_uint(p, entry->type);
+        p = shl_mp_put_bin(p, entry->data.base, (uint32_t)entry->data.len);
     }
+    return p;
 }
 
-static int put_snapshot(struct shl_mp_writer *w, const struct sched_raft_msg *msg)
+static uint8_t *put_snapshot(uint8_t *p, const struct sched_raft_msg *msg, struct shl_bytes members)
 {
     const uint64_t head[] = {msg->u.snapshot.index,  msg->u.snapshot.snapshot_term,
                              msg->u.snapshot.offset, msg->u.snapshot.total,
                              msg->u.snapshot.round,  msg->u.snapshot.membership_index};
-    struct shl_buf members;
-    int rc = 0;
 
-    put_uints(w, head, SHL_ARRAY_SIZE(head));
-    if (msg->u.snapshot.membership) {
-        shl_buf_init(&members, SCHED_RAFT_CHUNK_BYTES_MAX);
-        rc = sched_raft_membership_encode(msg->u.snapshot.membership, &members);
-        shl_mp_bin(w, shl_buf_data(&members), shl_buf_len(&members));
-        shl_buf_release(&members);
-    } else {
-        shl_mp_nil(w);
-    }
-    shl_mp_bin(w, msg->u.snapshot.data.base, msg->u.snapshot.data.len);
-    return rc;
+    p = put_uints(p, head, SHL_ARRAY_SIZE(head));
+    p = msg->u.snapshot.membership ? shl_mp_put_bin(p, members.base, (uint32_t)members.len)
+                                   : shl_mp_put_nil(p);
+    return shl_mp_put_bin(p, msg->u.snapshot.data.base, (uint32_t)msg->u.snapshot.data.len);
 }
 
-static int put_body(struct shl_mp_writer *w, const struct sched_raft_msg *msg)
+static uint8_t *put_body(uint8_t *p, const struct sched_raft_msg *msg, struct shl_bytes members)
 {
     switch (msg->kind) {
     case SCHED_RAFT_MSG_VOTE:
-        shl_mp_uint(w, (msg->u.vote.pre ? FLAG_PRE : 0) | (msg->u.vote.forced ? FLAG_FORCED : 0));
-        shl_mp_uint(w, msg->u.vote.for_term);
-        shl_mp_uint(w, msg->u.vote.last_index);
-        shl_mp_uint(w, msg->u.vote.last_term);
-        return 0;
+        p = shl_mp_put_uint(p, (msg->u.vote.pre ? FLAG_PRE : 0) |
+                                   (msg->u.vote.forced ? FLAG_FORCED : 0));
+        p = shl_mp_put_uint(p, msg->u.vote.for_term);
+        p = shl_mp_put_uint(p, msg->u.vote.last_index);
+        return shl_mp_put_uint(p, msg->u.vote.last_term);
     case SCHED_RAFT_MSG_VOTE_ANSWER:
-        shl_mp_uint(w, (msg->u.vote_answer.pre ? FLAG_PRE : 0) |
-                           (msg->u.vote_answer.granted ? FLAG_GRANTED : 0));
-        shl_mp_uint(w, msg->u.vote_answer.for_term);
-        return 0;
+        p = shl_mp_put_uint(p, (msg->u.vote_answer.pre ? FLAG_PRE : 0) |
+                                   (msg->u.vote_answer.granted ? FLAG_GRANTED : 0));
+        return shl_mp_put_uint(p, msg->u.vote_answer.for_term);
     case SCHED_RAFT_MSG_APPEND:
-        put_append(w, msg);
-        return 0;
+        return put_append(p, msg);
     case SCHED_RAFT_MSG_APPEND_ANSWER:
-        shl_mp_uint(w, msg->u.append_answer.rejected ? FLAG_REJECTED : 0);
-        shl_mp_uint(w, msg->u.append_answer.index);
-        shl_mp_uint(w, msg->u.append_answer.hint_index);
-        shl_mp_uint(w, msg->u.append_answer.hint_term);
-        shl_mp_uint(w, msg->u.append_answer.round);
-        return 0;
+        p = shl_mp_put_uint(p, msg->u.append_answer.rejected ? FLAG_REJECTED : 0);
+        p = shl_mp_put_uint(p, msg->u.append_answer.index);
+        p = shl_mp_put_uint(p, msg->u.append_answer.hint_index);
+        p = shl_mp_put_uint(p, msg->u.append_answer.hint_term);
+        return shl_mp_put_uint(p, msg->u.append_answer.round);
     case SCHED_RAFT_MSG_SNAPSHOT:
-        return put_snapshot(w, msg);
+        return put_snapshot(p, msg, members);
     case SCHED_RAFT_MSG_SNAPSHOT_ANSWER:
-        shl_mp_uint(w, msg->u.snapshot_answer.index);
-        shl_mp_uint(w, msg->u.snapshot_answer.offset);
-        shl_mp_uint(w, msg->u.snapshot_answer.match);
-        shl_mp_uint(w, msg->u.snapshot_answer.round);
-        return 0;
+        p = shl_mp_put_uint(p, msg->u.snapshot_answer.index);
+        p = shl_mp_put_uint(p, msg->u.snapshot_answer.offset);
+        p = shl_mp_put_uint(p, msg->u.snapshot_answer.match);
+        return shl_mp_put_uint(p, msg->u.snapshot_answer.round);
     case SCHED_RAFT_MSG_TIMEOUT_NOW:
-        return 0;
+        return p;
     }
-    return SHL_EPROTO;
+    return p;
+}
+
+/* Values in the outer array. */
+static uint32_t count_fields(const struct sched_raft_msg *msg)
+{
+    switch (msg->kind) {
+    case SCHED_RAFT_MSG_VOTE:
+    case SCHED_RAFT_MSG_SNAPSHOT_ANSWER:
+        return HEAD_FIELDS + 4;
+    case SCHED_RAFT_MSG_VOTE_ANSWER:
+        return HEAD_FIELDS + 2;
+    case SCHED_RAFT_MSG_APPEND:
+        return HEAD_FIELDS + 5 + ENTRY_FIELDS * msg->u.append.count;
+    case SCHED_RAFT_MSG_APPEND_ANSWER:
+        return HEAD_FIELDS + 5;
+    case SCHED_RAFT_MSG_SNAPSHOT:
+        return HEAD_FIELDS + 8;
+    case SCHED_RAFT_MSG_TIMEOUT_NOW:
+        return HEAD_FIELDS;
+    }
+    return HEAD_FIELDS;
+}
+
+static size_t room_needed(const struct sched_raft_msg *msg, struct shl_bytes members)
+{
+    size_t bytes = SHL_MP_HEAD_MAX + FIELDS_MAX * SHL_MP_UINT_MAX;
+    uint32_t i;
+
+    if (msg->kind == SCHED_RAFT_MSG_SNAPSHOT) {
+        bytes += members.len + msg->u.snapshot.data.len + 2 * SHL_MP_HEAD_MAX;
+    }
+    if (msg->kind == SCHED_RAFT_MSG_APPEND) {
+        for (i = 0; i < msg->u.append.count; i++) {
+            bytes += 2 * SHL_MP_UINT_MAX + SHL_MP_HEAD_MAX + msg->u.append.entries[i].data.len;
+        }
+    }
+    return bytes;
+}
+
+static int encode(const struct sched_raft_msg *msg, struct shl_bytes members, struct shl_buf *buf)
+{
+    const uint64_t head[HEAD_FIELDS] = {VERSION, msg->kind, msg->term};
+    uint8_t *start, *p;
+    int rc = shl_buf_reserve(buf, room_needed(msg, members), &start);
+
+    if (rc < 0) {
+        return rc;
+    }
+    p = shl_mp_put_array(start, count_fields(msg));
+    p = put_uints(p, head, HEAD_FIELDS);
+    p = put_body(p, msg, members);
+    shl_buf_commit(buf, (size_t)(p - start));
+    return 0;
 }
 
 int sched_raft_msg_encode(const struct sched_raft_msg *msg, struct shl_buf *buf)
 {
-    struct shl_mp_writer w;
-    int rc, done;
+    struct shl_buf members;
+    int rc;
 
-    shl_mp_writer_init(&w, buf);
-    shl_mp_array(&w);
-    shl_mp_uint(&w, VERSION);
-    shl_mp_uint(&w, msg->kind);
-    shl_mp_uint(&w, msg->term);
-    rc = put_body(&w, msg);
-    shl_mp_end(&w);
-    done = shl_mp_done(&w);
-    return rc < 0 ? rc : done;
+    if (msg->kind != SCHED_RAFT_MSG_SNAPSHOT || !msg->u.snapshot.membership) {
+        return encode(msg, shl_bytes_of(NULL, 0), buf);
+    }
+    shl_buf_init(&members, SCHED_RAFT_CHUNK_BYTES_MAX);
+    rc = sched_raft_membership_encode(msg->u.snapshot.membership, &members);
+    if (rc == 0) {
+        rc = encode(msg, shl_buf_bytes(&members), buf);
+    }
+    shl_buf_release(&members);
+    return rc;
 }
 
-/*- Decoding. The cursor remembers the first failure, so that a body reads as a list. */
+/*- Decoding. */
 
-struct cursor {
-    const msgpack_object *at;
-    uint32_t left;
-    int error;
-};
-
-static const msgpack_object *take(struct cursor *c, msgpack_object_type type)
+static uint64_t take_number(struct shl_mp_cursor *c)
 {
-    if (c->error == 0 && (c->left == 0 || c->at->type != type)) {
-        c->error = SHL_EPROTO;
-    }
-    if (c->error < 0) {
-        return NULL;
-    }
-    c->left--;
-    return c->at++;
+    return shl_mp_take_uint(c, SCHED_RAFT_NUMBER_MAX);
 }
 
-static uint64_t take_uint(struct cursor *c, uint64_t max)
+static void refuse(struct shl_mp_cursor *c)
 {
-    const msgpack_object *obj = take(c, MSGPACK_OBJECT_POSITIVE_INTEGER);
-
-    if (!obj) {
-        return 0;
-    }
-    if (obj->via.u64 > max) {
-        c->error = SHL_EPROTO;
-        return 0;
-    }
-    return obj->via.u64;
+    c->error = c->error ? c->error : SHL_EPROTO;
 }
 
-static uint64_t take_number(struct cursor *c)
-{
-    return take_uint(c, SCHED_RAFT_NUMBER_MAX);
-}
-
-static struct shl_bytes take_bin(struct cursor *c, size_t max)
-{
-    const msgpack_object *obj = take(c, MSGPACK_OBJECT_BIN);
-
-    if (!obj) {
-        return shl_bytes_of(NULL, 0);
-    }
-    if (obj->via.bin.size > max) {
-        c->error = SHL_ELIMIT;
-        return shl_bytes_of(NULL, 0);
-    }
-    return shl_bytes_of(obj->via.bin.ptr, obj->via.bin.size);
-}
-
-static void take_append(struct cursor *c,
+static void take_append(struct shl_mp_cursor *c,
                         struct sched_raft_msg_room *room,
                         struct sched_raft_msg *msg)
 {
@@ -182,28 +186,28 @@ static void take_append(struct cursor *c,
     msg->u.append.prev_term = take_number(c);
     msg->u.append.commit = take_number(c);
     msg->u.append.round = take_number(c);
-    msg->u.append.count = (uint32_t)take_uint(c, SCHED_RAFT_MSG_ENTRIES_MAX);
+    msg->u.append.count = (uint32_t)shl_mp_take_uint(c, SCHED_RAFT_MSG_ENTRIES_MAX);
     msg->u.append.entries = room->entries;
     floor = msg->u.append.prev_term;
     /* Index 0 is before the first entry and has term 0; every entry has a real term. */
     if ((msg->u.append.prev_index == 0) != (floor == 0) || floor > msg->term) {
-        c->error = SHL_EPROTO;
+        refuse(c);
     }
     for (i = 0; i < msg->u.append.count && c->error == 0; i++) {
         struct sched_raft_entry *entry = &room->entries[i];
 
         *entry = (struct sched_raft_entry){.index = msg->u.append.prev_index + 1 + i};
         entry->term = take_number(c);
-        entry->type = (uint8_t)take_uint(c, SCHED_RAFT_MEMBERSHIP);
-        entry->data = take_bin(c, SCHED_RAFT_COMMAND_BYTES_MAX);
+        entry->type = (uint8_t)shl_mp_take_uint(c, SCHED_RAFT_MEMBERSHIP);
+        entry->data = shl_mp_take_bin(c, SCHED_RAFT_COMMAND_BYTES_MAX);
         if (entry->term < SHL_MAX(floor, 1) || entry->term > msg->term || entry->type == 0) {
-            c->error = SHL_EPROTO;
+            refuse(c);
         }
         floor = entry->term;
     }
 }
 
-static void take_snapshot(struct cursor *c,
+static void take_snapshot(struct shl_mp_cursor *c,
                           struct sched_raft_msg_room *room,
                           struct sched_raft_msg *msg)
 {
@@ -211,30 +215,30 @@ static void take_snapshot(struct cursor *c,
 
     msg->u.snapshot.index = take_number(c);
     msg->u.snapshot.snapshot_term = take_number(c);
-    msg->u.snapshot.offset = take_uint(c, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
-    msg->u.snapshot.total = take_uint(c, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
+    msg->u.snapshot.offset = shl_mp_take_uint(c, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
+    msg->u.snapshot.total = shl_mp_take_uint(c, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
     msg->u.snapshot.round = take_number(c);
     msg->u.snapshot.membership_index = take_number(c);
     msg->u.snapshot.membership = NULL;
     if (msg->u.snapshot.offset == 0) {
-        members = take_bin(c, SCHED_RAFT_CHUNK_BYTES_MAX);
+        members = shl_mp_take_bin(c, SCHED_RAFT_CHUNK_BYTES_MAX);
         if (c->error == 0 && sched_raft_membership_decode(members, &room->membership) < 0) {
-            c->error = SHL_EPROTO;
+            refuse(c);
         }
         msg->u.snapshot.membership = &room->membership;
     } else {
-        (void)take(c, MSGPACK_OBJECT_NIL);
+        shl_mp_take_nil(c);
     }
-    msg->u.snapshot.data = take_bin(c, SCHED_RAFT_CHUNK_BYTES_MAX);
+    msg->u.snapshot.data = shl_mp_take_bin(c, SCHED_RAFT_CHUNK_BYTES_MAX);
     if (msg->u.snapshot.index == 0 || msg->u.snapshot.snapshot_term == 0 ||
         msg->u.snapshot.snapshot_term > msg->term ||
         msg->u.snapshot.membership_index > msg->u.snapshot.index ||
         msg->u.snapshot.offset + msg->u.snapshot.data.len > msg->u.snapshot.total) {
-        c->error = SHL_EPROTO;
+        refuse(c);
     }
 }
 
-static void take_body(struct cursor *c,
+static void take_body(struct shl_mp_cursor *c,
                       struct sched_raft_msg_room *room,
                       struct sched_raft_msg *msg)
 {
@@ -249,7 +253,7 @@ static void take_body(struct cursor *c,
         msg->u.vote.last_index = take_number(c);
         msg->u.vote.last_term = take_number(c);
         if (msg->u.vote.for_term != msg->term + (msg->u.vote.pre ? 1 : 0)) {
-            c->error = SHL_EPROTO;
+            refuse(c);
         }
         return;
     case SCHED_RAFT_MSG_VOTE_ANSWER:
@@ -273,50 +277,49 @@ static void take_body(struct cursor *c,
         return;
     case SCHED_RAFT_MSG_SNAPSHOT_ANSWER:
         msg->u.snapshot_answer.index = take_number(c);
-        msg->u.snapshot_answer.offset = take_uint(c, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
+        msg->u.snapshot_answer.offset = shl_mp_take_uint(c, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
         msg->u.snapshot_answer.match = take_number(c);
         msg->u.snapshot_answer.round = take_number(c);
         return;
     case SCHED_RAFT_MSG_TIMEOUT_NOW:
         return;
     }
-    c->error = SHL_EPROTO;
+    refuse(c);
 }
 
 int sched_raft_msg_decode(struct shl_bytes bytes,
                           struct sched_raft_msg_room *room,
                           struct sched_raft_msg *ret_msg)
 {
-    struct cursor c = {0};
-    struct shl_mp_doc doc;
-    int rc;
+    struct shl_mp_cursor c = shl_mp_cursor_of(bytes);
+    uint32_t fields;
 
-    if (bytes.len == 0 || bytes.len > SCHED_RAFT_MESSAGE_BYTES_MAX) {
-        return bytes.len == 0 ? SHL_EPROTO : SHL_ELIMIT;
+    if (bytes.len > SCHED_RAFT_MESSAGE_BYTES_MAX) {
+        return SHL_ELIMIT;
     }
-    rc = shl_mp_parse(&doc, bytes);
-    if (rc < 0) {
-        return rc;
-    }
-    if (doc.root->type == MSGPACK_OBJECT_ARRAY) {
-        c.at = doc.root->via.array.ptr;
-        c.left = doc.root->via.array.size;
-    }
+    fields = shl_mp_take_array(&c);
     /* A later version only adds at the end; what it cannot express is a new kind. */
     if (take_number(&c) < VERSION) {
-        c.error = SHL_EPROTO;
+        refuse(&c);
     }
-    ret_msg->kind = (enum sched_raft_msg_kind)take_uint(&c, SCHED_RAFT_MSG_TIMEOUT_NOW);
+    ret_msg->kind = (enum sched_raft_msg_kind)shl_mp_take_uint(&c, SCHED_RAFT_MSG_TIMEOUT_NOW);
     ret_msg->term = take_number(&c);
-    if (c.error == 0 && ret_msg->term == 0 && ret_msg->kind != SCHED_RAFT_MSG_VOTE &&
+    if (ret_msg->term == 0 && ret_msg->kind != SCHED_RAFT_MSG_VOTE &&
         ret_msg->kind != SCHED_RAFT_MSG_VOTE_ANSWER) {
-        c.error = SHL_EPROTO; /* only asking for a pre-vote is possible before the first term */
+        refuse(&c); /* only asking for a pre-vote is possible before the first term */
     }
     if (c.error == 0) {
         take_body(&c, room, ret_msg);
     }
-    /* Byte strings are borrowed from @bytes, not from the document. */
-    shl_mp_release(&doc);
+    if (c.error == 0 && fields < count_fields(ret_msg)) {
+        refuse(&c);
+    }
+    if (c.error == 0) {
+        shl_mp_take_skip(&c, fields - count_fields(ret_msg));
+    }
+    if (c.error == 0 && c.at != c.end) {
+        refuse(&c);
+    }
     return c.error;
 }
 

@@ -282,7 +282,7 @@ void sched_raft_heartbeat(struct sched_raft *r)
             (void)send_append(r, peer, false);
             break;
         case SCHED_RAFT_PEER_SNAPSHOT:
-            sched_raft_snapshot_send(r, peer, true);
+            sched_raft_snapshot_heartbeat(r, peer);
             break;
         }
     }

@@ -3,7 +3,7 @@
  * Sending: the leader offers the piece at the offset the peer acknowledged; the answer says
  * which offset is wanted next. A heartbeat asks with an empty piece, so lost pieces and a
  * restarted receiver are noticed and the transfer goes on where it was. A newer snapshot
- * does not disturb one that is being sent.
+ * does not disturb one that is arriving.
  * Receiving: pieces of one snapshot of one leader are gathered in order, others are answered
  * with what is wanted. When it is complete, either the log holds its last entry already and
  * only the commit index moves, or it replaces log and state: storage first, then the state
@@ -141,6 +141,19 @@ void sched_raft_snapshot_send(struct sched_raft *r, struct sched_raft_peer *peer
     }
     peer->round_sent = r->round;
     sched_raft_send(r, &peer->member.id, &msg);
+}
+
+/* Nothing of it has arrived, or nobody is there to go on with it: then the newest one is as
+ * good, and an old one is not kept for a peer that may never return. */
+void sched_raft_snapshot_heartbeat(struct sched_raft *r, struct sched_raft_peer *peer)
+{
+    bool silent = r->now_ms - peer->heard_at_ms > r->election_max_ms;
+
+    if (peer->snapshot != r->snapshot && (peer->snapshot_offset == 0 || silent)) {
+        sched_raft_snapshot_start(r, peer);
+    } else {
+        sched_raft_snapshot_send(r, peer, true);
+    }
 }
 
 void sched_raft_recv_snapshot_answer(struct sched_raft *r,
