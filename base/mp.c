@@ -286,6 +286,7 @@ static int walk_value(struct walk *walk, unsigned depth)
 int shl_mp_parse_first(struct shl_mp_doc *doc, struct shl_bytes bytes, size_t *ret_used)
 {
     struct walk walk = {bytes.base, bytes.base + bytes.len, 0};
+    msgpack_unpack_return outcome;
     size_t used, offset = 0;
     int rc;
 
@@ -295,11 +296,10 @@ int shl_mp_parse_first(struct shl_mp_doc *doc, struct shl_bytes bytes, size_t *r
     }
     used = (size_t)(walk.at - bytes.base);
     msgpack_unpacked_init(&doc->unpacked);
-    if (msgpack_unpack_next(&doc->unpacked, (const char *)bytes.base, used, &offset) !=
-            MSGPACK_UNPACK_SUCCESS ||
-        offset != used) {
+    outcome = msgpack_unpack_next(&doc->unpacked, (const char *)bytes.base, used, &offset);
+    if (outcome != MSGPACK_UNPACK_SUCCESS || offset != used) {
         msgpack_unpacked_destroy(&doc->unpacked);
-        return SHL_EPROTO;
+        return outcome == MSGPACK_UNPACK_NOMEM_ERROR ? -ENOMEM : SHL_EPROTO;
     }
     doc->root = &doc->unpacked.data;
     *ret_used = used;

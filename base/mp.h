@@ -67,7 +67,7 @@ struct shl_mp_doc {
 };
 
 /* One value filling @bytes exactly, or with @ret_used the first value in them.
- * Returns 0, SHL_EPROTO (malformed, too deep, trailing bytes) or SHL_ELIMIT.
+ * Returns 0, SHL_EPROTO (malformed, too deep, trailing bytes), SHL_ELIMIT or -ENOMEM.
  * On success shl_mp_release is due; @bytes must outlive the document. */
 SHL_MUST_CHECK int shl_mp_parse(struct shl_mp_doc *doc, struct shl_bytes bytes);
 SHL_MUST_CHECK int shl_mp_parse_first(struct shl_mp_doc *doc,

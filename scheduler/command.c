@@ -1,6 +1,7 @@
 #include "scheduler/command.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "base/mp.h"
@@ -248,7 +249,7 @@ int sched_command_decode(struct sched_command *ret, struct shl_bytes bytes, stru
     }
     rc = shl_mp_parse(&doc, bytes);
     if (rc < 0) {
-        return shl_err_set(err, rc, "a command is not valid msgpack");
+        return shl_err_set(err, rc, rc == -ENOMEM ? "no memory" : "a command is not valid msgpack");
     }
     memset(&command, 0, sizeof(command));
     rc = read_head(doc.root, &command, err);

@@ -238,7 +238,7 @@ SHL_MUST_CHECK int sched_command_encode(const struct sched_command *command,
                                         struct shl_err *err);
 
 /* Hostile input. Byte fields of @ret point into @bytes. SHL_EPROTO, SHL_ELIMIT,
- * SHL_EVERSION (a kind or format this version does not know). */
+ * SHL_EVERSION (a kind or format this version does not know), -ENOMEM. */
 SHL_MUST_CHECK int sched_command_decode(struct sched_command *ret,
                                         struct shl_bytes bytes,
                                         struct shl_err *err);

@@ -131,8 +131,8 @@ SHL_MUST_CHECK int sched_place_decide(struct sched_place *place,
                                       uint64_t now_ms,
                                       struct sched_placement *ret);
 
-/* Reserve on candidate @i of a decision just made with the same views and request; checks
- * the room again. 0 and the reservation's id, SHL_ENOCAPACITY, SHL_ELIMIT. */
+/* Reserve on @view, a candidate of a decision just made for the same request; looks at
+ * marks and room again. 0 and the reservation's id, SHL_ENOCAPACITY, SHL_ELIMIT. */
 SHL_MUST_CHECK int sched_place_take(struct sched_place *place,
                                     const struct sched_view *view,
                                     const struct sched_place_request *request,

@@ -7,8 +7,9 @@
  *
  * Committed ones count on until the node's gossiped state is as new as the one that
  * includes the sandbox (view version), so nothing is missing in between; at the latest
- * until their deadline. Volatile: lives with the leader (or with an entry node that
- * places without one). Pure; times are monotonic milliseconds of the owner.
+ * until their deadline, which should be longer than gossip takes. Volatile: lives with the leader
+ * (or with an entry node that places without one). Pure; times are monotonic milliseconds of the
+ * owner.
  */
 #ifndef SHL_SCHEDULER_RESERVE_H
 #define SHL_SCHEDULER_RESERVE_H

@@ -19,6 +19,7 @@ struct sched_state *sched_state_new(const struct sched_state_config *config)
         return NULL;
     }
     state->mutations = config->mutations;
+    state->names_org_max = config->names_org_max ? config->names_org_max : SCHED_NAMES_ORG_MAX;
     state->name_expiry_floor_ms = UINT64_MAX;
     for (i = 0; i < SCHED_TABLE_COUNT; i++) {
         sched_table_init(&state->tables[i], (enum sched_table_id)i, config->rows_max[i]);
@@ -221,6 +222,9 @@ int sched_state_apply(struct sched_state *state,
     memset(ret_result, 0, sizeof(*ret_result));
     ret_result->index = index;
     rc = sched_command_decode(&decoded, command, &ret_result->err);
+    if (rc == -ENOMEM) { /* the other replicas could read it */
+        return rc;
+    }
     if (rc == 0) {
         now_ms = SHL_MAX(now_ms, decoded.at_ms);
         a.now_ms = now_ms;

@@ -165,6 +165,7 @@ struct sched_state_config {
     uint32_t mutations; /* enum sched_mutation; 0 in production */
     /* Rows per table, 0: the limit of limits.h. Equal on all replicas; for tests. */
     uint32_t rows_max[SCHED_TABLE_COUNT];
+    uint32_t names_org_max; /* the same for SCHED_NAMES_ORG_MAX */
 };
 
 struct sched_state;

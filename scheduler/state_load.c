@@ -187,6 +187,9 @@ static int read_piece(struct sched_load *load, struct shl_bytes bytes, struct sh
     struct shl_mp_doc doc;
     int rc = shl_mp_parse(&doc, bytes);
 
+    if (rc == -ENOMEM) {
+        return shl_err_set(err, rc, "no memory for the snapshot of the cluster's state");
+    }
     if (rc < 0) {
         return corrupt(err, "a piece is not valid msgpack");
     }

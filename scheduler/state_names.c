@@ -199,17 +199,17 @@ int sched_apply_name_claim(struct sched_apply *a, const struct sched_cmd_name *c
         show_value(a, row);
         return 0;
     }
-    if (sched_table_is_full(names) || org_count(state, c->kind, c->org) >= SCHED_NAMES_ORG_MAX) {
+    if (sched_table_is_full(names) || org_count(state, c->kind, c->org) >= state->names_org_max) {
         sched_names_sweep(state, a->now_ms);
     }
     if (sched_table_is_full(names)) {
         return sched_refuse_full(a, SCHED_TABLE_NAMES, "delete some that are not needed");
     }
-    if (org_count(state, c->kind, c->org) >= SCHED_NAMES_ORG_MAX) {
+    if (org_count(state, c->kind, c->org) >= state->names_org_max) {
         return sched_refuse(a, SHL_EQUOTA,
                             "the organisation holds %u of these names, which is the "
                             "limit: delete some that are not needed",
-                            SCHED_NAMES_ORG_MAX);
+                            state->names_org_max);
     }
     return insert(a, c);
 }

@@ -12,6 +12,7 @@
 
 struct sched_state {
     uint32_t mutations;
+    uint32_t names_org_max;
     uint64_t index;
     uint64_t term;
     uint64_t time_ms;

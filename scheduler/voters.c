@@ -10,6 +10,7 @@
 void sched_voters_config_init(struct sched_voters_config *config)
 {
     *config = (struct sched_voters_config){.voters_max = 5,
+                                           .members_max = 64,
                                            .stable_ms = 30000,
                                            .grow_ms = 5000,
                                            .dead_ms = 30000,
@@ -297,11 +298,12 @@ static struct sched_voters_change next_voter_change(const struct choice *c)
 /* Nodes that only follow the log: no influence on quorums, no waiting. */
 static struct sched_voters_change next_learner_change(const struct choice *c)
 {
-    uint32_t i;
+    uint32_t i, known = 0;
 
     for (i = 0; i < c->count; i++) {
         const struct sched_voters_node *node = c->nodes[i];
 
+        known += node->in_raft;
         if (!node->member && node->in_raft && !node->voter) {
             return change_of(SCHED_VOTERS_REMOVE, node, "it was removed from the cluster");
         }
@@ -309,7 +311,7 @@ static struct sched_voters_change next_learner_change(const struct choice *c)
     for (i = 0; i < c->count; i++) {
         const struct sched_voters_node *node = c->nodes[i];
 
-        if (node->member && node->alive && !node->in_raft) {
+        if (node->member && node->alive && !node->in_raft && known < c->config->members_max) {
             return change_of(SCHED_VOTERS_ADD_LEARNER, node, "it joined the cluster");
         }
     }

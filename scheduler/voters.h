@@ -46,6 +46,7 @@ struct sched_voters_node {
 
 struct sched_voters_config {
     uint32_t voters_max;  /* 5 */
+    uint32_t members_max; /* voters and learners that Raft takes: 64; others read through */
     uint64_t stable_ms;   /* alive this long before it may become a voter: 30 s */
     uint64_t grow_ms;     /* the same while there are fewer than 3 voters: 5 s */
     uint64_t dead_ms;     /* dead this long before it is replaced: 30 s */

@@ -179,7 +179,7 @@ static void test_leases_never_both_in_true_time(void **state)
     uint64_t seed;
 
     (void)state;
-    for (seed = 1; seed <= 60; seed++) {
+    for (seed = 1; seed <= 20; seed++) {
         assert_int_equal(run_true_time(seed, 0, &lapses), 0);
         unwaited += run_true_time(seed, SCHED_MUT_LEASE_UNWAITED, &ignored);
         from_ack += run_true_time(seed, SCHED_MUT_LEASE_FROM_ACK, &ignored);

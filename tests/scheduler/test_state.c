@@ -125,18 +125,19 @@ static void test_state_names_are_bounded(void **state)
 
 static void test_state_names_of_one_org_are_bounded(void **state)
 {
+    struct sched_state_config config = {.names_org_max = 50};
     char name[32];
     unsigned i;
     struct kit kit;
 
     (void)state;
-    kit_open_cluster(&kit, NULL);
-    for (i = 0; i < SCHED_NAMES_ORG_MAX; i++) {
+    kit_open_cluster(&kit, &config);
+    for (i = 0; i < 50; i++) {
         snprintf(name, sizeof(name), "x%u", i);
         assert_int_equal(claim(&kit, name, "1"), 0);
     }
     assert_int_equal(claim(&kit, "one more", "1"), SHL_EQUOTA);
-    assert_says(&kit, "the organisation holds 20000 of these names");
+    assert_says(&kit, "the organisation holds 50 of these names");
     assert_int_equal(kit_claim(&kit, SCHED_NAME_SNAPSHOT, "org2", "one more", "1"), 0);
     assert_int_equal(kit_claim(&kit, SCHED_NAME_SECRET_STORE, "org", "one more", "1"), 0);
     assert_int_equal(sched_state_digest(kit.state), sched_state_digest_slow(kit.state));

@@ -11,8 +11,8 @@
 
 #include "tests/scheduler/kit.h"
 
-#define SEEDS    40
-#define COMMANDS 3000
+#define SEEDS    12
+#define COMMANDS 1500
 
 /* Small tables, so that the limits are met; but no tombstone is pushed out, which would let
  * an id come back. */

@@ -67,7 +67,7 @@ static void test_snapshot_any_cut_gives_the_same(void **state)
     size_t i;
 
     (void)state;
-    fill(&kit, &plain, 4000);
+    fill(&kit, &plain, 1500);
     for (i = 0; i < SHL_ARRAY_SIZE(steps); i++) {
         struct sched_state *copy = kit_copy(kit.state, NULL, steps[i]);
 
@@ -178,7 +178,7 @@ static void test_snapshot_damage_is_noticed(void **state)
     size_t i;
 
     (void)state;
-    fill(&kit, &plain, 60);
+    fill(&kit, &plain, 25);
     buf = save(kit.state);
     for (i = 0; i < shl_buf_len(&buf); i += 3) {
         assert_int_equal(load(shl_bytes_of(shl_buf_data(&buf), i), &copy, &err), SHL_ECORRUPT);

@@ -189,6 +189,25 @@ static void test_voters_wait_between_changes(void **state)
     assert_int_equal(sched_voters_next(&config, &input).op, SCHED_VOTERS_ADD_LEARNER);
 }
 
+/* More nodes than Raft takes: the choice of voters goes on. */
+static void test_voters_members_are_bounded(void **state)
+{
+    struct sched_voters_node nodes[4] = {node_of('V', 1), node_of('n', 2), node_of('L', 3),
+                                         node_of('n', 4)};
+    struct sched_voters_config config;
+    struct sched_voters_input input = {
+        .nodes = nodes, .count = 4, .leader = kit_id(1), .since_change_ms = UINT64_MAX};
+    struct shl_node_id three = kit_id(3);
+    struct sched_voters_change change;
+
+    (void)state;
+    sched_voters_config_init(&config);
+    config.members_max = 2;
+    change = sched_voters_next(&config, &input);
+    assert_int_equal(change.op, SCHED_VOTERS_PROMOTE);
+    assert_true(shl_node_id_equal(&change.node, &three));
+}
+
 /*- Random clusters. */
 
 struct world {
@@ -437,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_voters_situations),
         cmocka_unit_test(test_voters_domains_apart),
         cmocka_unit_test(test_voters_wait_between_changes),
+        cmocka_unit_test(test_voters_members_are_bounded),
         cmocka_unit_test(test_voters_random_clusters),
         cmocka_unit_test(test_voters_unsafe_mutation_shows),
     };
