@@ -129,7 +129,11 @@ void sim_check_raft(struct sim_node *node)
 {
     struct sim_node_view *view = &node->world->check.views[node->index];
     uint64_t commit = sched_raft_commit(node->raft);
+    const char *wrong = sched_raft_check_quick(node->raft);
 
+    if (wrong) {
+        sim_check_fail(node->world, 6, "n%u: raft is inconsistent: %s", node->index, wrong);
+    }
     if (commit < view->commit) {
         sim_check_fail(node->world, 8, "n%u: commit index went back from %llu to %llu", node->index,
                        (unsigned long long)view->commit, (unsigned long long)commit);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "gossip/gossip.h"
 #include "scheduler/mutate.h"
 #include "scheduler/raft.h"
 
@@ -103,6 +104,26 @@ static const struct sim_mutation mutations[] = {
     {.name = "sched-voters-unsafe",
      .text = "live voters are taken away unchecked",
      .sched = SCHED_MUT_VOTERS_UNSAFE,
+     .seeds = 2000},
+    {.name = "gossip-no-healing",
+     .text = "lost members are never dialled",
+     .gossip = GOSSIP_MUT_NO_HEALING,
+     .seeds = 2000},
+    {.name = "gossip-merge-kills",
+     .text = "an old \"dead\" is believed at once when views merge",
+     .gossip = GOSSIP_MUT_MERGE_KILLS,
+     .seeds = 2000},
+    {.name = "gossip-no-refute",
+     .text = "a node does not defend itself",
+     .gossip = GOSSIP_MUT_NO_REFUTE,
+     .seeds = 2000},
+    {.name = "gossip-removed-forgotten",
+     .text = "removed nodes are as welcome as others",
+     .gossip = GOSSIP_MUT_REMOVED_FORGOTTEN,
+     .seeds = 2000},
+    {.name = "gossip-digest-ignored",
+     .text = "a differing digest starts no comparison",
+     .gossip = GOSSIP_MUT_DIGEST_IGNORED,
      .seeds = 2000},
     {.name = "glue-lease-late",
      .text = "a claim is proposed although a renewal is under way",

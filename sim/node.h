@@ -107,9 +107,9 @@ struct sim_node {
     uint32_t lag_us;
     uint32_t sync_us;
     uint8_t via[SIM_NODES_MAX]; /* directed: plus 1, slot that spoke last with this identity */
-    uint32_t copy_of;  /* directed: plus 1, slot whose identity this one has */
-    uint32_t role;     /* enum sched_role */
-    uint64_t fence_ms; /* VMs run on without the daemon, until this time of the clock */
+    uint32_t copy_of;           /* directed: plus 1, slot whose identity this one has */
+    uint32_t role;              /* enum sched_role */
+    uint64_t fence_ms;          /* VMs run on without the daemon, until this time of the clock */
     uint64_t down_until_us;
     uint64_t crash_at_write_us; /* a fault: the next write is cut off, down for so long */
     uint32_t stale_token;       /* token of another node to try first, 0 none */

@@ -60,7 +60,8 @@ static bool find_seed(const struct sim_node *node, struct gossip_contact *ret)
 
 bool sim_gossip_boot(struct sim_node *node)
 {
-    struct gossip_config config = {.seed = sim_rng_next(&node->rng)};
+    struct gossip_config config = {.seed = sim_rng_next(&node->rng),
+                                   .mutations = node->world->mutate.gossip};
     struct shl_bytes bytes;
     int rc = 0;
 
