@@ -339,7 +339,12 @@ static int cmd_list(void)
 {
     printf("mutations (--mutate NAME):\n");
     for (size_t i = 1; i <= sim_mutation_count(); i++) {
-        printf("  %-32s %s\n", sim_mutation_get(i)->name, sim_mutation_get(i)->text);
+        const struct sim_mutation *m = sim_mutation_get(i);
+
+        printf("  %-32s %s (%s)\n", m->name, m->text,
+               m->directed ? m->directed
+               : m->seeds  ? "seeds"
+                           : "not demanded");
     }
     printf("\ndirected schedules (shoal-sim directed NAME):\n");
     for (size_t i = 0; i < sim_directed_count(); i++) {

@@ -16,11 +16,13 @@ enum sim_mutation_bits {
 struct sim_mutation {
     const char *name; /* "" for none */
     const char *text;
-    uint32_t raft;   /* enum sched_raft_mutation */
-    uint32_t sched;  /* enum sched_mutation */
-    uint32_t gossip; /* enum gossip_mutation */
-    uint32_t sim;    /* enum sim_mutation_bits: mistakes of the glue between the cores */
-    uint32_t seeds;  /* of the normal run, within which it must be found */
+    uint32_t raft;        /* enum sched_raft_mutation */
+    uint32_t sched;       /* enum sched_mutation */
+    uint32_t gossip;      /* enum gossip_mutation */
+    uint32_t sim;         /* enum sim_mutation_bits: mistakes of the glue between the cores */
+    const char *directed; /* the directed schedule that finds it, NULL: seeds do */
+    uint32_t seeds;       /* of the normal run, the first so many: it must be found in them; 0 with
+                           * a directed schedule, or where it is not demanded */
 };
 
 /* Numbers are 1 .. count; 0 is no mutation. */
