@@ -173,6 +173,7 @@ struct gossip {
     struct shl_list suspects;
     uint32_t health;
     uint64_t seq;
+    uint64_t lag_seen_ms; /* when a lag was last noticed */
     uint64_t probe_at_ms;
     struct gossip_probe probes[GOSSIP_PROBES_MAX];
     uint32_t probe_count;
@@ -203,6 +204,11 @@ struct gossip {
     uint32_t removed_count;
     struct gossip_recent recent[GOSSIP_RECENT_MAX];
     uint32_t recent_next;
+
+    /* Address that the sender of the message at hand gave for itself; its answers go there
+     * even when we do not believe it (yet). id is none: not given. */
+    struct gossip_contact sender;
+    uint64_t sender_instance;
 
     uint64_t copied_at_ms; /* last refutation against a copy of ourselves */
     struct gossip_counters counters;
@@ -265,6 +271,8 @@ struct gossip_peer *gossip_ring_next(struct gossip *g,
                                      struct gossip_ring *ring,
                                      bool (*eligible)(const struct gossip *,
                                                       const struct gossip_peer *));
+/* Gone at @gone_s (0: unknown) is longer ago than the book remembers. */
+bool gossip_is_outdated(const struct gossip *g, uint64_t gone_s);
 void gossip_forget_old(struct gossip *g);
 
 /* ---- rumour.c ---- */
@@ -277,6 +285,7 @@ struct gossip_claim {
     uint64_t instance; /* of ALIVE, and of others when info is given */
     uint64_t over;
     struct gossip_accusers accusers;
+    uint64_t gone_s;
     bool has_info;
     struct gossip_info info;
 };
@@ -350,8 +359,9 @@ void gossip_record_generation(struct gossip *g, struct gossip_peer *peer, uint64
 void gossip_record_reset_begin(struct gossip *g, struct gossip_peer *peer);
 void gossip_record_reset_end(struct gossip *g, struct gossip_peer *peer);
 void gossip_record_drop_all(struct gossip *g, struct gossip_peer *peer);
-/* Our own set under a higher generation, because others know an older one. */
-void gossip_record_restamp(struct gossip *g, uint64_t generation);
+/* Somebody knows records of ours that we never wrote in this run (a lost disk, damage): ours
+ * begin a new generation, which overrules those. True when it was so. */
+bool gossip_record_reclaim(struct gossip *g, uint64_t generation, uint64_t top);
 void gossip_record_digest_update(struct gossip *g, struct gossip_peer *peer);
 void gossip_record_purge(struct gossip *g);
 static inline struct gossip_entry *gossip_entry_of(const struct gossip_record *record)
@@ -360,6 +370,11 @@ static inline struct gossip_entry *gossip_entry_of(const struct gossip_record *r
 }
 
 /* ---- sync.c ---- */
+
+/* How to reach @id: the sender of this message, a member, or only its id. */
+void gossip_contact_for(const struct gossip *g,
+                        const struct shl_node_id *id,
+                        struct gossip_contact *ret);
 
 /* A comparison of everything with @to, who may not know us yet. */
 void gossip_sync_start(struct gossip *g, const struct gossip_contact *to);

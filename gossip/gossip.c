@@ -94,7 +94,7 @@ void gossip_timing_defaults(struct gossip_timing *timing)
         .suspicion_mult = 4,
         .suspicion_min_ms = 6000,
         .suspicion_max_mult = 6,
-        .broken_ms = 2000,
+        .broken_ms = 1600,
         .sync_ms = 30000,
         .sync_settle_ms = 300,
         .sync_least_ms = 1000,

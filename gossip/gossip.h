@@ -84,7 +84,8 @@ struct gossip_info {
 };
 
 /* Where a message goes. Any part may be empty: an id alone means "over the link this peer has
- * with us"; key and address alone are a seed whose id is not known yet. */
+ * with us"; key and address alone are a seed whose id is not known yet. With both, the address
+ * is the one that counts: a node may have moved, and a copied identity has two. */
 struct gossip_contact {
     struct shl_node_id id;
     uint8_t key[GOSSIP_KEY_BYTES];
@@ -122,7 +123,7 @@ struct gossip_timing {
     uint32_t suspicion_mult;     /* 4: shortest suspicion is mult * log10(n) * probe_ms ... */
     uint32_t suspicion_min_ms;   /* 6000: ... but at least this; outlives a stall of 5 s */
     uint32_t suspicion_max_mult; /* 6: longest suspicion in shortest ones */
-    uint32_t broken_ms; /* 2000: suspicion when two nodes (or all there are) saw the link break */
+    uint32_t broken_ms; /* 1600: suspicion when two nodes (or all there are) saw the link break */
     uint32_t sync_ms;   /* 30000: full comparison with a random peer, longer above 32 nodes */
     uint32_t sync_settle_ms;    /* 300: an ack's digest is only compared after so much quiet */
     uint32_t sync_least_ms;     /* 1000: between two syncs started by a differing digest */

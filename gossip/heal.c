@@ -349,7 +349,7 @@ int gossip_book_encode(const struct gossip *g, struct shl_buf *buf)
         gossip_write_id(&w, &peer->pub.info.id);
         shl_mp_uint(&w, peer->pub.life);
         shl_mp_uint(&w, peer->pub.incarnation);
-        shl_mp_uint(&w, is_live ? g->wall_s : peer->pub.gone_s);
+        shl_mp_uint(&w, is_live ? 0 : peer->pub.gone_s);
         gossip_write_info(&w, &peer->pub.info, peer->instance, peer->over);
         shl_mp_end(&w);
     }

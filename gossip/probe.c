@@ -38,6 +38,15 @@ static void set_deadline(struct gossip *g, struct gossip_peer *peer)
     }
 }
 
+static void set_all_deadlines(struct gossip *g)
+{
+    struct shl_list *at;
+
+    SHL_LIST_FOREACH(at, &g->suspects) {
+        set_deadline(g, shl_container_of(at, struct gossip_peer, suspect_node));
+    }
+}
+
 static uint32_t find_accuser(const struct gossip_accusers *accusers, const struct shl_node_id *id)
 {
     uint32_t i;
@@ -73,6 +82,16 @@ static bool add_accuser(struct gossip_accusers *accusers, const struct shl_node_
     return true;
 }
 
+/* Somebody else accuses: we add what we know, or a few of us look for themselves at once. */
+static void confirm(struct gossip *g, struct gossip_peer *peer)
+{
+    if (peer->pub.link_broken) {
+        (void)gossip_suspect(g, peer, peer->pub.incarnation, &g->self->pub.info.id, true);
+    } else if (gossip_random_below(g, g->live_count) < GOSSIP_CONFIRM_NODES) {
+        gossip_probe_start(g, peer);
+    }
+}
+
 bool gossip_suspect(struct gossip *g,
                     struct gossip_peer *peer,
                     uint64_t incarnation,
@@ -96,11 +115,13 @@ bool gossip_suspect(struct gossip *g,
     } else {
         gossip_queue(g, &peer->rumour); /* confirmations that are new spread on */
     }
-    set_deadline(g, peer);
-    /* A few of those who hear of it look for themselves at once. */
-    if (is_first && !shl_node_id_equal(accuser, &g->self->pub.info.id) &&
-        gossip_random_below(g, g->live_count) < GOSSIP_CONFIRM_NODES) {
-        gossip_probe_start(g, peer);
+    if (is_first) {
+        set_all_deadlines(g); /* one more that cannot confirm anything */
+    } else {
+        set_deadline(g, peer);
+    }
+    if (is_first && !shl_node_id_equal(accuser, &g->self->pub.info.id)) {
+        confirm(g, peer);
     }
     return true;
 }
@@ -216,6 +237,7 @@ void gossip_probe_start(struct gossip *g, struct gossip_peer *peer)
 {
     const struct gossip_timing *timing = &g->config.timing;
     struct gossip_probe *probe = g->probes;
+    uint64_t least_ms = (uint64_t)timing->ping_timeout_ms + 1;
 
     if (g->leaving || g->probe_count == GOSSIP_PROBES_MAX || is_probed(g, peer)) {
         return;
@@ -228,7 +250,8 @@ void gossip_probe_start(struct gossip *g, struct gossip_peer *peer)
         .target = peer->pub.info.id,
         .seq = ++g->seq,
         .ask_at_ms = g->now_ms + (peer->pub.link_broken ? 0 : timing->ping_timeout_ms),
-        .end_at_ms = g->now_ms + SHL_MAX(round_ms(g), (uint64_t)timing->ping_timeout_ms + 1),
+        .end_at_ms = g->now_ms + (peer->pub.link_broken ? (uint64_t)timing->ping_timeout_ms
+                                                        : SHL_MAX(round_ms(g), least_ms)),
     };
     g->probe_count++;
     g->counters.probes++;
@@ -454,7 +477,7 @@ void gossip_on_nack(struct gossip *g, const struct shl_node_id *from, uint64_t s
 
 /* ---- link, lag, time ---- */
 
-/* A probe under way need not wait for an ack that cannot come. */
+/* A probe under way need not wait for an ack that cannot come, only for its helpers. */
 static void ask_now(struct gossip *g, const struct gossip_peer *peer)
 {
     uint32_t i;
@@ -464,6 +487,8 @@ static void ask_now(struct gossip *g, const struct gossip_peer *peer)
 
         if (probe->used && shl_node_id_equal(&probe->target, &peer->pub.info.id)) {
             probe->ask_at_ms = SHL_MIN(probe->ask_at_ms, g->now_ms);
+            probe->end_at_ms =
+                SHL_MIN(probe->end_at_ms, g->now_ms + g->config.timing.ping_timeout_ms);
         }
     }
 }
@@ -476,12 +501,12 @@ void gossip_probe_link(struct gossip *g, struct gossip_peer *peer, bool up)
     if (up || was_broken || !is_target(g, peer) || g->leaving) {
         return;
     }
+    if (peer->pub.life == GOSSIP_SUSPECT) {
+        accuse(g, peer); /* somebody asked already; this is what we can add */
+        return;
+    }
     gossip_probe_start(g, peer);
     ask_now(g, peer);
-    if (peer->pub.life == GOSSIP_SUSPECT &&
-        find_accuser(&peer->accusers, &g->self->pub.info.id) < peer->accusers.count) {
-        accuse(g, peer); /* we said so already; now we know more */
-    }
 }
 
 void gossip_probe_lag(struct gossip *g, uint64_t lag_ms)
@@ -489,6 +514,11 @@ void gossip_probe_lag(struct gossip *g, uint64_t lag_ms)
     struct shl_list *at;
     uint32_t i;
 
+    /* Told and noticed: once is enough. */
+    if (g->counters.lags > 0 && g->now_ms - g->lag_seen_ms < lag_ms) {
+        return;
+    }
+    g->lag_seen_ms = g->now_ms;
     g->counters.lags++;
     g->health = gossip_health_after(g->health, 1);
     /* What we did not hear while we slept proves nothing: probes under way are excused, and

@@ -94,9 +94,8 @@ static bool on_record(struct gossip *g, const msgpack_object *rumour)
     peer = gossip_peer_find(g, &id);
     if (peer && peer != g->self) {
         (void)gossip_record_apply(g, peer, generation, key, version, value, unset);
-    } else if (peer && generation > peer->records.generation && !g->leaving) {
-        gossip_refute(g, generation, 0);
-        gossip_record_restamp(g, peer->pub.incarnation);
+    } else if (peer) {
+        (void)gossip_record_reclaim(g, generation, version);
     }
     return true;
 }
@@ -285,6 +284,34 @@ static void receive_own(struct gossip *g,
     }
 }
 
+/* SYNC ends with what its sender says about itself. */
+static void note_sender(struct gossip *g,
+                        const struct shl_node_id *from,
+                        uint64_t kind,
+                        const msgpack_object *message)
+{
+    struct gossip_claim claim;
+
+    g->sender = (struct gossip_contact){0};
+    if (kind == GOSSIP_KIND_SYNC &&
+        gossip_read_claim(gossip_at(gossip_at(message, 7), 0), &claim) && claim.has_info &&
+        shl_node_id_equal(&claim.id, from)) {
+        gossip_contact_of(&g->sender, &claim.info);
+        g->sender_instance = claim.instance;
+    }
+}
+
+/* We know a newer run of that id than the one that spoke: it hears of it where it is. */
+static void answer_older_run(struct gossip *g, const struct shl_node_id *from)
+{
+    const struct gossip_peer *peer = gossip_peer_find(g, from);
+
+    if (!shl_node_id_is_none(&g->sender.id) && peer && peer->instance != 0 &&
+        peer->instance != g->sender_instance) {
+        gossip_tell(g, from, peer, GOSSIP_LANE_PING);
+    }
+}
+
 static void receive_checked(struct gossip *g,
                             const struct shl_node_id *from,
                             uint64_t kind,
@@ -296,16 +323,19 @@ static void receive_checked(struct gossip *g,
         tell_removed(g, from);
         return;
     }
+    note_sender(g, from, kind, message);
     peer = gossip_peer_find(g, from);
     if (peer && peer == g->self) {
         receive_own(g, from, kind, message);
-        return;
+    } else {
+        if (peer) {
+            peer->pub.link_broken = false;
+        }
+        dispatch(g, from, kind, message);
+        answer_stranger(g, from, kind);
+        answer_older_run(g, from);
     }
-    if (peer) {
-        peer->pub.link_broken = false;
-    }
-    dispatch(g, from, kind, message);
-    answer_stranger(g, from, kind);
+    g->sender = (struct gossip_contact){0};
 }
 
 void gossip_receive(struct gossip *g, const struct shl_node_id *from, struct shl_bytes bytes)

@@ -349,7 +349,7 @@ int gossip_record_unset_own(struct gossip *g, const char *key)
     return put_own(g, key, (struct shl_bytes){NULL, 0}, true);
 }
 
-void gossip_record_restamp(struct gossip *g, uint64_t generation)
+static void restamp(struct gossip *g, uint64_t generation)
 {
     struct gossip_records *records = &g->self->records;
     struct shl_list *at;
@@ -366,6 +366,21 @@ void gossip_record_restamp(struct gossip *g, uint64_t generation)
         gossip_queue(g, &entry->rumour);
     }
     gossip_record_digest_update(g, g->self);
+}
+
+bool gossip_record_reclaim(struct gossip *g, uint64_t generation, uint64_t top)
+{
+    const struct gossip_records *records = &g->self->records;
+
+    if (generation < records->generation ||
+        (generation == records->generation && top <= records->top)) {
+        return false;
+    }
+    if (!g->leaving) {
+        gossip_refute(g, generation, 0);
+        restamp(g, g->self->pub.incarnation);
+    }
+    return true;
 }
 
 /* ---- other nodes' records ---- */

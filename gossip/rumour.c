@@ -157,6 +157,21 @@ static void check_copy(struct gossip *g,
     }
 }
 
+/* Another run at another address: if the old one still runs there, it has a right to know. */
+static void tell_old_address(struct gossip *g,
+                             const struct gossip_peer *peer,
+                             const struct gossip_contact *old)
+{
+    struct gossip_message m;
+
+    gossip_message_begin(g, &m, GOSSIP_KIND_GOSSIP);
+    shl_mp_bool(&m.w, true);
+    shl_mp_array(&m.w);
+    gossip_write_claim(&m.w, peer, true);
+    shl_mp_end(&m.w);
+    gossip_message_send(g, &m, old, GOSSIP_LANE_PING);
+}
+
 static void take_info(struct gossip_peer *peer, const struct gossip_claim *claim)
 {
     gossip_peer_set_info(peer, &claim->info);
@@ -168,7 +183,8 @@ static void believe_alive(struct gossip *g,
                           struct gossip_peer *peer,
                           const struct gossip_claim *claim)
 {
-    bool renamed;
+    struct gossip_contact old;
+    bool renamed, moved;
 
     if (peer->pub.life != GOSSIP_UNHEARD && claim->incarnation <= peer->pub.incarnation) {
         return;
@@ -178,8 +194,14 @@ static void believe_alive(struct gossip *g,
     }
     check_copy(g, peer, claim);
     renamed = !gossip_is_live(peer->pub.life) || strcmp(peer->pub.info.name, claim->info.name) != 0;
+    gossip_contact_of(&old, &peer->pub.info);
+    moved = peer->instance != 0 && peer->instance != claim->instance &&
+            strcmp(old.address, claim->info.control) != 0;
     take_info(peer, claim);
     gossip_peer_set(g, peer, GOSSIP_ALIVE, claim->incarnation);
+    if (moved) {
+        tell_old_address(g, peer, &old);
+    }
     if (renamed) {
         check_name(g, peer);
     }
@@ -211,6 +233,16 @@ static void believe_suspect(struct gossip *g,
     }
 }
 
+/* Gone since then, not since we heard of it; unless a clock is wrong. */
+static void take_age(const struct gossip *g,
+                     struct gossip_peer *peer,
+                     const struct gossip_claim *claim)
+{
+    if (claim->gone_s != 0 && claim->gone_s < g->wall_s) {
+        peer->pub.gone_s = claim->gone_s;
+    }
+}
+
 static void believe_gone(struct gossip *g,
                          struct gossip_peer *peer,
                          const struct gossip_claim *claim,
@@ -224,6 +256,7 @@ static void believe_gone(struct gossip *g,
     if (claim->life == GOSSIP_LEFT) {
         if (life != GOSSIP_LEFT || claim->incarnation > peer->pub.incarnation) {
             gossip_peer_set(g, peer, GOSSIP_LEFT, claim->incarnation);
+            take_age(g, peer, claim);
         }
         return;
     }
@@ -234,6 +267,7 @@ static void believe_gone(struct gossip *g,
     }
     if (gossip_is_live(life) || life == GOSSIP_UNHEARD) {
         gossip_peer_set(g, peer, GOSSIP_DEAD, claim->incarnation);
+        take_age(g, peer, claim);
     }
 }
 
@@ -242,8 +276,11 @@ static struct gossip_peer *enter(struct gossip *g, const struct gossip_claim *cl
 {
     struct gossip_peer *peer;
 
-    if (!claim->has_info || !is_acceptable(g, NULL, claim)) {
-        return NULL;
+    bool is_live = gossip_is_live(claim->life);
+
+    if (!claim->has_info || !is_acceptable(g, NULL, claim) ||
+        (!is_live && gossip_is_outdated(g, claim->gone_s))) {
+        return NULL; /* the forgotten do not come back from a slower list */
     }
     peer = gossip_peer_add(g, &claim->info);
     if (peer) {

@@ -135,7 +135,9 @@ static bool compare_records(struct gossip *g,
     struct gossip_records *ours = &peer->records;
 
     if (row->generation > ours->generation) {
-        if (row->top > 0 && keeps_records(g, peer)) {
+        if (row->top == 0) {
+            gossip_record_generation(g, peer, row->generation); /* begun anew, nothing written */
+        } else if (keeps_records(g, peer)) {
             want_set(outcome, row, 0);
         }
         return false;
@@ -160,24 +162,24 @@ static bool compare_records(struct gossip *g,
     return ours->complete > row->complete || ours->top > row->top;
 }
 
-/* A row about ourselves. True when its sender should hear from us. */
-static bool compare_self(struct gossip *g, const struct gossip_row *row)
+/* A row about ourselves. True when its sender should hear from us. What another run of our
+ * id claims is asked for in full: whom it overruled tells our past from a copy. */
+static bool compare_self(struct gossip *g, const struct gossip_row *row, struct outcome *outcome)
 {
     struct gossip_peer *self = g->self;
     bool is_foreign = row->instance != 0 && row->instance != self->instance;
 
-    if (row->generation > self->records.generation) {
-        /* An earlier run of ours whose incarnation was lost with the disk. */
-        if (!g->leaving) {
-            gossip_refute(g, row->generation, is_foreign ? row->instance : 0);
-            gossip_record_restamp(g, self->pub.incarnation);
-        }
+    if (is_foreign && row->life == GOSSIP_ALIVE && row->incarnation >= self->pub.incarnation) {
+        want_id(outcome, &row->id);
+    }
+
+    if (gossip_record_reclaim(g, row->generation, row->top)) {
         return true;
     }
-    if (row->life == GOSSIP_ALIVE ? is_foreign && row->incarnation >= self->pub.incarnation
-                                  : row->incarnation >= self->pub.incarnation) {
+    if (row->life != GOSSIP_ALIVE && row->life != GOSSIP_UNHEARD &&
+        row->incarnation >= self->pub.incarnation) {
         if (!g->leaving) {
-            gossip_refute(g, row->incarnation, is_foreign ? row->instance : 0);
+            gossip_refute(g, row->incarnation, 0);
         }
         return true;
     }
@@ -192,6 +194,7 @@ static void take_row(struct gossip *g, const struct shl_node_id *from, const str
         .life = row->life,
         .id = row->id,
         .incarnation = row->incarnation,
+        .gone_s = row->gone_s,
         .accusers = {.ids = {*from}, .count = 1},
     };
 
@@ -210,13 +213,14 @@ static bool compare_row(struct gossip *g,
     bool tell;
 
     if (peer && peer == g->self) {
-        return compare_self(g, row);
+        return compare_self(g, row, outcome);
     }
     if (gossip_is_removed(g, &row->id)) {
         return false;
     }
     if (!peer || peer->pub.life == GOSSIP_UNHEARD) {
-        if (row->life != GOSSIP_UNHEARD) {
+        if (row->life != GOSSIP_UNHEARD &&
+            (gossip_is_live(row->life) || !gossip_is_outdated(g, row->gone_s))) {
             want_id(outcome, &row->id);
             if (row->top > 0) {
                 want_set(outcome, row, 0);
@@ -286,13 +290,10 @@ static void send_answer(struct gossip *g,
                         struct gossip_peer **tell,
                         uint32_t count)
 {
-    const struct gossip_peer *peer = gossip_peer_find(g, to);
-    struct gossip_contact contact = {.id = *to};
+    struct gossip_contact contact;
     uint32_t at = 0;
 
-    if (peer) {
-        gossip_contact_of(&contact, &peer->pub.info);
-    }
+    gossip_contact_for(g, to, &contact);
     while (at < count) {
         uint32_t end = SHL_MIN(count, at + (uint32_t)ROWS_MAX);
         struct gossip_message m;
@@ -718,6 +719,7 @@ void gossip_sync_tick(struct gossip *g)
     }
     g->sync_at_ms = g->now_ms + gossip_sync_ms(&g->config.timing, g->live_count);
     gossip_record_purge(g);
+    gossip_forget_old(g);
     peer = random_partner(g);
     if (peer) {
         gossip_contact_of(&to, &peer->pub.info);

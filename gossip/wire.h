@@ -14,10 +14,12 @@
  *     REMOVED                               the receiver was removed from the cluster
  *     REFUSE    reason, proto min, proto max        sent and heard across clusters
  *
- *     rumour    [0, life, id, incarnation, accusers|nil, broken mask, info|nil]
+ *     rumour    [0, life, id, incarnation, accusers|nil, broken mask, info|nil, gone]
  *               [1, id, generation, key, version, value|nil]
  *     info      [instance, over, key, name, control, bulk, api, domain, flags, proto min, max]
- *     row       [id, life, incarnation, instance, generation, top, complete, hash]
+ *     row       [id, life, incarnation, instance, generation, top, complete, hash, gone]
+ *
+ * gone: wall clock (s) of the end of its life, 0 while live or unknown.
  *
  * Arrays may be longer than known here (a newer version's fields) and unknown kinds are
  * ignored. Writers append to the arena of the step's actions.
@@ -54,6 +56,7 @@ struct gossip_row {
     uint64_t top;
     uint64_t complete;
     uint64_t hash;
+    uint64_t gone_s;
 };
 
 /* A message under construction: begin, write values, then send once or more. */

@@ -321,7 +321,7 @@ void sim_schedule_draw(struct sim_schedule *schedule,
         drawn = 8; /* a large cluster costs the square */
     }
     schedule->faults_us = (uint64_t)(seconds ? seconds : drawn) * SIM_SECOND;
-    schedule->end_us = schedule->faults_us + (uint64_t)60 * SIM_SECOND;
+    schedule->end_us = schedule->faults_us + (uint64_t)30 * SIM_SECOND;
     for (unsigned i = 0; i < SIM_FAULT_CLASSES; i++) {
         schedule->classes |= (uint32_t)sim_rng_below(&rng, 2) << i;
     }

@@ -277,6 +277,9 @@ static void carry_out(struct net *net, struct net_node *node)
         assert(rc == 0);
     }
     for (i = 0; i < actions->send_count; i++) {
+        if (net->on_send) {
+            net->on_send(net->arg, node, &actions->sends[i]);
+        }
         send_one(net, node, &actions->sends[i]);
     }
     for (i = 0; i < actions->change_count; i++) {

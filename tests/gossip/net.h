@@ -52,6 +52,7 @@ struct net {
     /* Called for each change a node reports, NULL: none. */
     void (*on_change)(void *arg, struct net_node *node, const struct gossip_change *change);
     void (*on_record)(void *arg, struct net_node *node, const struct gossip_record_change *change);
+    void (*on_send)(void *arg, struct net_node *node, const struct gossip_send *send);
     void *arg;
 };
 
