@@ -156,6 +156,7 @@ uint64_t sim_client_call(struct sim_world *world,
     op->value = value;
     op->sandbox = kind == SIM_OP_GET || kind == SIM_OP_KILL ? value : 0;
     op->memory_mb = 256;
+    op->claimable = kind == SIM_OP_CREATE && value != 0;
     send(world, op);
     return op->number;
 }

@@ -368,6 +368,37 @@ static void run_removed(uint32_t mutation, FILE *trace, struct sim_result *ret)
     finish(&s, ret);
 }
 
+/* An owner is cut off while the answer to a renewal is under way; the answer reaches it when
+ * its sandboxes belong to others. */
+static void run_late_answer(uint32_t mutation, FILE *trace, struct sim_result *ret)
+{
+    struct stage s;
+
+    set_up(&s, 3, 0, 200, mutation, trace);
+    s.world->tuning.slow_gossip = false;
+    s.world->tuning.lease_ms = 800;
+    s.world->tuning.msg_entries = 16;
+    s.world->tuning.inflight = 8;
+    s.world->tuning.snapshot_entries = 100000;
+    s.world->net.delay_mean_us = 30000;
+    wait_s(&s, 6);
+    for (unsigned round = 0; round < 40 && !s.world->check.code; round++) {
+        uint32_t owner = (leader_of(&s) + 1 + round % 2) % 3;
+
+        for (unsigned i = 0; i < 4; i++) {
+            (void)call(&s, SIM_OP_CREATE, owner, 0, 1);
+        }
+        wait_s(&s, 1.5 + 0.037 * round);
+        sim_world_split(s.world, UINT64_C(1) << owner, true);
+        /* Longer than a lease, shorter than a node waits for an answer. */
+        wait_s(&s, 0.92 + 0.004 * (round % 20));
+        sim_world_join(s.world, UINT64_C(1) << owner);
+        wait_s(&s, 2);
+    }
+    must(&s, s.world->check.claims > 0, 3, "sandboxes were to change their owner here");
+    finish(&s, ret);
+}
+
 /*- Failure detection, with the timings of production. */
 
 static void run_quiet(uint32_t mutation, FILE *trace, struct sim_result *ret)
@@ -430,6 +461,8 @@ static const struct sim_directed table[] = {
     {"clock-day-off", "wall clocks a day ahead and a day behind", run_clock_day},
     {"join-storm", "24 nodes join one at the same moment", run_join_storm},
     {"removed-while-away", "a node is removed while partitioned, and returns", run_removed},
+    {"late-answer", "a renewal that is answered late gives no lease on what is lost",
+     run_late_answer},
     {"quiet-minute", "nobody is called dead in a minute without faults", run_quiet},
     {"stall-5-s", "a node that stands still for 5 s is not called dead", run_stall},
     {"crash-seen", "a crash is known to all within 8 s", run_crash_seen},

@@ -145,7 +145,7 @@ void sim_sandbox_claimed(struct sim_node *node, const struct sched_cmd_owner *cl
     struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
 
     if (!shl_node_id_equal(&claim->new_owner, &node->id)) {
-        if (sandbox && sandbox->epoch < epoch) {
+        if (sandbox && sandbox->epoch < epoch && sandbox->status == SIM_SANDBOX_RUNNING) {
             SIM_TRACE(node->world, node->index, "destroys %s: epoch %llu was claimed",
                       claim->sandbox, (unsigned long long)epoch);
             destroy(node, sandbox, SIM_SANDBOX_MOVED);
