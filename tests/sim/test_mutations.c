@@ -58,9 +58,13 @@ static void test_mutations_are_found(void **state)
         required++;
         runs = search(i, result);
         missed += runs == 0;
-        printf("%-32s %s %s%u: %d %s\n", m->name, runs ? "found by" : "MISSED by",
-               m->directed ? m->directed : "seed ", m->directed ? 1 : runs, result->invariant,
-               result->text);
+        if (m->directed) {
+            printf("%-32s %s %s: %d %s\n", m->name, runs ? "found by" : "MISSED by", m->directed,
+                   result->invariant, result->text);
+        } else {
+            printf("%-32s %s in %u seeds: %d %s\n", m->name, runs ? "found" : "MISSED",
+                   runs ? runs : m->seeds, result->invariant, result->text);
+        }
         fflush(stdout);
     }
     free(result);
