@@ -129,6 +129,9 @@ void gossip_heal_tick(struct gossip *g)
     }
     g->heal_at_ms = g->now_ms + (is_urgent(g) ? timing->heal_urgent_ms : timing->heal_ms);
     gossip_forget_old(g);
+    if (g->config.mutations & GOSSIP_MUT_NO_HEALING) {
+        return;
+    }
     dial_one_lost(g);
 }
 
@@ -252,7 +255,8 @@ bool gossip_is_removed(const struct gossip *g, const struct shl_node_id *id)
 {
     uint32_t at = find_removed(g, id);
 
-    return at < g->removed_count && shl_node_id_equal(&g->removed[at].id, id);
+    return at < g->removed_count && shl_node_id_equal(&g->removed[at].id, id) &&
+           !(g->config.mutations & GOSSIP_MUT_REMOVED_FORGOTTEN);
 }
 
 static void erase_removed(struct gossip *g, uint32_t at)

@@ -11,7 +11,8 @@ void gossip_refute(struct gossip *g, uint64_t incarnation, uint64_t foreign)
     struct gossip_peer *self = g->self;
     uint64_t next = SHL_MAX(self->pub.incarnation, incarnation) + 1;
 
-    if (g->leaving || next > GOSSIP_INCARNATION_MAX) {
+    if (g->leaving || next > GOSSIP_INCARNATION_MAX ||
+        (g->config.mutations & GOSSIP_MUT_NO_REFUTE)) {
         return;
     }
     if (foreign != 0) {
@@ -259,7 +260,7 @@ static void believe_gone(struct gossip *g,
         }
         return;
     }
-    if (merge && gossip_is_live(life)) {
+    if (merge && gossip_is_live(life) && !(g->config.mutations & GOSSIP_MUT_MERGE_KILLS)) {
         /* Old news: whoever is alive gets the time to say so. */
         (void)gossip_suspect(g, peer, claim->incarnation, &g->self->pub.info.id, false);
         return;

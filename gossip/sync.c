@@ -375,7 +375,8 @@ void gossip_sync_compare(struct gossip *g,
     struct gossip_peer *peer;
     struct gossip_contact to;
 
-    if (digest == g->digest && record_digest == g->record_digest) {
+    if ((digest == g->digest && record_digest == g->record_digest) ||
+        (g->config.mutations & GOSSIP_MUT_DIGEST_IGNORED)) {
         return;
     }
     /* News on its way makes digests differ as well: wait for quiet, but not for ever. */
