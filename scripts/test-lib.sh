@@ -40,14 +40,16 @@ start_node() {
 }
 
 # run_on_node NAME PROGRAM [ARG]...: a test program there; 0 ok, 77 skipped (the last line of
-# output tells why), anything else failed.
+# output tells why), anything else failed. Says how long it took.
 run_on_node() {
-    local name=$1 status=0 log
+    local name=$1 status=0 log began
     shift
-    log=$SHOAL_STATE/log/on-node.log
+    log=$SHOAL_STATE/log/on-node-$name.log
+    began=$(now_ms)
     on_node env SHOAL_TEST_LONG="${SHOAL_TEST_LONG:-}" SHOAL_BIN="$NODE_BIN" SHOAL_DATA="$NODE_DATA" \
         SHOAL_AGENTCTL="$NODE_BIN/agentctl" SHOAL_KERNEL="$NODE_DATA/kernel/vmlinux" SHOAL_INITRD="$NODE_DATA/kernel/initrd" \
         SHOAL_TEMPLATES="$NODE_DATA/templates" "$@" >"$log" 2>&1 || status=$?
+    say "$(printf '%6d s  %s' $((($(now_ms) - began) / 1000)) "$name")"
     case $status in
     0) report ok "$name" ;;
     77) report skip "$name" "$(tail -n 1 "$log")" ;;
