@@ -37,7 +37,7 @@ static uint32_t deaths(const struct net *net)
 static void test_heal_outage_of_two_minutes(void **state)
 {
     struct net net;
-    uint32_t everybody = 10;
+    uint32_t everybody = 10, before;
 
     (void)state;
     begin(&net, everybody, 1);
@@ -45,8 +45,10 @@ static void test_heal_outage_of_two_minutes(void **state)
     net_run(&net, 120000);
     assert_int_equal(gossip_live_count(net.nodes[0].core), 5);
     assert_int_equal(net_life(&net, 0, 9), GOSSIP_DEAD);
+    before = deaths(&net);
     net_split(&net, 5, false);
     assert_true(net_run_until(&net, 30000, 10, all_agree, &everybody));
+    assert_int_equal(deaths(&net), before); /* old opinions of the other side kill nobody */
     net_release(&net);
 }
 
@@ -323,6 +325,14 @@ static void test_heal_removed_node_stays_out(void **state)
         assert_int_equal(net_life(&net, i, 4), GOSSIP_REMOVED);
     }
     assert_true(net.nodes[4].notices[GOSSIP_NOTICE_WE_ARE_REMOVED] > 0);
+    net_crash(&net, 4, true); /* its new incarnation is news to node 3, who spreads it */
+    net_run(&net, 1000);
+    net_start(&net, 4);
+    net_run(&net, 10000);
+    assert_int_equal(net_life(&net, 3, 4), GOSSIP_ALIVE);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(net_life(&net, i, 4), GOSSIP_REMOVED);
+    }
     net_remove(&net, 3, 4);
     net_run(&net, 60000);
     net_crash(&net, 4, true);
