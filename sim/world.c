@@ -19,7 +19,8 @@ static void draw_tuning(struct sim_world *world)
     t->sync_us = (uint32_t)sim_rng_range(rng, 100, 3000);
     t->slow_gossip = sim_rng_below(rng, 5) == 0;
     t->links_told = sim_rng_below(rng, 2) == 0;
-    t->snapshot_entries = (uint32_t)sim_rng_range(rng, 5, 20) << sim_rng_below(rng, 4);
+    t->snapshot_entries = (uint32_t)sim_rng_range(rng, 5, 20);
+    t->snapshot_entries <<= sim_rng_below(rng, 4); /* two draws, two statements: the order counts */
     t->chunk_bytes = (uint32_t)sim_rng_range(rng, 256, 4096);
     t->msg_entries = (uint32_t)sim_rng_range(rng, 1, 16);
     t->inflight = (uint32_t)sim_rng_range(rng, 1, 8);
