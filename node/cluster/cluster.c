@@ -32,22 +32,24 @@ uint32_t cluster_patience_ms(const struct cluster *c, uint32_t ms)
 
 const char *cluster_node_name(const struct cluster *c, const struct shl_node_id *id)
 {
-    static char text[SHL_NODE_ID_TEXT_SIZE];
+    static char text[SHL_MAX(SHL_NODE_ID_TEXT_SIZE, GOSSIP_NAME_SIZE)];
     const struct gossip_member *member;
     const struct sched_node *row;
 
     if (shl_node_id_equal(id, &c->keys.id)) {
         return c->name;
     }
-    member = c->gossip ? gossip_member_find(c->gossip, id) : NULL;
-    if (member && member->info.name[0]) {
-        return member->info.name;
-    }
     row = c->state ? sched_state_node(c->state, id) : NULL;
-    if (row) {
+    if (row) { /* what it was admitted as, not what it says now */
         return row->spec.name;
     }
-    shl_node_id_format(text, id);
+    member = c->gossip ? gossip_member_find(c->gossip, id) : NULL;
+    if (member && member->info.name[0]) {
+        (void)snprintf(text, sizeof(text), "%s", member->info.name);
+        cluster_wire_clean(text);
+    } else {
+        shl_node_id_format(text, id);
+    }
     return text;
 }
 

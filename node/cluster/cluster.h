@@ -10,7 +10,7 @@
  *   lead.c      duties of the leader           join.c     tokens, joining, letting in
  *   place.c     where a sandbox starts         where.c    who has a sandbox
  *   router.c    the API's questions            identity.c what is kept in DATA/mesh
- *   metrics.c   figures for operators
+ *   metrics.c   figures for operators          wire*.c   what nodes say to each other
  *
  * A node that starts with an empty DATA/mesh founds a cluster of its own, unless it is
  * given a token. Loop thread, except the writer of the log (writer.h).

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "gossip/gossip.h"
 #include "node/cluster/cluster.h"
+#include "node/cluster/wire.h"
 #include "node/cluster/writer.h"
 #include "node/mesh/mesh.h"
 #include "node/store/raft_log.h"
@@ -260,18 +261,6 @@ void cluster_publish_open(struct cluster *c);
 void cluster_publish_tick(struct cluster *c, uint64_t now_ms);
 void cluster_publish_close(struct cluster *c);
 
-/* What a node says of itself under CLUSTER_KEY_NODE. */
-struct cluster_figures {
-    char region[NODE_NAME_SIZE];
-    char url[NODE_URL_TEXT_SIZE];
-    char version[NODE_VERSION_SIZE];
-    uint32_t sandboxes, sandboxes_max, hibernated;
-    uint32_t cpus_total, cpus_committed;
-    uint32_t memory_total_mb, memory_usable_mb, memory_committed_mb;
-    uint64_t disk_total_mb, disk_free_mb;
-    uint32_t load_permille, memory_permille;
-    uint64_t admitted;
-};
 /* Of a node, 0 or SHL_ENOTFOUND, SHL_EPROTO. */
 SHL_MUST_CHECK int cluster_figures_get(const struct cluster *c,
                                        const struct shl_node_id *id,

@@ -17,11 +17,9 @@
 
 #include "base/id.h"
 #include "base/io.h"
-#include "base/mp.h"
 #include "node/api/keys.h"
 #include "node/cluster/cluster_private.h"
 
-#define JOIN_VERSION   1
 #define JOIN_MS        15000 /* of one attempt */
 #define JOIN_TRIES     8
 #define JOIN_PAUSE_MS  1000
@@ -143,38 +141,6 @@ struct admission {
     char name[SCHED_NODE_NAME_SIZE]; /* that it asks for */
 };
 
-static void write_node(struct shl_mp_writer *w, const struct sched_node_spec *spec)
-{
-    shl_mp_map(w);
-    shl_mp_kv_bin(w, "id", spec->id.bytes, SHL_NODE_ID_BYTES);
-    shl_mp_kv_bin(w, "key", spec->key, SCHED_KEY_BYTES);
-    shl_mp_kv_str(w, "name", spec->name);
-    shl_mp_kv_str(w, "control", spec->control);
-    shl_mp_kv_str(w, "bulk", spec->bulk);
-    shl_mp_kv_str(w, "domain", spec->domain);
-    shl_mp_kv_uint(w, "role", spec->role);
-    shl_mp_end(w);
-}
-
-static int write_welcome(struct cluster *c, struct shl_buf *buf)
-{
-    struct shl_mp_writer w;
-    size_t i;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", JOIN_VERSION);
-    shl_mp_kv_bin(&w, "cluster", c->id, NODE_CLUSTER_BYTES);
-    shl_mp_kv_array(&w, "nodes");
-    for (i = 0; i < sched_state_count(c->state, SCHED_TABLE_NODES); i++) {
-        write_node(
-            &w, &((const struct sched_node *)sched_state_at(c->state, SCHED_TABLE_NODES, i))->spec);
-    }
-    shl_mp_end(&w);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
 /* The newcomer is told, and so is whoever looks at this node's log. */
 static void log_outcome(const struct admission *admission, int code, const char *msg)
 {
@@ -194,45 +160,19 @@ static void log_outcome(const struct admission *admission, int code, const char 
 static void on_admitted(void *arg, int code, const char *msg, const struct sched_result *result)
 {
     struct admission *admission = arg;
+    const struct cluster *c = admission->cluster;
     struct shl_buf buf;
 
     (void)result;
     shl_buf_init(&buf, NODE_MESH_JOIN_MAX);
     if (code == 0) {
-        code = write_welcome(admission->cluster, &buf);
-        msg = code < 0 ? "the list of members does not fit into the answer" : NULL;
+        code = cluster_wire_write_welcome(&buf, c->id, &c->keys.id, c->state);
+        msg = NULL;
     }
     log_outcome(admission, code, msg);
     node_mesh_reply(admission->call, code, msg, shl_buf_bytes(&buf));
     shl_buf_release(&buf);
     free(admission);
-}
-
-static int read_request(const msgpack_object *map,
-                        const uint8_t key[NODE_KEY_BYTES],
-                        struct sched_cmd_node_join *join)
-{
-    struct sched_node_spec *spec = &join->node;
-    struct shl_bytes token, secret;
-    uint64_t version, role;
-
-    if (shl_mp_get_uint(map, "v", JOIN_VERSION, &version) < 0 ||
-        shl_mp_get_bin(map, "token", &token) < 0 || token.len != NODE_TOKEN_ID_BYTES ||
-        shl_mp_get_bin(map, "secret", &secret) < 0 || secret.len != NODE_TOKEN_SECRET_BYTES ||
-        shl_mp_get_cpy(map, "name", spec->name, sizeof(spec->name)) < 0 ||
-        shl_mp_get_cpy(map, "control", spec->control, sizeof(spec->control)) < 0 ||
-        shl_mp_get_cpy(map, "bulk", spec->bulk, sizeof(spec->bulk)) < 0 ||
-        shl_mp_get_cpy(map, "api", spec->api, sizeof(spec->api)) < 0 ||
-        shl_mp_get_cpy(map, "domain", spec->domain, sizeof(spec->domain)) < 0 ||
-        shl_mp_get_uint(map, "role", SCHED_ROLE_WITNESS, &role) < 0) {
-        return SHL_EPROTO;
-    }
-    spec->role = (uint32_t)role;
-    memcpy(spec->key, key, SCHED_KEY_BYTES); /* what CURVE proved, not what is claimed */
-    node_keys_id(key, &spec->id);
-    memcpy(join->token, token.base, SCHED_TOKEN_ID_BYTES);
-    node_token_hash(token.base, secret.base, join->secret_hash);
-    return 0;
 }
 
 static int take_request(struct admission *admission,
@@ -241,13 +181,8 @@ static int take_request(struct admission *admission,
                         struct shl_err *err)
 {
     struct sched_command command = {.kind = SCHED_NODE_JOIN};
-    struct shl_mp_doc doc;
-    int rc = shl_mp_parse(&doc, body);
+    int rc = cluster_wire_read_join(body, key, &command.u.node_join);
 
-    if (rc == 0) {
-        rc = read_request(doc.root, key, &command.u.node_join);
-        shl_mp_release(&doc);
-    }
     if (rc < 0) {
         return shl_err_set(err, rc, "the request to join cannot be understood");
     }
@@ -318,74 +253,13 @@ static void end_join(struct cluster *c)
     uv_close((uv_handle_t *)&join->timer, on_join_closed);
 }
 
-static int read_node(const msgpack_object *map, struct gossip_info *info)
-{
-    struct shl_bytes id, key;
-    uint64_t role;
-
-    if (shl_mp_get_bin(map, "id", &id) < 0 || id.len != SHL_NODE_ID_BYTES ||
-        shl_mp_get_bin(map, "key", &key) < 0 || key.len != GOSSIP_KEY_BYTES ||
-        shl_mp_get_cpy(map, "name", info->name, sizeof(info->name)) < 0 ||
-        shl_mp_get_cpy(map, "control", info->control, sizeof(info->control)) < 0 ||
-        shl_mp_get_cpy(map, "bulk", info->bulk, sizeof(info->bulk)) < 0 ||
-        shl_mp_get_cpy(map, "domain", info->domain, sizeof(info->domain)) < 0 ||
-        shl_mp_get_uint(map, "role", SCHED_ROLE_WITNESS, &role) < 0) {
-        return SHL_EPROTO;
-    }
-    memcpy(info->id.bytes, id.base, id.len);
-    memcpy(info->key, key.base, key.len);
-    info->flags = role == SCHED_ROLE_WITNESS ? GOSSIP_FLAG_WITNESS : 0;
-    info->proto_min = NODE_MESH_VERSION_MIN;
-    info->proto_max = NODE_MESH_VERSION_MAX;
-    return 0;
-}
-
-/* Cluster id and members of the welcome. @ret_infos is the caller's. */
-static int read_welcome(struct shl_bytes body,
-                        uint8_t cluster[NODE_CLUSTER_BYTES],
-                        struct gossip_info **ret_infos,
-                        uint32_t *ret_count)
-{
-    const msgpack_object *nodes;
-    struct gossip_info *infos = NULL;
-    struct shl_mp_doc doc;
-    struct shl_bytes id;
-    uint32_t i;
-    int rc = shl_mp_parse(&doc, body);
-
-    if (rc < 0) {
-        return rc;
-    }
-    nodes = shl_mp_find(doc.root, "nodes");
-    if (!nodes || nodes->type != MSGPACK_OBJECT_ARRAY || nodes->via.array.size == 0 ||
-        nodes->via.array.size > SCHED_NODES_MAX || shl_mp_get_bin(doc.root, "cluster", &id) < 0 ||
-        id.len != NODE_CLUSTER_BYTES) {
-        rc = SHL_EPROTO;
-    } else {
-        infos = calloc(nodes->via.array.size, sizeof(*infos));
-        rc = infos ? 0 : -ENOMEM;
-    }
-    for (i = 0; rc == 0 && i < nodes->via.array.size; i++) {
-        rc = read_node(&nodes->via.array.ptr[i], &infos[i]);
-    }
-    if (rc == 0) {
-        memcpy(cluster, id.base, id.len);
-        *ret_infos = infos;
-        *ret_count = i;
-    } else {
-        free(infos);
-    }
-    shl_mp_release(&doc);
-    return rc;
-}
-
 static int take_welcome(struct cluster *c, struct shl_bytes body, struct shl_err *err)
 {
     struct gossip_event event = {.type = GOSSIP_EV_ADMIT};
     uint8_t cluster[NODE_CLUSTER_BYTES];
     struct gossip_info *infos = NULL;
     uint32_t count = 0, i, kept = 0;
-    int rc = read_welcome(body, cluster, &infos, &count);
+    int rc = cluster_wire_read_welcome(body, cluster, &infos, &count);
 
     if (rc < 0) {
         return shl_err_set(err, rc, "the answer of the cluster cannot be understood");
@@ -444,37 +318,18 @@ static void on_answer(void *arg, int code, const char *msg, struct shl_bytes bod
     }
 }
 
-static int write_request(struct cluster *c, const struct node_token *token, struct shl_buf *buf)
-{
-    struct sched_node_spec spec = {0};
-    struct shl_mp_writer w;
-
-    cluster_describe(c, &spec);
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", JOIN_VERSION);
-    shl_mp_kv_bin(&w, "token", token->id, NODE_TOKEN_ID_BYTES);
-    shl_mp_kv_bin(&w, "secret", token->secret, NODE_TOKEN_SECRET_BYTES);
-    shl_mp_kv_str(&w, "name", spec.name);
-    shl_mp_kv_str(&w, "control", spec.control);
-    shl_mp_kv_str(&w, "bulk", spec.bulk);
-    shl_mp_kv_str(&w, "api", spec.api);
-    shl_mp_kv_str(&w, "domain", spec.domain);
-    shl_mp_kv_uint(&w, "role", spec.role);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
 static void ask(struct cluster_join *join)
 {
     struct cluster *c = join->cluster;
     const struct node_token *token = &join->token;
+    struct sched_node_spec self = {0};
     struct shl_err err = {0};
     struct shl_buf buf;
     int rc;
 
+    cluster_describe(c, &self);
     shl_buf_init(&buf, NODE_MESH_JOIN_MAX);
-    rc = write_request(c, token, &buf);
+    rc = cluster_wire_write_join(&buf, token, &self);
     if (rc == 0) {
         rc = node_mesh_join(c->mesh, token->cluster, &token->seeds[join->seed], token->server_key,
                             shl_buf_bytes(&buf), cluster_patience_ms(c, JOIN_MS), on_answer, c,

@@ -7,10 +7,8 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "base/mp.h"
 #include "node/cluster/cluster_private.h"
 
-#define PLACE_VERSION   1
 #define PLACE_BYTES_MAX (64u * 1024)
 
 /* Nodes as they are now, with the strings that the views point at. */
@@ -211,159 +209,23 @@ void cluster_place_seen(struct cluster *c, const struct shl_node_id *node, uint6
 
 /* ---- over the mesh --------------------------------------------------------------- */
 
-static int write_question(struct shl_buf *buf, const struct node_place *what)
-{
-    struct shl_mp_writer w;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", PLACE_VERSION);
-    shl_mp_kv_str(&w, "template", what->template_name);
-    shl_mp_kv_uint(&w, "cpus", what->cpus);
-    shl_mp_kv_uint(&w, "memory_mb", what->memory_mb);
-    shl_mp_kv_uint(&w, "disk_mb", what->disk_mb);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
-static int read_question(const msgpack_object *map,
-                         char template_name[NODE_TEMPLATE_MAX],
-                         struct node_place *what)
-{
-    uint64_t version, cpus, memory_mb, disk_mb;
-
-    if (shl_mp_get_uint(map, "v", PLACE_VERSION, &version) < 0 ||
-        shl_mp_get_cpy(map, "template", template_name, NODE_TEMPLATE_MAX) < 0 ||
-        shl_mp_get_uint(map, "cpus", NODE_CPUS_MAX, &cpus) < 0 ||
-        shl_mp_get_uint(map, "memory_mb", NODE_MEMORY_MAX_MB, &memory_mb) < 0 ||
-        shl_mp_get_uint(map, "disk_mb", NODE_DISK_MAX_MB, &disk_mb) < 0) {
-        return SHL_EPROTO;
-    }
-    *what = (struct node_place){.org = "",
-                                .template_name = template_name,
-                                .cpus = (uint32_t)cpus,
-                                .memory_mb = (uint32_t)memory_mb,
-                                .disk_mb = (uint32_t)disk_mb};
-    return 0;
-}
-
-static int write_answer(struct shl_buf *buf, const struct node_answer *answer)
-{
-    struct shl_mp_writer w;
-    size_t i;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_int(&w, "code", answer->code);
-    shl_mp_kv_str(&w, "msg", answer->msg);
-    shl_mp_kv_array(&w, "targets");
-    for (i = 0; i < answer->target_count; i++) {
-        shl_mp_map(&w);
-        shl_mp_kv_bin(&w, "id", answer->targets[i].id.bytes, SHL_NODE_ID_BYTES);
-        shl_mp_kv_str(&w, "name", answer->targets[i].name);
-        shl_mp_end(&w);
-    }
-    shl_mp_end(&w);
-    shl_mp_kv_array(&w, "refusals");
-    for (i = 0; i < answer->refusal_count; i++) {
-        shl_mp_map(&w);
-        shl_mp_kv_str(&w, "name", answer->refusals[i].name);
-        shl_mp_kv_str(&w, "reason", answer->refusals[i].reason);
-        shl_mp_end(&w);
-    }
-    shl_mp_end(&w);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
-static const msgpack_object *list_of(const msgpack_object *map, const char *key, uint32_t max)
-{
-    const msgpack_object *list = shl_mp_find(map, key);
-
-    return list && list->type == MSGPACK_OBJECT_ARRAY && list->via.array.size <= max ? list : NULL;
-}
-
-static int read_lists(struct cluster *c,
-                      const msgpack_object *targets,
-                      const msgpack_object *refusals,
-                      struct node_answer *ret)
-{
-    uint32_t i;
-
-    for (i = 0; i < targets->via.array.size; i++) {
-        struct node_target *target = &ret->targets[ret->target_count++];
-        const msgpack_object *map = &targets->via.array.ptr[i];
-        struct shl_bytes id;
-
-        if (shl_mp_get_bin(map, "id", &id) < 0 || id.len != SHL_NODE_ID_BYTES ||
-            shl_mp_get_cpy(map, "name", target->name, sizeof(target->name)) < 0) {
-            return SHL_EPROTO;
-        }
-        memcpy(target->id.bytes, id.base, id.len);
-        target->is_local = shl_node_id_equal(&target->id, &c->keys.id);
-    }
-    for (i = 0; i < refusals->via.array.size; i++) {
-        struct node_reason *refusal = &ret->refusals[ret->refusal_count++];
-        const msgpack_object *map = &refusals->via.array.ptr[i];
-
-        if (shl_mp_get_cpy(map, "name", refusal->name, sizeof(refusal->name)) < 0 ||
-            shl_mp_get_cpy(map, "reason", refusal->reason, sizeof(refusal->reason)) < 0) {
-            return SHL_EPROTO;
-        }
-    }
-    return 0;
-}
-
-static int read_answer(struct cluster *c, struct shl_bytes body, struct node_answer *ret)
-{
-    const msgpack_object *targets, *refusals;
-    struct shl_mp_doc doc;
-    int64_t code;
-    int rc = shl_mp_parse(&doc, body);
-
-    *ret = (struct node_answer){0};
-    if (rc < 0) {
-        return rc;
-    }
-    targets = list_of(doc.root, "targets", NODE_TARGETS_MAX);
-    refusals = list_of(doc.root, "refusals", NODE_REFUSALS_MAX);
-    if (!targets || !refusals || shl_mp_get_int(doc.root, "code", &code) < 0 || code > 0 ||
-        code < INT32_MIN || shl_mp_get_cpy(doc.root, "msg", ret->msg, sizeof(ret->msg)) < 0) {
-        rc = SHL_EPROTO;
-    } else {
-        ret->code = (int)code;
-        rc = read_lists(c, targets, refusals, ret);
-    }
-    if (rc == 0 && ret->code == 0 && ret->target_count == 0) {
-        rc = SHL_EPROTO;
-    }
-    shl_mp_release(&doc);
-    return rc;
-}
-
 static void on_place(void *arg,
                      struct node_mesh_call *call,
                      const struct shl_node_id *from,
                      struct shl_bytes body)
 {
     struct cluster *c = arg;
-    char template_name[NODE_TEMPLATE_MAX];
+    struct cluster_placing placing;
     struct node_answer answer;
-    struct node_place what;
-    struct shl_mp_doc doc;
     struct shl_buf buf;
     int rc;
 
     (void)from;
     shl_buf_init(&buf, PLACE_BYTES_MAX);
-    rc = c->lead.is_ready ? shl_mp_parse(&doc, body) : SHL_EUNAVAILABLE;
+    rc = c->lead.is_ready ? cluster_wire_read_place(body, &placing) : SHL_EUNAVAILABLE;
     if (rc == 0) {
-        rc = read_question(doc.root, template_name, &what);
-        shl_mp_release(&doc);
-    }
-    if (rc == 0) {
-        decide(c, &what, &answer);
-        rc = write_answer(&buf, &answer);
+        decide(c, &placing.what, &answer);
+        rc = cluster_wire_write_placed(&buf, &answer);
     }
     node_mesh_reply(call, rc, NULL, shl_buf_bytes(&buf));
     shl_buf_release(&buf);
@@ -378,7 +240,7 @@ static void on_answer(void *arg, int code, const char *msg, struct shl_bytes bod
     (void)msg;
     if (c->is_closing) {
         answer = (struct node_answer){.code = -ECANCELED};
-    } else if (code < 0 || read_answer(c, body, &answer) < 0) {
+    } else if (code < 0 || cluster_wire_read_placed(body, &c->keys.id, &answer) < 0) {
         /* no scheduler in reach: this node sees enough to place by itself */
         const struct node_place what = {.org = "",
                                         .template_name = question->template_name,
@@ -414,7 +276,7 @@ static int ask_leader(struct cluster *c,
     (void)snprintf(question->template_name, sizeof(question->template_name), "%s",
                    what->template_name);
     shl_buf_init(&buf, PLACE_BYTES_MAX);
-    rc = write_question(&buf, what);
+    rc = cluster_wire_write_place(&buf, what);
     if (rc == 0) {
         rc = node_mesh_ask(c->mesh, leader, CLUSTER_RPC_PLACE, shl_buf_bytes(&buf),
                            cluster_patience_ms(c, CLUSTER_ASK_MS), on_answer, question, NULL, NULL);

@@ -10,7 +10,6 @@
 #include "node/cluster/cluster_private.h"
 #include "node/sandbox/checkpoints.h"
 
-#define FIGURES_VERSION    1
 #define LOAD_STEP          50 /* permille: smaller changes of load are not worth a message */
 #define PROC_MAX           65536
 #define TEMPLATES_EVERY_MS 3000
@@ -35,25 +34,6 @@ static void make_key(char key[GOSSIP_RECORD_KEY_MAX + 1], const char *prefix, co
     (void)snprintf(key, GOSSIP_RECORD_KEY_MAX + 1, "%s%s", prefix, id);
 }
 
-static int encode_sandbox(struct shl_buf *buf, const struct node_sandbox *sandbox)
-{
-    struct shl_mp_writer w;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_str(&w, "org", sandbox->spec.org);
-    shl_mp_kv_str(&w, "status", node_sandbox_status(sandbox));
-    shl_mp_kv_str(&w, "reason", sandbox->reason);
-    shl_mp_kv_str(&w, "template", sandbox->spec.template_name);
-    shl_mp_kv_uint(&w, "cpus", sandbox->spec.cpus);
-    shl_mp_kv_uint(&w, "memory_mb", sandbox->spec.memory_mb);
-    shl_mp_kv_uint(&w, "disk_mb", sandbox->spec.disk_mb);
-    shl_mp_kv_uint(&w, "timeout_s", sandbox->spec.timeout_s);
-    shl_mp_kv_int(&w, "created_at_ms", sandbox->created_at_ms);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
 static void on_sandbox(void *arg, const struct node_sandbox *sandbox, bool is_gone)
 {
     struct cluster *c = arg;
@@ -69,7 +49,7 @@ static void on_sandbox(void *arg, const struct node_sandbox *sandbox, bool is_go
         c->admitted++;
     }
     shl_buf_init(&buf, CLUSTER_RECORD_MAX);
-    if (encode_sandbox(&buf, sandbox) == 0) {
+    if (cluster_wire_write_sandbox(&buf, sandbox) == 0) {
         put(c, key, &buf);
     }
     shl_buf_release(&buf);
@@ -183,98 +163,15 @@ static void measure(const struct cluster *c, struct cluster_figures *f)
     look_at_disk(c, f);
 }
 
-static int encode_figures(struct shl_buf *buf, const struct cluster_figures *f)
-{
-    struct shl_mp_writer w;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", FIGURES_VERSION);
-    shl_mp_kv_str(&w, "region", f->region);
-    shl_mp_kv_str(&w, "url", f->url);
-    shl_mp_kv_str(&w, "version", f->version);
-    shl_mp_kv_uint(&w, "sandboxes", f->sandboxes);
-    shl_mp_kv_uint(&w, "sandboxes_max", f->sandboxes_max);
-    shl_mp_kv_uint(&w, "hibernated", f->hibernated);
-    shl_mp_kv_uint(&w, "cpus_total", f->cpus_total);
-    shl_mp_kv_uint(&w, "cpus_committed", f->cpus_committed);
-    shl_mp_kv_uint(&w, "memory_total_mb", f->memory_total_mb);
-    shl_mp_kv_uint(&w, "memory_usable_mb", f->memory_usable_mb);
-    shl_mp_kv_uint(&w, "memory_committed_mb", f->memory_committed_mb);
-    shl_mp_kv_uint(&w, "disk_total_mb", f->disk_total_mb);
-    shl_mp_kv_uint(&w, "disk_free_mb", f->disk_free_mb);
-    shl_mp_kv_uint(&w, "load_permille", f->load_permille);
-    shl_mp_kv_uint(&w, "memory_permille", f->memory_permille);
-    shl_mp_kv_uint(&w, "admitted", f->admitted);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
-static int get_u32(const msgpack_object *map, const char *key, uint32_t *ret)
-{
-    uint64_t value;
-    int rc = shl_mp_get_uint(map, key, UINT32_MAX, &value);
-
-    if (rc == 0) {
-        *ret = (uint32_t)value;
-    }
-    return rc;
-}
-
-static int decode_figures(const msgpack_object *map, struct cluster_figures *f)
-{
-    const struct {
-        const char *key;
-        uint32_t *value;
-    } numbers[] = {
-        {"sandboxes", &f->sandboxes},
-        {"sandboxes_max", &f->sandboxes_max},
-        {"hibernated", &f->hibernated},
-        {"cpus_total", &f->cpus_total},
-        {"cpus_committed", &f->cpus_committed},
-        {"memory_total_mb", &f->memory_total_mb},
-        {"memory_usable_mb", &f->memory_usable_mb},
-        {"memory_committed_mb", &f->memory_committed_mb},
-        {"load_permille", &f->load_permille},
-        {"memory_permille", &f->memory_permille},
-    };
-    size_t i;
-
-    for (i = 0; i < SHL_ARRAY_SIZE(numbers); i++) {
-        if (get_u32(map, numbers[i].key, numbers[i].value) < 0) {
-            return SHL_EPROTO;
-        }
-    }
-    if (shl_mp_get_cpy(map, "region", f->region, sizeof(f->region)) < 0 ||
-        shl_mp_get_cpy(map, "url", f->url, sizeof(f->url)) < 0 ||
-        shl_mp_get_cpy(map, "version", f->version, sizeof(f->version)) < 0 ||
-        shl_mp_get_uint(map, "disk_total_mb", UINT64_MAX, &f->disk_total_mb) < 0 ||
-        shl_mp_get_uint(map, "disk_free_mb", UINT64_MAX, &f->disk_free_mb) < 0 ||
-        shl_mp_get_uint(map, "admitted", UINT64_MAX, &f->admitted) < 0) {
-        return SHL_EPROTO;
-    }
-    return 0;
-}
-
 int cluster_figures_get(const struct cluster *c,
                         const struct shl_node_id *id,
                         struct cluster_figures *ret)
 {
     const struct gossip_record *record =
         c->gossip ? gossip_record_get(c->gossip, id, CLUSTER_KEY_NODE) : NULL;
-    struct shl_mp_doc doc;
-    int rc;
 
     memset(ret, 0, sizeof(*ret));
-    if (!record) {
-        return SHL_ENOTFOUND;
-    }
-    rc = shl_mp_parse(&doc, record->value);
-    if (rc == 0) {
-        rc = decode_figures(doc.root, ret);
-        shl_mp_release(&doc);
-    }
-    return rc;
+    return record ? cluster_wire_read_figures(record->value, ret) : SHL_ENOTFOUND;
 }
 
 static void put_figures(struct cluster *c)
@@ -284,7 +181,7 @@ static void put_figures(struct cluster *c)
 
     measure(c, &figures);
     shl_buf_init(&buf, CLUSTER_RECORD_MAX);
-    if (encode_figures(&buf, &figures) == 0) {
+    if (cluster_wire_write_figures(&buf, &figures) == 0) {
         put(c, CLUSTER_KEY_NODE, &buf);
         cluster_place_seen(c, &c->keys.id, figures.admitted);
     }

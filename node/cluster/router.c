@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "base/mp.h"
 #include "node/cluster/cluster_private.h"
 #include "scheduler/idempotency.h"
 
@@ -291,7 +290,7 @@ static void peers(struct node_router *router,
         if (shl_node_id_equal(&peer.id, &c->keys.id)) {
             continue;
         }
-        (void)snprintf(peer.name, sizeof(peer.name), "%.63s", member->info.name);
+        (void)snprintf(peer.name, sizeof(peer.name), "%.63s", cluster_node_name(c, &peer.id));
         peer.state = peer_state(member->life);
         peer.mark = mark_of(c, &peer.id);
         peer.is_witness = (member->info.flags & GOSSIP_FLAG_WITNESS) != 0;
@@ -306,40 +305,13 @@ static void peers(struct node_router *router,
     }
 }
 
-struct text_record {
-    struct node_record pub;
-    char org[NODE_ORG_ID_SIZE];
-    char status[16];
-    char reason[NODE_REASON_MAX];
-    char template_name[NODE_TEMPLATE_MAX];
-};
-
-static int get_u32(const msgpack_object *map, const char *key, uint32_t *ret)
+/* Keys of records are what a peer likes. */
+static bool is_word(const char *text)
 {
-    uint64_t value = 0;
-    int rc = shl_mp_get_uint(map, key, UINT32_MAX, &value);
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
-    *ret = (uint32_t)value;
-    return rc;
-}
-
-static int decode_record(const msgpack_object *map, struct text_record *r)
-{
-    if (shl_mp_get_cpy(map, "org", r->org, sizeof(r->org)) < 0 ||
-        shl_mp_get_cpy(map, "status", r->status, sizeof(r->status)) < 0 ||
-        shl_mp_get_cpy(map, "reason", r->reason, sizeof(r->reason)) < 0 ||
-        shl_mp_get_cpy(map, "template", r->template_name, sizeof(r->template_name)) < 0 ||
-        get_u32(map, "cpus", &r->pub.cpus) < 0 ||
-        get_u32(map, "memory_mb", &r->pub.memory_mb) < 0 ||
-        get_u32(map, "disk_mb", &r->pub.disk_mb) < 0 ||
-        get_u32(map, "timeout_s", &r->pub.timeout_s) < 0 ||
-        shl_mp_get_int(map, "created_at_ms", &r->pub.created_at_ms) < 0) {
-        return SHL_EPROTO;
-    }
-    r->pub.status = r->status;
-    r->pub.reason = r->reason;
-    r->pub.template_name = r->template_name;
-    return 0;
+    return text[0] && text[strspn(text, letters)] == '\0';
 }
 
 static void records(struct node_router *router,
@@ -353,14 +325,11 @@ static void records(struct node_router *router,
         c->gossip ? gossip_node_first(c->gossip, node, CLUSTER_KEY_SANDBOX) : NULL;
 
     for (; record; record = gossip_node_next(record, CLUSTER_KEY_SANDBOX)) {
-        struct text_record text = {.pub = {.id = record->key + strlen(CLUSTER_KEY_SANDBOX)}};
-        struct shl_mp_doc doc;
-        int rc = shl_mp_parse(&doc, record->value);
+        const char *id = record->key + strlen(CLUSTER_KEY_SANDBOX);
+        struct cluster_sandbox text;
+        int rc = is_word(id) ? cluster_wire_read_sandbox(record->value, &text) : SHL_EPROTO;
 
-        if (rc == 0) {
-            rc = decode_record(doc.root, &text);
-            shl_mp_release(&doc);
-        }
+        text.pub.id = id;
         text.pub.node_name = cluster_node_name(c, node);
         if (rc == 0 && strcmp(text.org, org) == 0 && !each(arg, &text.pub)) {
             return;

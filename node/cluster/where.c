@@ -6,11 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mp.h"
 #include "node/cluster/cluster_private.h"
 #include "node/sandbox/checkpoints.h"
 
-#define WHERE_VERSION   1
 #define WHERE_BYTES_MAX 1024
 
 struct search {
@@ -58,15 +56,9 @@ static bool has_here(struct cluster *c, bool is_checkpoint, const char *org, con
 
 static bool is_of_org(const struct gossip_record *record, const char *org)
 {
-    struct shl_mp_doc doc;
     char text[NODE_ORG_ID_SIZE];
-    bool same = false;
 
-    if (shl_mp_parse(&doc, record->value) == 0) {
-        same = shl_mp_get_cpy(doc.root, "org", text, sizeof(text)) == 0 && strcmp(text, org) == 0;
-        shl_mp_release(&doc);
-    }
-    return same;
+    return cluster_wire_read_org(record->value, text) == 0 && strcmp(text, org) == 0;
 }
 
 static void add_target(struct cluster *c, struct node_answer *ret, const struct shl_node_id *id)
@@ -184,20 +176,6 @@ static bool ask_one(void *arg, const struct gossip_member *member)
     return true;
 }
 
-static int write_question(struct shl_buf *buf, bool is_checkpoint, const struct node_where *what)
-{
-    struct shl_mp_writer w;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", WHERE_VERSION);
-    shl_mp_kv_bool(&w, "checkpoint", is_checkpoint);
-    shl_mp_kv_str(&w, "org", what->org);
-    shl_mp_kv_str(&w, "id", what->id);
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
 /* 1 when nobody could be asked and *ret says so, 0 when answers come. */
 static int ask_all(struct cluster *c,
                    bool is_checkpoint,
@@ -218,7 +196,7 @@ static int ask_all(struct cluster *c,
     search->arg = arg;
     search->is_checkpoint = is_checkpoint;
     shl_buf_init(&search->body, WHERE_BYTES_MAX);
-    if (write_question(&search->body, is_checkpoint, what) == 0) {
+    if (cluster_wire_write_where(&search->body, is_checkpoint, what) == 0) {
         cluster_members_each_live(c, ask_one, search);
     }
     if (search->waiting > 0) {
@@ -241,22 +219,12 @@ static void on_where(void *arg,
                      struct shl_bytes body)
 {
     struct cluster *c = arg;
-    char org[NODE_ORG_ID_SIZE], id[NODE_CHECKPOINT_ID_SIZE];
-    struct shl_mp_doc doc;
-    bool is_checkpoint;
-    uint64_t version;
-    int rc = shl_mp_parse(&doc, body);
+    struct cluster_question question;
+    int rc = cluster_wire_read_where(body, &question);
 
     (void)from;
-    if (rc == 0) {
-        rc = SHL_EPROTO;
-        if (shl_mp_get_uint(doc.root, "v", WHERE_VERSION, &version) == 0 &&
-            shl_mp_get_bool(doc.root, "checkpoint", &is_checkpoint) == 0 &&
-            shl_mp_get_cpy(doc.root, "org", org, sizeof(org)) == 0 &&
-            shl_mp_get_cpy(doc.root, "id", id, sizeof(id)) == 0) {
-            rc = has_here(c, is_checkpoint, org, id) ? 0 : SHL_ENOTFOUND;
-        }
-        shl_mp_release(&doc);
+    if (rc == 0 && !has_here(c, question.is_checkpoint, question.org, question.id)) {
+        rc = SHL_ENOTFOUND;
     }
     node_mesh_reply(call, rc, NULL, shl_bytes_of(NULL, 0));
 }
