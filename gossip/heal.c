@@ -59,12 +59,13 @@ static void dial_one_lost(struct gossip *g)
     }
 }
 
-/* A way to somebody lost has opened: what was sent before went nowhere. */
+/* A way to somebody has opened of whom only the name is known: what was sent before went
+ * nowhere. The dead are dialled in their turn. */
 void gossip_heal_link(struct gossip *g, const struct gossip_peer *peer)
 {
     struct gossip_contact to;
 
-    if (is_lost(g, peer) && !g->leaving) {
+    if (peer->pub.life == GOSSIP_UNHEARD && !g->leaving) {
         gossip_contact_of(&to, &peer->pub.info);
         dial(g, &to);
     }
