@@ -59,6 +59,9 @@ static void test_message_overhead_is_enough(void **state)
     shl_buf_release(&buf);
     shl_buf_init(&buf, MESH_OVERHEAD_MAX);
     memset(&hello.hello, 0xff, sizeof(hello.hello));
+    hello.hello.addr = (struct node_mesh_addr){.control_port = 10001, .bulk_port = 20002};
+    memset(hello.hello.addr.host, 'f', sizeof(hello.hello.addr.host) - 1);
+    hello.hello.addr.host[1] = ':'; /* the long form */
     assert_int_equal(mesh_write_hello(&buf, &worst, &hello), 0);
     assert_true(shl_buf_len(&buf) <= MESH_OVERHEAD_MAX);
     shl_buf_clear(&buf);
