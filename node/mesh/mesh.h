@@ -124,7 +124,8 @@ struct node_mesh_config {
 };
 
 /* Binds both ports and serves authentication. Nothing is dialled yet. 0, or a negative code
- * with a sentence (port taken, address not of this machine). */
+ * with a sentence (port taken, address not of this machine); the loop must run on then, for
+ * what was begun to end. */
 SHL_MUST_CHECK int node_mesh_open(uv_loop_t *loop,
                                   const struct node_mesh_config *config,
                                   struct node_mesh **ret,

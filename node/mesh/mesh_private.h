@@ -192,7 +192,6 @@ struct mesh_peer {
     struct mesh_rx rx[MESH_CHANNELS];
     bool is_up[MESH_CHANNELS];
     uint32_t version;
-    uint64_t link_serial; /* of the control channel, never the same again */
     char trouble[SHL_ERR_TEXT_MAX];
 
     /* The process we believe to be the peer. */

@@ -94,7 +94,6 @@ void mesh_peer_tell(struct mesh_peer *peer)
 void mesh_peer_reset(struct mesh_peer *peer, enum mesh_channel channel, const char *reason)
 {
     if (channel == MESH_CONTROL) {
-        peer->link_serial = ++peer->mesh->serial;
         mesh_calls_reset(peer);
         mesh_outbox_clear(peer);
         if (peer->told_up && !peer->must_tell_down) {

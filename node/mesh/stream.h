@@ -18,8 +18,8 @@
 #include "base/err.h"
 #include "base/node_id.h"
 
-#define NODE_STREAM_HEAD_MAX  (96u * 1024)   /* a request head with its headers */
-#define NODE_STREAM_WINDOW    (1024u * 1024) /* bytes under way per direction */
+#define NODE_STREAM_HEAD_MAX  (96u * 1024)       /* a request head with its headers */
+#define NODE_STREAM_WINDOW    (2u * 1024 * 1024) /* bytes under way per direction */
 #define NODE_STREAM_KIND_MAX  24
 #define NODE_STREAM_PIECE_MAX (64u * 1024) /* of one data callback */
 

@@ -94,13 +94,21 @@ void mesh_stream_end(struct mesh_stream *s, int code, const char *msg)
 
 void mesh_streams_deliver(struct node_mesh *mesh)
 {
+    struct shl_list now = SHL_LIST_INIT(now);
     struct shl_list *first;
 
-    while ((first = shl_list_first(&mesh->wakes)) && !mesh->is_closing) {
+    /* Who is woken again meanwhile has to wait for the next turn. */
+    if (!shl_list_empty(&mesh->wakes)) {
+        shl_list_push_back(&mesh->wakes, &now);
+        shl_list_remove(&mesh->wakes);
+    }
+    while ((first = shl_list_first(&now))) {
         struct mesh_stream *s = shl_container_of(first, struct mesh_stream, wake);
 
         shl_list_remove(&s->wake);
-        mesh_stream_wake(s);
+        if (!mesh->is_closing) {
+            mesh_stream_wake(s);
+        }
     }
     while ((first = shl_list_first(&mesh->ended))) {
         struct mesh_stream *s = shl_container_of(first, struct mesh_stream, wake);

@@ -278,7 +278,7 @@ static void test_stream_stuck_reader_stops_its_own_writer_only(void **state)
     assert_int_equal(fix->accepted[0]->received, 16 * MIB);
 }
 
-/* Sixteen streams at once: when the first is through, no other is far behind. */
+/* Sixteen streams at once: when the first is through, every other is past its middle. */
 static void test_stream_many_are_served_fairly(void **state)
 {
     struct fixture *fix = *state;
@@ -303,7 +303,7 @@ static void test_stream_many_are_served_fairly(void **state)
         least = SHL_MIN(least, fix->accepted[i]->received);
     }
     assert_int_equal(fix->accepted_count, COUNT);
-    assert_true(least >= 8 * MIB - 3 * (uint64_t)NODE_STREAM_WINDOW);
+    assert_true(least >= 4 * MIB);
     for (i = 0; i < COUNT; i++) {
         RUN_UNTIL(&fix->loop, ends[i].closed);
         assert_int_equal(ends[i].code, 0);
