@@ -216,7 +216,7 @@ describe("identities", suite, () => {
     }
     await eventually("somebody noticed", () =>
       [first, second, third].some((node) => node.events("mesh.boot_went_back").length > 0 ||
-        node.events("copied_identity").length > 0 || node.events("disk_went_back").length > 0));
+        node.events("copied_identity").length > 0));
   }));
 
   it("a removed node that comes back is told, and holds nobody up", withCluster(3, async (cluster) => {
