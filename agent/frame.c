@@ -80,11 +80,9 @@ static size_t frame_bytes(const uint8_t *header)
     return AGENT_HEADER_BYTES + shl_get_le32(header + 12) + AGENT_TRAILER_BYTES;
 }
 
-/* The highest bit tells frames of the link from those of streams, so that a HELLO which
- * became part of a cut frame of a stream never ends it as its own trailer would. */
 static uint32_t trailer_of(uint32_t length, uint32_t stream)
 {
-    return length ^ stream ^ (stream == 0 ? AGENT_TRAILER_LINK : AGENT_TRAILER);
+    return length ^ stream ^ AGENT_TRAILER;
 }
 
 static bool trailer_is_valid(const uint8_t *header)

@@ -13,16 +13,14 @@
  *   12     4    length   payload bytes, <= AGENT_PAYLOAD_MAX, of a REQUEST
  *                        <= AGENT_REQUEST_MAX
  *   16     ..   payload
- *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER; of stream 0: length ^
- *                        AGENT_TRAILER_LINK
+ *   ..     4    trailer  length ^ stream ^ AGENT_TRAILER
  *
  * The transport loses nothing, but either end may vanish in the middle of a frame
- * (a killed daemon, a restore). A node that connects sends HELLO, carrying a fresh
- * random token. A HELLO that is not answered may have become part of a frame that was
- * cut: the node then sends AGENT_SYNC_BYTES zero bytes and HELLO again. These complete
- * whatever was cut, and the trailer of that does not match: none is zero, since stream
- * ids stay below 2^31, and none is that of a HELLO. So it is dropped whole and never
- * acted on. A receiver that met a bad frame skips bytes until a valid HELLO (agent) or
+ * (a killed daemon, a restore). So a node that connects first sends
+ * AGENT_SYNC_BYTES zero bytes: they complete whatever frame was cut, whose trailer
+ * then does not match (it is never zero, since stream ids stay below 2^31), so it is
+ * dropped whole and never acted on. It follows with HELLO, carrying a fresh random
+ * token. A receiver that met a bad frame skips bytes until a valid HELLO (agent) or
  * the HELLO_ACK with its own token (node; what came before may hold bytes of a guest's
  * file that look like one, see agent_parser_reject). A HELLO ends all streams of the
  * previous link; exec sessions live on. That the host side of the port was away ends
@@ -114,7 +112,6 @@
 
 #define AGENT_MAGIC               0x314c4853u
 #define AGENT_TRAILER             0xa7c35a1eu
-#define AGENT_TRAILER_LINK        0x27c35a1eu
 #define AGENT_HEADER_BYTES        16u
 #define AGENT_TRAILER_BYTES       4u
 #define AGENT_PAYLOAD_MAX         65536u

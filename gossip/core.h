@@ -3,10 +3,13 @@
  *     gossip.c   life cycle, dispatch of events, timers, queries
  *     member.c   the member list; the one function that changes a member's life
  *     rumour.c   what is believed of a rumour about a member
- *     probe.c    failure detector: pings, helpers, suspicion
+ *     probe.c    failure detector: pings and helpers
+ *     suspect.c  accusers and deadlines
  *     spread.c   dissemination queue
  *     record.c   per-node records
- *     sync.c     anti-entropy: rows, wants, deltas
+ *     lookup.c   their order and the queries
+ *     sync.c     anti-entropy: rows
+ *     delta.c    anti-entropy: what was asked for
  *     heal.c     dead-peer book, seeds, removed nodes
  *     wire.c     message layouts
  *     actions.c  the list of actions
@@ -173,6 +176,7 @@ struct gossip {
     struct shl_list suspects;
     uint32_t health;
     uint64_t seq;
+    uint64_t lag_seen_ms; /* when a lag was last noticed */
     uint64_t probe_at_ms;
     struct gossip_probe probes[GOSSIP_PROBES_MAX];
     uint32_t probe_count;
@@ -270,6 +274,8 @@ struct gossip_peer *gossip_ring_next(struct gossip *g,
                                      struct gossip_ring *ring,
                                      bool (*eligible)(const struct gossip *,
                                                       const struct gossip_peer *));
+/* Gone at @gone_s (0: unknown) is longer ago than the book remembers. */
+bool gossip_is_outdated(const struct gossip *g, uint64_t gone_s);
 void gossip_forget_old(struct gossip *g);
 
 /* ---- rumour.c ---- */
@@ -282,6 +288,7 @@ struct gossip_claim {
     uint64_t instance; /* of ALIVE, and of others when info is given */
     uint64_t over;
     struct gossip_accusers accusers;
+    uint64_t gone_s;
     bool has_info;
     struct gossip_info info;
 };
@@ -302,12 +309,6 @@ uint64_t gossip_probe_wake(const struct gossip *g);
 void gossip_probe_start(struct gossip *g, struct gossip_peer *peer);
 void gossip_probe_lag(struct gossip *g, uint64_t lag_ms);
 void gossip_probe_link(struct gossip *g, struct gossip_peer *peer, bool up);
-/* Takes part in the suspicion of @peer; true when an accuser or a broken link was new. */
-bool gossip_suspect(struct gossip *g,
-                    struct gossip_peer *peer,
-                    uint64_t incarnation,
-                    const struct shl_node_id *accuser,
-                    bool broken);
 void gossip_on_ping(struct gossip *g, const struct shl_node_id *from, uint64_t seq);
 void gossip_on_ping_request(struct gossip *g,
                             const struct shl_node_id *from,
@@ -316,6 +317,19 @@ void gossip_on_ping_request(struct gossip *g,
 /* True when the ack ended a probe of ours of @from itself. */
 bool gossip_on_ack(struct gossip *g, const struct shl_node_id *from, uint64_t seq);
 void gossip_on_nack(struct gossip *g, const struct shl_node_id *from, uint64_t seq, bool broken);
+
+/* ---- suspect.c ---- */
+
+/* Takes part in the suspicion of @peer; true when an accuser or a broken link was new. */
+bool gossip_suspect(struct gossip *g,
+                    struct gossip_peer *peer,
+                    uint64_t incarnation,
+                    const struct shl_node_id *accuser,
+                    bool broken);
+void gossip_suspect_tick(struct gossip *g);
+uint64_t gossip_suspect_wake(const struct gossip *g);
+/* Suspects get the time again in which we were late. */
+void gossip_suspect_lag(struct gossip *g, uint64_t lag_ms);
 
 /* ---- spread.c ---- */
 
@@ -338,6 +352,9 @@ uint64_t gossip_spread_wake(const struct gossip *g);
 struct gossip_entry *gossip_entry_find(const struct gossip *g,
                                        const struct gossip_peer *peer,
                                        const char *key);
+/* Into and out of both indexes. */
+void gossip_entry_link(struct gossip *g, struct gossip_entry *entry);
+void gossip_entry_unlink(struct gossip *g, struct gossip_entry *entry);
 int gossip_record_set_own(struct gossip *g, const char *key, struct shl_bytes value);
 int gossip_record_unset_own(struct gossip *g, const char *key);
 /* One entry from the wire; value.base NULL: unset. @key is terminated. True when it was new. */

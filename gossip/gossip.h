@@ -143,6 +143,15 @@ struct gossip_timing {
 
 void gossip_timing_defaults(struct gossip_timing *timing);
 
+/* Known bugs that the simulator can put back, to prove that it would find them. */
+enum gossip_mutation {
+    GOSSIP_MUT_NO_HEALING = 1u << 0,        /* the lost are never dialled */
+    GOSSIP_MUT_MERGE_KILLS = 1u << 1,       /* "dead" in a comparison is believed at once */
+    GOSSIP_MUT_NO_REFUTE = 1u << 2,         /* accusations against ourselves are ignored */
+    GOSSIP_MUT_REMOVED_FORGOTTEN = 1u << 3, /* removed nodes are as welcome as others */
+    GOSSIP_MUT_DIGEST_IGNORED = 1u << 4,    /* a differing digest starts no comparison */
+};
+
 struct gossip_config {
     struct gossip_info self;
     uint8_t cluster[GOSSIP_CLUSTER_BYTES]; /* in every message; others are refused */
@@ -151,6 +160,7 @@ struct gossip_config {
                             * one is an error of gossip_new: the caller drops it and says so */
     uint64_t seed;         /* must differ between runs of a node: it also names this run */
     uint32_t members_max;  /* 0: GOSSIP_MEMBERS_DEFAULT */
+    uint32_t mutations;    /* enum gossip_mutation, 0 outside the simulator */
     struct gossip_timing timing;
     /* Pure check that @id is the hash of @key; NULL accepts all (tests, simulator). */
     bool (*key_matches)(const struct shl_node_id *id, const uint8_t key[GOSSIP_KEY_BYTES]);

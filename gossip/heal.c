@@ -59,12 +59,13 @@ static void dial_one_lost(struct gossip *g)
     }
 }
 
-/* A way to somebody lost has opened: what was sent before went nowhere. */
+/* A way to somebody has opened of whom only the name is known: what was sent before went
+ * nowhere. The dead are dialled in their turn. */
 void gossip_heal_link(struct gossip *g, const struct gossip_peer *peer)
 {
     struct gossip_contact to;
 
-    if (is_lost(g, peer) && !g->leaving) {
+    if (peer->pub.life == GOSSIP_UNHEARD && !g->leaving) {
         gossip_contact_of(&to, &peer->pub.info);
         dial(g, &to);
     }
@@ -129,6 +130,9 @@ void gossip_heal_tick(struct gossip *g)
     }
     g->heal_at_ms = g->now_ms + (is_urgent(g) ? timing->heal_urgent_ms : timing->heal_ms);
     gossip_forget_old(g);
+    if (g->config.mutations & GOSSIP_MUT_NO_HEALING) {
+        return;
+    }
     dial_one_lost(g);
 }
 
@@ -252,7 +256,8 @@ bool gossip_is_removed(const struct gossip *g, const struct shl_node_id *id)
 {
     uint32_t at = find_removed(g, id);
 
-    return at < g->removed_count && shl_node_id_equal(&g->removed[at].id, id);
+    return at < g->removed_count && shl_node_id_equal(&g->removed[at].id, id) &&
+           !(g->config.mutations & GOSSIP_MUT_REMOVED_FORGOTTEN);
 }
 
 static void erase_removed(struct gossip *g, uint32_t at)
@@ -356,7 +361,7 @@ int gossip_book_encode(const struct gossip *g, struct shl_buf *buf)
         gossip_write_id(&w, &peer->pub.info.id);
         shl_mp_uint(&w, peer->pub.life);
         shl_mp_uint(&w, peer->pub.incarnation);
-        shl_mp_uint(&w, is_live ? g->wall_s : peer->pub.gone_s);
+        shl_mp_uint(&w, is_live ? 0 : peer->pub.gone_s);
         gossip_write_info(&w, &peer->pub.info, peer->instance, peer->over);
         shl_mp_end(&w);
     }

@@ -372,11 +372,16 @@ int gossip_info_check(const struct gossip *g, const struct gossip_info *info, st
 
 /* ---- age ---- */
 
-static bool is_outdated(const struct gossip *g, const struct gossip_peer *peer)
+bool gossip_is_outdated(const struct gossip *g, uint64_t gone_s)
 {
-    return peer != g->self && !gossip_is_live(peer->pub.life) && g->wall_s != 0 &&
-           peer->pub.gone_s != 0 && g->wall_s > peer->pub.gone_s &&
-           g->wall_s - peer->pub.gone_s > g->config.timing.book_keep_s;
+    return g->wall_s != 0 && gone_s != 0 && g->wall_s > gone_s &&
+           g->wall_s - gone_s > g->config.timing.book_keep_s;
+}
+
+static bool is_forgotten(const struct gossip *g, const struct gossip_peer *peer)
+{
+    return peer != g->self && !gossip_is_live(peer->pub.life) &&
+           gossip_is_outdated(g, peer->pub.gone_s);
 }
 
 void gossip_forget_old(struct gossip *g)
@@ -386,7 +391,10 @@ void gossip_forget_old(struct gossip *g)
     for (i = g->peer_count; i > 0; i--) {
         struct gossip_peer *peer = g->peers[i - 1];
 
-        if (is_outdated(g, peer)) {
+        if (peer->pub.gone_s == 0 && !gossip_is_live(peer->pub.life)) {
+            peer->pub.gone_s = g->wall_s; /* missed since we look at a clock */
+        }
+        if (is_forgotten(g, peer)) {
             struct shl_node_id id = peer->pub.info.id;
             enum gossip_life before = peer->pub.life;
 

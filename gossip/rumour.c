@@ -11,7 +11,8 @@ void gossip_refute(struct gossip *g, uint64_t incarnation, uint64_t foreign)
     struct gossip_peer *self = g->self;
     uint64_t next = SHL_MAX(self->pub.incarnation, incarnation) + 1;
 
-    if (g->leaving || next > GOSSIP_INCARNATION_MAX) {
+    if (g->leaving || next > GOSSIP_INCARNATION_MAX ||
+        (g->config.mutations & GOSSIP_MUT_NO_REFUTE)) {
         return;
     }
     if (foreign != 0) {
@@ -232,6 +233,16 @@ static void believe_suspect(struct gossip *g,
     }
 }
 
+/* Gone since then, not since we heard of it; unless a clock is wrong. */
+static void take_age(const struct gossip *g,
+                     struct gossip_peer *peer,
+                     const struct gossip_claim *claim)
+{
+    if (claim->gone_s != 0 && claim->gone_s < g->wall_s) {
+        peer->pub.gone_s = claim->gone_s;
+    }
+}
+
 static void believe_gone(struct gossip *g,
                          struct gossip_peer *peer,
                          const struct gossip_claim *claim,
@@ -245,16 +256,18 @@ static void believe_gone(struct gossip *g,
     if (claim->life == GOSSIP_LEFT) {
         if (life != GOSSIP_LEFT || claim->incarnation > peer->pub.incarnation) {
             gossip_peer_set(g, peer, GOSSIP_LEFT, claim->incarnation);
+            take_age(g, peer, claim);
         }
         return;
     }
-    if (merge && gossip_is_live(life)) {
+    if (merge && gossip_is_live(life) && !(g->config.mutations & GOSSIP_MUT_MERGE_KILLS)) {
         /* Old news: whoever is alive gets the time to say so. */
         (void)gossip_suspect(g, peer, claim->incarnation, &g->self->pub.info.id, false);
         return;
     }
     if (gossip_is_live(life) || life == GOSSIP_UNHEARD) {
         gossip_peer_set(g, peer, GOSSIP_DEAD, claim->incarnation);
+        take_age(g, peer, claim);
     }
 }
 
@@ -263,8 +276,11 @@ static struct gossip_peer *enter(struct gossip *g, const struct gossip_claim *cl
 {
     struct gossip_peer *peer;
 
-    if (!claim->has_info || !is_acceptable(g, NULL, claim)) {
-        return NULL;
+    bool is_live = gossip_is_live(claim->life);
+
+    if (!claim->has_info || !is_acceptable(g, NULL, claim) ||
+        (!is_live && gossip_is_outdated(g, claim->gone_s))) {
+        return NULL; /* the forgotten do not come back from a slower list */
     }
     peer = gossip_peer_add(g, &claim->info);
     if (peer) {

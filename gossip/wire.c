@@ -125,13 +125,14 @@ void gossip_write_claim(struct shl_mp_writer *w, const struct gossip_peer *peer,
     } else {
         shl_mp_nil(w);
     }
+    shl_mp_uint(w, peer->pub.gone_s);
     shl_mp_end(w);
 }
 
 size_t gossip_claim_bytes(const struct gossip_peer *peer, bool with_info)
 {
     const struct gossip_info *info = &peer->pub.info;
-    size_t bytes = 64;
+    size_t bytes = 72;
 
     if (peer->pub.life == GOSSIP_SUSPECT) {
         bytes += 18 * (size_t)peer->accusers.count;
@@ -182,6 +183,7 @@ void gossip_write_row(struct shl_mp_writer *w, const struct gossip_peer *peer)
     shl_mp_uint(w, records->top);
     shl_mp_uint(w, records->complete);
     shl_mp_uint(w, records->hash);
+    shl_mp_uint(w, peer->pub.gone_s);
     shl_mp_end(w);
 }
 
@@ -307,7 +309,8 @@ bool gossip_read_claim(const msgpack_object *object, struct gossip_claim *ret)
         !gossip_read_id(gossip_at(object, 2), &ret->id) ||
         !gossip_read_uint(object, 3, GOSSIP_INCARNATION_MAX, &ret->incarnation) ||
         !gossip_read_uint(object, 5, UINT32_MAX, &broken_mask) ||
-        !read_accusers(gossip_at(object, 4), broken_mask, &ret->accusers) || !info) {
+        !read_accusers(gossip_at(object, 4), broken_mask, &ret->accusers) ||
+        !gossip_read_uint(object, 7, UINT64_MAX, &ret->gone_s) || !info) {
         return false;
     }
     ret->life = (enum gossip_life)life;
@@ -332,7 +335,8 @@ bool gossip_read_row(const msgpack_object *object, struct gossip_row *ret)
         !gossip_read_uint(object, 4, GOSSIP_INCARNATION_MAX, &ret->generation) ||
         !gossip_read_uint(object, 5, UINT64_MAX - 1, &ret->top) ||
         !gossip_read_uint(object, 6, UINT64_MAX - 1, &ret->complete) ||
-        !gossip_read_uint(object, 7, UINT64_MAX, &ret->hash)) {
+        !gossip_read_uint(object, 7, UINT64_MAX, &ret->hash) ||
+        !gossip_read_uint(object, 8, UINT64_MAX, &ret->gone_s)) {
         return false;
     }
     ret->life = (enum gossip_life)life;

@@ -14,10 +14,12 @@
  *     REMOVED                               the receiver was removed from the cluster
  *     REFUSE    reason, proto min, proto max        sent and heard across clusters
  *
- *     rumour    [0, life, id, incarnation, accusers|nil, broken mask, info|nil]
+ *     rumour    [0, life, id, incarnation, accusers|nil, broken mask, info|nil, gone]
  *               [1, id, generation, key, version, value|nil]
  *     info      [instance, over, key, name, control, bulk, api, domain, flags, proto min, max]
- *     row       [id, life, incarnation, instance, generation, top, complete, hash]
+ *     row       [id, life, incarnation, instance, generation, top, complete, hash, gone]
+ *
+ * gone: wall clock (s) of the end of its life, 0 while live or unknown.
  *
  * Arrays may be longer than known here (a newer version's fields) and unknown kinds are
  * ignored. Writers append to the arena of the step's actions.
@@ -54,6 +56,15 @@ struct gossip_row {
     uint64_t top;
     uint64_t complete;
     uint64_t hash;
+    uint64_t gone_s;
+};
+
+/* Records of one node that are asked for: all above @from. */
+struct gossip_set_want {
+    struct shl_node_id id;
+    uint64_t generation;
+    uint64_t from;
+    bool continues; /* of a transfer that began at 0 */
 };
 
 /* A message under construction: begin, write values, then send once or more. */
@@ -109,7 +120,20 @@ bool gossip_read_value(const msgpack_object *object, struct shl_bytes *ret, bool
 
 void gossip_receive(struct gossip *g, const struct shl_node_id *from, struct shl_bytes bytes);
 
-/* ---- sync.c, called by receive.c with a checked message ---- */
+/* ---- sync.c, delta.c ---- */
+
+/* Members that others are told of. */
+static inline bool gossip_has_row(const struct gossip_peer *peer)
+{
+    return peer->pub.life != GOSSIP_UNHEARD;
+}
+
+void gossip_send_wants(struct gossip *g,
+                       const struct shl_node_id *to,
+                       const struct shl_node_id *ids,
+                       uint32_t id_count,
+                       const struct gossip_set_want *sets,
+                       uint32_t set_count);
 
 void gossip_on_sync(struct gossip *g,
                     const struct shl_node_id *from,

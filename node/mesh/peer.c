@@ -98,7 +98,9 @@ void mesh_peer_reset(struct mesh_peer *peer, enum mesh_channel channel, const ch
         mesh_calls_reset(peer);
         mesh_outbox_clear(peer);
         if (peer->told_up && !peer->must_tell_down) {
-            (void)snprintf(peer->trouble, sizeof(peer->trouble), "%s", reason);
+            if (reason != peer->trouble) {
+                (void)snprintf(peer->trouble, sizeof(peer->trouble), "%s", reason);
+            }
             peer->must_tell_down = true;
             mark_changed(peer);
         }

@@ -1,10 +1,9 @@
 /* The connection of an agent link.
  *
  * Happy path:
- *  1. start_connect -> on_connect: HELLO with a fresh token; reading begins.
- *  2. on_timer: no answer. A former connection may have cut a frame off, which zero bytes
- *     complete, once; HELLO is repeated while the guest boots (it may not have opened its
- *     port).
+ *  1. start_connect -> on_connect: zero bytes that complete whatever a former
+ *     connection cut off, then HELLO with a fresh token; reading begins.
+ *  2. on_timer repeats HELLO while the guest boots (it may not have opened its port).
  *  3. on_read -> take_hello_ack: the answer with our token makes the link ready; the
  *     owner hears it and waiting streams go out.
  *  4. on_read -> link_take_frame for everything else; link_pump writes one batch at a
@@ -198,17 +197,6 @@ void link_pump(struct node_agent_link *link)
     start_write(conn, shl_buf_data(&batch), shl_buf_len(&batch));
 }
 
-/* Ends whatever frame a former connection cut off. Only when a HELLO got no answer: most
- * connections begin between two frames, and these bytes are slow to go through a guest that
- * has just been restored. */
-static void complete_cut_frame(struct link_conn *conn)
-{
-    static const uint8_t zeros[AGENT_SYNC_BYTES];
-
-    conn->completed = true;
-    start_write(conn, zeros, sizeof(zeros));
-}
-
 static void send_hello(struct node_agent_link *link)
 {
     struct shl_mp_writer writer;
@@ -326,6 +314,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 
 static void on_connect(uv_connect_t *connect, int status)
 {
+    static const uint8_t zeros[AGENT_SYNC_BYTES];
     struct link_conn *conn = connect->data;
     struct node_agent_link *link = conn->link;
 
@@ -341,6 +330,7 @@ static void on_connect(uv_connect_t *connect, int status)
     link->next_id = 1;
     shl_random_bytes(link->token, sizeof(link->token));
     (void)uv_timer_start(&link->timer, on_timer, link->config.retry_ms, link->config.retry_ms);
+    start_write(conn, zeros, sizeof(zeros));
     send_hello(link);
 }
 
@@ -375,13 +365,9 @@ static void on_timer(uv_timer_t *timer)
         break;
     case LINK_SYNC:
         /* one HELLO at a time: a guest that reads nothing must not fill the socket */
-        if (link->conn->writing) {
-            break;
+        if (!link->conn->writing) {
+            send_hello(link);
         }
-        if (!link->conn->completed) {
-            complete_cut_frame(link->conn);
-        }
-        send_hello(link);
         break;
     case LINK_READY:
         link_end_ignored_cancels(link);

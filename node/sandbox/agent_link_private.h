@@ -35,7 +35,6 @@ struct link_conn {
     uv_connect_t connect;
     uv_write_t write;
     bool writing;
-    bool completed;          /* zero bytes were sent */
     struct shl_buf inflight; /* what the running write borrows */
     struct node_agent_link *link;
 };

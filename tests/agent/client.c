@@ -188,67 +188,33 @@ int client_pump(struct client *client, int timeout_ms)
     return poll_fd.revents & (POLLIN | POLLHUP) ? read_in(client) : 0;
 }
 
-/* How long a HELLO may go unanswered before a cut frame is suspected, as a node does it. */
-#define COMPLETE_MS 250
-
-static void send_hello(struct client *client)
+int client_hello(struct client *client, int timeout_ms)
 {
+    static const uint8_t zeros[AGENT_SYNC_BYTES];
+    uint64_t end_ms = shl_monotonic_ms() + (uint64_t)timeout_ms;
     struct shl_mp_writer w;
     struct shl_buf hello;
+    int rc = shl_buf_append(&client->out, zeros, sizeof(zeros));
 
+    shl_random_bytes(client->token, sizeof(client->token));
+    client->greeted = false;
     shl_buf_init(&hello, AGENT_HELLO_MAX);
     shl_mp_writer_init(&w, &hello);
     shl_mp_map(&w);
     shl_mp_kv_uint(&w, "version", AGENT_PROTOCOL_VERSION);
     shl_mp_kv_bin(&w, "token", client->token, sizeof(client->token));
     shl_mp_end(&w);
-    if (shl_mp_done(&w) == 0) {
+    rc = rc < 0 ? rc : shl_mp_done(&w);
+    if (rc == 0) {
         client_send_frame(client, AGENT_FRAME_HELLO, 0, shl_buf_bytes(&hello));
     }
     shl_buf_release(&hello);
-}
-
-static int wait_greeted(struct client *client, uint64_t end_ms)
-{
-    int rc = 0;
-
     while (rc == 0 && !client->greeted) {
         uint64_t now_ms = shl_monotonic_ms();
 
         rc = now_ms >= end_ms ? -ETIMEDOUT : client_pump(client, (int)(end_ms - now_ms));
     }
     return rc;
-}
-
-static int hello(struct client *client, int timeout_ms, uint64_t complete_ms)
-{
-    static const uint8_t zeros[AGENT_SYNC_BYTES];
-    uint64_t now_ms = shl_monotonic_ms();
-    uint64_t end_ms = now_ms + (uint64_t)timeout_ms;
-    int rc;
-
-    shl_random_bytes(client->token, sizeof(client->token));
-    client->greeted = false;
-    send_hello(client);
-    rc = wait_greeted(client, SHL_MIN(end_ms, now_ms + complete_ms));
-    if (rc == -ETIMEDOUT && end_ms > now_ms + complete_ms) {
-        rc = shl_buf_append(&client->out, zeros, sizeof(zeros));
-        if (rc == 0) {
-            send_hello(client);
-            rc = wait_greeted(client, end_ms);
-        }
-    }
-    return rc;
-}
-
-int client_hello(struct client *client, int timeout_ms)
-{
-    return hello(client, timeout_ms, COMPLETE_MS);
-}
-
-int client_hello_after_cut(struct client *client, int timeout_ms)
-{
-    return hello(client, timeout_ms, 0);
 }
 
 void client_begin(struct client *client, struct client_call *call, const char *op)

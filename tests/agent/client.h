@@ -51,10 +51,8 @@ struct client_call {
 void client_init(struct client *client, int fd);
 void client_release(struct client *client);
 
-/* HELLO and the answer, as a node does it: zero bytes and HELLO again when there is none
- * after a while (after_cut: at once). 0, -ETIMEDOUT, -EPIPE. */
+/* Zero bytes, HELLO, and the answer. 0, -ETIMEDOUT, -EPIPE. */
 int client_hello(struct client *client, int timeout_ms);
-int client_hello_after_cut(struct client *client, int timeout_ms);
 
 /* A call whose request map is open in call->w with "op" set. */
 void client_begin(struct client *client, struct client_call *call, const char *op);

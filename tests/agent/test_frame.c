@@ -22,12 +22,11 @@ static void put(struct shl_buf *out, enum agent_frame_type type, uint32_t stream
     assert_int_equal(agent_frame_write(out, type, 0, stream, text(str)), 0);
 }
 
-/* A HELLO, zero bytes and a HELLO, as a node that connects sends them until it is answered. */
+/* Zero bytes and a HELLO, as a node that connects sends them. */
 static void put_connect(struct shl_buf *out, const char *token)
 {
     static const uint8_t zeros[AGENT_SYNC_BYTES];
 
-    put(out, AGENT_FRAME_HELLO, 0, token);
     assert_int_equal(shl_buf_append(out, zeros, sizeof(zeros)), 0);
     put(out, AGENT_FRAME_HELLO, 0, token);
 }
@@ -69,15 +68,6 @@ static void assert_log(struct shl_buf *log, const char *want)
     assert_int_equal(shl_buf_append(log, "", 1), 0);
     assert_string_equal((const char *)shl_buf_data(log), want);
     shl_buf_clear(log);
-}
-
-/* The first HELLO of two may have become part of what was cut. */
-static void assert_log_either(struct shl_buf *log, const char *want, const char *or_want)
-{
-    bool other = shl_buf_len(log) == strlen(or_want) &&
-                 memcmp(shl_buf_data(log), or_want, strlen(or_want)) == 0;
-
-    assert_log(log, other ? or_want : want);
 }
 
 struct fixture {
@@ -216,34 +206,11 @@ static void test_frame_sync_after_a_frame_cut_at_every_offset(void **state)
         put(&f->stream, AGENT_FRAME_REQUEST, 1, "fine");
         agent_parser_reset(&f->parser);
         run(&f->parser, shl_buf_bytes(&f->stream), 1000, &f->log);
-        assert_log_either(&f->log, "1:0:one;1:0:two;3:1:fine;",
-                          "1:0:one;1:0:two;1:0:two;3:1:fine;");
+        assert_log(&f->log, "1:0:one;1:0:two;3:1:fine;");
     }
     shl_buf_release(&inner);
     shl_buf_release(&cut);
     shl_buf_release(&hello);
-}
-
-/* The HELLO of the next node fills a cut frame up exactly, and the checksum of both is the
- * same but for what tells them apart. */
-static void test_frame_hello_never_ends_a_cut_frame(void **state)
-{
-    static const char token[] = "two";
-    const uint32_t hello_len = sizeof(token) - 1;
-    const uint32_t cut_len = AGENT_HEADER_BYTES + hello_len + 7;
-    struct fixture *f = *state;
-    struct shl_buf cut;
-
-    shl_buf_init(&cut, 4096);
-    assert_int_equal(agent_frame_write(&cut, AGENT_FRAME_DATA, 0, cut_len ^ hello_len,
-                                       shl_bytes_of("0123456789012345678901234567890", cut_len)),
-                     0);
-    put(&f->stream, AGENT_FRAME_HELLO, 0, "one");
-    assert_int_equal(shl_buf_append(&f->stream, shl_buf_data(&cut), AGENT_HEADER_BYTES + 7), 0);
-    put_connect(&f->stream, token);
-    run(&f->parser, shl_buf_bytes(&f->stream), 1000, &f->log);
-    assert_log(&f->log, "1:0:one;1:0:two;");
-    shl_buf_release(&cut);
 }
 
 /* The same with the largest frame: the zero bytes just reach its trailer. */
@@ -267,7 +234,7 @@ static void test_frame_sync_after_the_largest_frame_was_cut(void **state)
         put_connect(&f->stream, "two");
         agent_parser_reset(&f->parser);
         run(&f->parser, shl_buf_bytes(&f->stream), 32768, &f->log);
-        assert_log_either(&f->log, "1:0:one;1:0:two;", "1:0:one;1:0:two;1:0:two;");
+        assert_log(&f->log, "1:0:one;1:0:two;");
     }
     shl_buf_release(&frame);
 }
@@ -350,7 +317,7 @@ static void test_frame_reject_searches_inside_the_rejected_frame(void **state)
     assert_int_equal(shl_buf_len(&real), 23);
     shl_put_le32(fake + 12, 23);
     memcpy(fake + AGENT_HEADER_BYTES, shl_buf_data(&real), 23);
-    shl_put_le32(fake + AGENT_HEADER_BYTES + 23, 23 ^ AGENT_TRAILER_LINK);
+    shl_put_le32(fake + AGENT_HEADER_BYTES + 23, 23 ^ AGENT_TRAILER);
     agent_parser_init(&node, AGENT_FRAME_HELLO_ACK);
     feed(&node, fake, sizeof(fake));
     assert_true(agent_parser_next(&node, &frame));
@@ -399,7 +366,6 @@ int main(void)
         TEST(test_frame_any_split_gives_the_same_frames),
         TEST(test_frame_nothing_comes_before_the_first_hello),
         TEST(test_frame_sync_after_a_frame_cut_at_every_offset),
-        TEST(test_frame_hello_never_ends_a_cut_frame),
         TEST(test_frame_sync_after_the_largest_frame_was_cut),
         TEST(test_frame_bad_headers_lose_sync),
         TEST(test_frame_bad_trailer_drops_the_frame),

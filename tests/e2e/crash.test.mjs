@@ -7,7 +7,7 @@ import {
 } from "./lib/shoal.mjs";
 import { killDaemon, noMachine, startDaemon, vmmPid } from "./lib/node.mjs";
 
-await takeTurn();
+await takeTurn({ alone: true });
 
 // From the request to the crash, in ms: in the lab a hibernation takes about a second.
 const MOMENTS = long ? [0, 60, 150, 300, 600, 1200] : [0, 150, 700];

@@ -6,7 +6,7 @@ import {
   adopt, apiKey, apiUrl, call, cleanUp, createBox, crowded, eventually, forkBox, Sandbox, sh, suite, takeTurn, waitReady,
 } from "./lib/shoal.mjs";
 
-await takeTurn();
+await takeTurn({ alone: true });
 
 // Each of 512 MB: with little memory take fewer.
 const FORKS = Number(process.env.SHOAL_TEST_FORKS ?? 16);

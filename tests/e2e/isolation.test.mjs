@@ -87,7 +87,7 @@ describe("isolation", suite, () => {
     assert.equal((await sh(one, "echo $WHO")).trim(), "one");
     await sh(two, "sleep 4321 >/dev/null 2>&1 &");
     assert.equal((await one.exec.run("pgrep -x -f 'sleep 4321'")).stdout, "");
-    const ids = await Promise.all([one, two].map((box) => sh(box, "cat /etc/machine-id; hostname")));
+    const ids = await Promise.all([one, two].map((box) => sh(box, "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname")));
     ids[0].split("\n").forEach((line, i) => {
       if (line) assert.notEqual(line, ids[1].split("\n")[i]);
     });

@@ -6,7 +6,7 @@ import {
 } from "./lib/shoal.mjs";
 import { holdings, killDaemon, leftovers, noMachine, onNode, startDaemon, vmmPid } from "./lib/node.mjs";
 
-await takeTurn();
+await takeTurn({ alone: true });
 
 const answers = () =>
   eventually("the node answers", () =>

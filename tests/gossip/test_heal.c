@@ -37,7 +37,7 @@ static uint32_t deaths(const struct net *net)
 static void test_heal_outage_of_two_minutes(void **state)
 {
     struct net net;
-    uint32_t everybody = 10;
+    uint32_t everybody = 10, before;
 
     (void)state;
     begin(&net, everybody, 1);
@@ -45,8 +45,10 @@ static void test_heal_outage_of_two_minutes(void **state)
     net_run(&net, 120000);
     assert_int_equal(gossip_live_count(net.nodes[0].core), 5);
     assert_int_equal(net_life(&net, 0, 9), GOSSIP_DEAD);
+    before = deaths(&net);
     net_split(&net, 5, false);
     assert_true(net_run_until(&net, 30000, 10, all_agree, &everybody));
+    assert_int_equal(deaths(&net), before); /* old opinions of the other side kill nobody */
     net_release(&net);
 }
 
@@ -139,6 +141,24 @@ static void test_heal_all_restart_from_their_books(void **state)
     net_release(&net);
 }
 
+/* Cut off alone, a node knows it soon: nobody is left who could confirm anything. */
+static void test_heal_isolated_node_knows_soon(void **state)
+{
+    struct net net;
+    uint32_t i;
+
+    (void)state;
+    begin(&net, 10, 16);
+    for (i = 0; i < 9; i++) {
+        net_cut(&net, 9, i, true);
+        net_cut(&net, i, 9, true);
+    }
+    net_run(&net, 12000);
+    assert_int_equal(gossip_live_count(net.nodes[9].core), 1);
+    assert_int_equal(gossip_live_count(net.nodes[0].core), 9);
+    net_release(&net);
+}
+
 /* A seed that is not up yet is tried until it is. */
 static void test_heal_seed_comes_up_later(void **state)
 {
@@ -175,6 +195,24 @@ static void test_heal_book_forgets_after_7_days(void **state)
     net_run(&net, 60000);
     gossip_counters(net.nodes[1].core, &after);
     assert_int_equal(before.heals, after.heals);
+    net_release(&net);
+}
+
+/* A machine that was off for a month still looks for those who were alive when it stopped. */
+static void test_heal_book_outlives_a_long_absence(void **state)
+{
+    struct net net;
+    uint32_t three = 3;
+
+    (void)state;
+    begin(&net, three, 15);
+    net_crash(&net, 2, true);
+    net_run(&net, 20000);
+    net.wall_s += 30 * 24 * 3600;
+    net_run(&net, 60000);
+    assert_int_equal(gossip_member_count(net.nodes[0].core), 2);
+    net_start(&net, 2);
+    assert_true(net_run_until(&net, 10000, 10, all_agree, &three));
     net_release(&net);
 }
 
@@ -287,6 +325,14 @@ static void test_heal_removed_node_stays_out(void **state)
         assert_int_equal(net_life(&net, i, 4), GOSSIP_REMOVED);
     }
     assert_true(net.nodes[4].notices[GOSSIP_NOTICE_WE_ARE_REMOVED] > 0);
+    net_crash(&net, 4, true); /* its new incarnation is news to node 3, who spreads it */
+    net_run(&net, 1000);
+    net_start(&net, 4);
+    net_run(&net, 10000);
+    assert_int_equal(net_life(&net, 3, 4), GOSSIP_ALIVE);
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(net_life(&net, i, 4), GOSSIP_REMOVED);
+    }
     net_remove(&net, 3, 4);
     net_run(&net, 60000);
     net_crash(&net, 4, true);
@@ -372,8 +418,10 @@ int main(void)
         cmocka_unit_test(test_heal_member_that_lost_everybody),
         cmocka_unit_test(test_heal_mass_restart_at_incarnation_0),
         cmocka_unit_test(test_heal_all_restart_from_their_books),
+        cmocka_unit_test(test_heal_isolated_node_knows_soon),
         cmocka_unit_test(test_heal_seed_comes_up_later),
         cmocka_unit_test(test_heal_book_forgets_after_7_days),
+        cmocka_unit_test(test_heal_book_outlives_a_long_absence),
         cmocka_unit_test(test_heal_damaged_book_is_refused),
         cmocka_unit_test(test_heal_leave_and_rejoin),
         cmocka_unit_test(test_heal_left_outranks_suspicion),

@@ -259,6 +259,7 @@ static void deliver_suspicion(struct net *net,
     shl_mp_end(&m.w);
     shl_mp_uint(&m.w, 0);
     shl_mp_nil(&m.w);
+    shl_mp_uint(&m.w, 0);
     shl_mp_end(&m.w);
     shl_mp_end(&m.w);
     message_deliver(&m, net, to, from);
@@ -327,6 +328,7 @@ static void note_ping(void *arg, struct net_node *node, const struct gossip_send
 /* An ack counts only from the target or from a helper that was asked. */
 static void test_identity_ack_of_somebody_else_is_ignored(void **state)
 {
+    struct gossip_counters counters;
     uint64_t seq = 0, last = 0;
     uint32_t round, forged = 0;
     struct net net;
@@ -353,7 +355,8 @@ static void test_identity_ack_of_somebody_else_is_ignored(void **state)
         }
     }
     assert_true(forged > 1);
-    assert_int_equal(net_life(&net, 0, 1), GOSSIP_SUSPECT);
+    gossip_counters(net.nodes[0].core, &counters);
+    assert_true(counters.probes_failed > 0);
     net_release(&net);
 }
 

@@ -158,7 +158,8 @@ static void message_deliver(struct message *m, struct net *net, uint32_t to, uin
 static void write_claim(struct message *m,
                         uint32_t about,
                         enum gossip_life life,
-                        uint64_t incarnation)
+                        uint64_t incarnation,
+                        uint64_t gone_s)
 {
     struct shl_node_id id = net_id(about);
     uint8_t key[GOSSIP_KEY_BYTES] = {0};
@@ -185,7 +186,25 @@ static void write_claim(struct message *m,
     shl_mp_uint(&m->w, 1);
     shl_mp_uint(&m->w, 1);
     shl_mp_end(&m->w);
+    shl_mp_uint(&m->w, gone_s);
     shl_mp_end(&m->w);
+}
+
+static void deliver_claim_as(struct net *net,
+                             bool merge,
+                             uint32_t about,
+                             enum gossip_life life,
+                             uint64_t incarnation,
+                             uint64_t gone_s)
+{
+    struct message m;
+
+    message_begin(&m, 5);
+    shl_mp_bool(&m.w, merge);
+    shl_mp_array(&m.w);
+    write_claim(&m, about, life, incarnation, gone_s);
+    shl_mp_end(&m.w);
+    message_deliver(&m, net, 0, 1);
 }
 
 static void deliver_claim(struct net *net,
@@ -193,14 +212,60 @@ static void deliver_claim(struct net *net,
                           enum gossip_life life,
                           uint64_t incarnation)
 {
-    struct message m;
+    deliver_claim_as(net, false, about, life, incarnation, 0);
+}
 
-    message_begin(&m, 5);
-    shl_mp_bool(&m.w, false);
-    shl_mp_array(&m.w);
-    write_claim(&m, about, life, incarnation);
-    shl_mp_end(&m.w);
-    message_deliver(&m, net, 0, 1);
+/* What somebody believed before a partition healed is no proof of death; fresh news is. */
+static void test_limits_old_news_of_a_death_is_a_suspicion(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 3, 9);
+    net_start_all(&net);
+    net_run(&net, 3000);
+    deliver_claim_as(&net, true, 2, GOSSIP_DEAD, 1, 0);
+    assert_int_equal(net_life(&net, 0, 2), GOSSIP_SUSPECT);
+    deliver_claim_as(&net, false, 2, GOSSIP_DEAD, 1, 0);
+    assert_int_equal(net_life(&net, 0, 2), GOSSIP_DEAD);
+    net_release(&net);
+}
+
+/* Somebody dead for longer than the book remembers does not enter from a slower list. */
+static void test_limits_age_of_the_dead(void **state)
+{
+    struct net net;
+    uint64_t week = 7 * 24 * 3600;
+
+    (void)state;
+    net_init(&net, 2, 10);
+    net_start_all(&net);
+    net_run(&net, 3000);
+    deliver_claim_as(&net, true, 100, GOSSIP_DEAD, 1, net.wall_s - week - 60);
+    assert_int_equal(gossip_member_count(net.nodes[0].core), 2);
+    assert_int_equal(net.nodes[0].actions.change_count, 0);
+    deliver_claim_as(&net, true, 100, GOSSIP_DEAD, 1, net.wall_s - week + 60);
+    assert_int_equal(gossip_member_count(net.nodes[0].core), 3);
+    net_run(&net, 120000); /* that minute has passed */
+    assert_int_equal(gossip_member_count(net.nodes[0].core), 2);
+    net_release(&net);
+}
+
+/* A node that said good-bye stays gone, whatever is said about it. */
+static void test_limits_leaving_node_refutes_nothing(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 11);
+    net_start_all(&net);
+    net_run(&net, 3000);
+    net_simple(&net, 0, GOSSIP_EV_LEAVE);
+    deliver_claim(&net, 0, GOSSIP_DEAD, 5);
+    assert_int_equal(gossip_self(net.nodes[0].core)->life, GOSSIP_LEFT);
+    deliver_claim(&net, 0, GOSSIP_ALIVE, 5);
+    assert_int_equal(gossip_self(net.nodes[0].core)->life, GOSSIP_LEFT);
+    net_release(&net);
 }
 
 /* foca #31: a list that grows whenever somebody changes its identity. */
@@ -365,6 +430,9 @@ int main(void)
         cmocka_unit_test(test_limits_of_own_records),
         cmocka_unit_test(test_limits_of_marks),
         cmocka_unit_test(test_limits_of_members),
+        cmocka_unit_test(test_limits_old_news_of_a_death_is_a_suspicion),
+        cmocka_unit_test(test_limits_age_of_the_dead),
+        cmocka_unit_test(test_limits_leaving_node_refutes_nothing),
         cmocka_unit_test(test_limits_of_the_book),
         cmocka_unit_test(test_limits_of_tombstones),
         cmocka_unit_test(test_limits_incarnation_out_of_range_is_ignored),

@@ -10,6 +10,7 @@
 //                   once) or forked (from a checkpoint); the same tests pass on each
 //   SHOAL_TEST_FORKS  how many forks at once (16, each of 512 MB)
 //   SHOAL_CLI       the program `shoal`, for cli.test.mjs
+//   SHOAL_TEST_SLOTS  how many suites may run at once (2)
 //   SHOAL_TEST_LONG set: also what takes minutes
 //
 // The machine under test may be emulated, so no test asserts a time; timeouts only keep
@@ -75,13 +76,15 @@ export async function eventually(what, probe, ms = 2 * MINUTE, stepMs = 250) {
   }
 }
 
-// ---- one suite at a time ------------------------------------------------------------
+// ---- taking turns ---------------------------------------------------------------------
 
-// Suites share one small node, and one of them kills its daemon. node --test may run
-// files in parallel, so each takes its turn.
-const lock = join(tmpdir(), `shoal-e2e-${Buffer.from(origin).toString("hex").slice(0, 60)}`);
+// Suites share one small node: as many run at once as it has slots. One that kills the daemon
+// or fills the machine takes all of them.
+const SLOTS = Number(process.env.SHOAL_TEST_SLOTS ?? 2);
+const lockOf = (slot) =>
+  join(tmpdir(), `shoal-e2e-${Buffer.from(origin).toString("hex").slice(0, 60)}-${slot}`);
 
-function lockOwnerIsAlive() {
+function ownerIsAlive(lock) {
   try {
     process.kill(Number(readFileSync(join(lock, "pid"), "utf8")), 0);
     return true;
@@ -90,22 +93,39 @@ function lockOwnerIsAlive() {
   }
 }
 
-/** Wait for the other suites; call it at the top of each file. */
-export async function takeTurn() {
-  if (noNode) return;
-  for (let tries = 0; ; tries++) {
-    try {
-      mkdirSync(lock);
-      writeFileSync(join(lock, "pid"), String(process.pid));
-      break;
-    } catch (error) {
-      if (error.code !== "EEXIST") throw error;
-      // A folder without a pid may be half a second old or left behind.
-      if (tries % 10 === 9 && !lockOwnerIsAlive()) rmSync(lock, { recursive: true, force: true });
-      await sleep(200);
-    }
+function tryLock(lock) {
+  try {
+    mkdirSync(lock);
+  } catch (error) {
+    if (error.code !== "EEXIST") throw error;
+    return false;
   }
+  writeFileSync(join(lock, "pid"), String(process.pid));
   process.on("exit", () => rmSync(lock, { recursive: true, force: true }));
+  return true;
+}
+
+/** The first free of these slots. */
+async function lockOneOf(slots) {
+  for (let tries = 0; ; tries++) {
+    for (const slot of slots) {
+      if (tryLock(lockOf(slot))) return;
+      // A folder without a pid may be half a second old or left behind.
+      if (tries % 10 === 9 && !ownerIsAlive(lockOf(slot))) {
+        rmSync(lockOf(slot), { recursive: true, force: true });
+      }
+    }
+    await sleep(200);
+  }
+}
+
+/** Wait for the other suites; call it at the top of each file. `alone`: nothing else runs meanwhile. */
+export async function takeTurn({ alone = false } = {}) {
+  if (noNode) return;
+  const slots = Array.from({ length: SLOTS }, (_, i) => i);
+  if (!alone) await lockOneOf(slots);
+  // All in the same order, so that two of them never wait for each other.
+  else for (const slot of slots) await lockOneOf([slot]);
 }
 
 // ---- raw requests -------------------------------------------------------------------

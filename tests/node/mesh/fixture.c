@@ -161,7 +161,7 @@ void test_run_once(uv_loop_t *loop)
 
     (void)uv_timer_init(loop, &timer);
     timer.data = &is_closed;
-    (void)uv_timer_start(&timer, on_tick, 5, 0);
+    (void)uv_timer_start(&timer, on_tick, 5, 5); /* again: the first may be due already */
     (void)uv_run(loop, UV_RUN_ONCE);
     uv_close((uv_handle_t *)&timer, on_tick_closed);
     while (!is_closed) {

@@ -368,6 +368,7 @@ static void test_hostile_reads_nothing(void **state)
     struct node_mesh_stats stats;
     struct test_mesh other;
     uint8_t *large = calloc(1, NODE_MESH_BODY_MAX);
+    struct shl_err err = {0};
     size_t written = 0;
     int rc = 0, sent = 0;
 
@@ -382,9 +383,10 @@ static void test_hostile_reads_nothing(void **state)
         assert_true(sent < 1000);
     }
     assert_int_equal(rc, SHL_ELIMIT);
-    assert_int_equal(opener->open(opener, &fix->raw.keys.id, "test", shl_bytes_of(NULL, 0), &user,
-                                  fix, &s, NULL),
-                     0);
+    if (opener->open(opener, &fix->raw.keys.id, "test", shl_bytes_of(NULL, 0), &user, fix, &s,
+                     &err) < 0) {
+        fail_msg("%s (%s)", err.msg, fix->t.down_reason);
+    }
     written = node_stream_write(s, shl_bytes_of(large, NODE_MESH_BODY_MAX));
     assert_int_equal(written, 64 * 1024);
     test_run_for(&fix->loop, 100);

@@ -1,0 +1,138 @@
+/* The checker: what must hold, looked at from outside with the knowledge of all nodes.
+ * Numbers are those of the invariants in docs/simulator.md. The first violation ends the
+ * run.
+ */
+#ifndef SHL_SIM_CHECK_H
+#define SHL_SIM_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "gossip/gossip.h"
+#include "scheduler/command.h"
+#include "scheduler/place.h"
+#include "scheduler/raft.h"
+#include "scheduler/result.h"
+#include "scheduler/voters.h"
+
+struct sim_node;
+struct sim_op;
+struct sim_world;
+
+struct sim_log_entry { /* what the cluster agreed on at an index */
+    uint64_t digest;   /* of term, type and bytes; 0: nobody has applied it yet */
+    uint64_t term;
+    uint64_t commit_term;  /* term in which a node first saw it committed */
+    uint64_t state_digest; /* of the replicated state after it */
+    uint64_t at_us;        /* first applied anywhere */
+    uint32_t kind;         /* enum sched_command_kind, 0 none */
+    bool ok;               /* the command was not refused */
+    uint64_t key;          /* of names and the small store */
+    uint64_t value;
+};
+
+struct sim_term_leader {
+    uint64_t term;
+    uint32_t slot;
+    uint64_t boot;
+};
+
+struct sim_node_view { /* what the checker remembers of a slot */
+    uint64_t boot;
+    uint64_t commit;
+    uint64_t applied;
+    uint64_t incarnation; /* highest of its own that it spoke of */
+    uint64_t led_term;
+    bool admitted;
+    bool forgot; /* directed: its incarnation was taken from its disk */
+};
+
+struct sim_seen { /* what was acknowledged of one name or key, in order of time */
+    uint64_t at_us;
+    uint64_t index; /* highest until then */
+};
+
+struct sim_register {
+    struct sim_seen *seen;
+    size_t count, cap;
+    uint64_t released; /* names: index of the latest release that freed it */
+    uint64_t holder;   /* names: who has it by the log, 0 nobody */
+};
+
+struct sim_known { /* a sandbox that clients know of */
+    uint64_t id;
+    uint64_t key;
+    uint32_t owner;
+    uint64_t made_us;   /* acknowledged */
+    uint64_t kill_us;   /* first kill begun; 0 none */
+    uint64_t killed_us; /* first kill acknowledged; 0 none */
+    uint64_t epoch;     /* highest by the log, 0: not registered */
+    uint32_t epoch_owner;
+};
+
+#define SIM_REGISTERS 8 /* SIM_KEYS keys, then SIM_KEYS names */
+
+struct sim_check {
+    struct sim_log_entry *log; /* by index */
+    size_t log_cap;
+    uint64_t last_index; /* highest applied anywhere */
+    struct sim_term_leader *leaders;
+    size_t leader_count, leader_cap;
+    struct sim_node_view views[64];
+    uint64_t tokens[256]; /* slot + 1 that a token admitted */
+    struct sim_register registers[SIM_REGISTERS];
+    struct sim_known *known;
+    size_t known_count, known_cap;
+    uint64_t elections, claims, stale_reads;
+    int code; /* number of the broken invariant, 0 none */
+    char text[256];
+    bool expect_quiet; /* directed: no live node may be called dead */
+    uint64_t last_converge_us;
+    uint64_t converge_commit;
+    char waiting[160]; /* why it has not converged yet */
+};
+
+void sim_check_init(struct sim_check *check);
+void sim_check_release(struct sim_check *check);
+
+/* Records the first violation. */
+void sim_check_fail(struct sim_world *world, int invariant, const char *fmt, ...) SHL_PRINTF(3, 4);
+
+/* After every step of a Raft core: 5, 8. */
+void sim_check_raft(struct sim_node *node);
+/* An entry reached the state machine of a node: 4, 6. */
+void sim_check_applied(struct sim_node *node,
+                       const struct sched_raft_entry *entry,
+                       const struct sched_command *command,
+                       const struct sched_result *result);
+void sim_check_installed(struct sim_node *node, uint64_t index);
+/* After every step of a gossip core: 19, 20. */
+void sim_check_gossip(struct sim_node *node, const struct gossip_actions *actions);
+void sim_check_boot(struct sim_node *node);
+/* A leader changes the voters: 8. */
+void sim_check_voters(struct sim_node *node,
+                      const struct sched_voters_input *input,
+                      const struct sched_voters_change *change);
+/* A scheduler or entry node chose @target: 16, 17. */
+void sim_check_placed(struct sim_node *placer, uint32_t target, const struct sched_view *view);
+/* A lease was renewed: what the node now runs must be its own. */
+void sim_check_granted(struct sim_node *node);
+/* A node admitted a sandbox: 16, 22. */
+void sim_check_admitted(struct sim_node *node);
+/* The log names an owner: 1, 3. */
+void sim_check_owner(struct sim_node *node,
+                     const struct sched_command *command,
+                     const struct sched_result *result);
+/* A client begins a call. */
+void sim_check_begun(struct sim_world *world, const struct sim_op *op);
+/* A client got its answer: 7, 9, 15, 22. */
+void sim_check_answer(struct sim_world *world, const struct sim_op *op);
+/* Every virtual second: 6, 19 and what is too dear for every event. */
+void sim_check_second(struct sim_world *world);
+/* In the liveness phase: true when the cluster is one again (18, 21). */
+bool sim_check_converged(struct sim_world *world);
+void sim_check_end(struct sim_world *world);
+
+#endif /* SHL_SIM_CHECK_H */

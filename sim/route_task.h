@@ -1,0 +1,45 @@
+/* Inside the routing layer: tasks and what they do. See sim/route.h. */
+#ifndef SHL_SIM_ROUTE_TASK_H
+#define SHL_SIM_ROUTE_TASK_H
+
+#include <stdint.h>
+
+#include "sim/route.h"
+
+/* NULL when there are too many. */
+struct sim_task *sim_route_task_new(struct sim_node *node,
+                                    enum sim_task_kind kind,
+                                    uint32_t patience_ms);
+void sim_route_task_free(struct sim_node *node, struct sim_task *task);
+/* The answer may come before this returns: touch nothing of the task afterwards. */
+void sim_route_ask(struct sim_node *node,
+                   struct sim_task *task,
+                   uint32_t to,
+                   enum sim_rpc_kind kind,
+                   const uint64_t n[5],
+                   struct shl_bytes bytes,
+                   uint32_t patience_ms);
+/* Without an answer. */
+void sim_route_tell(struct sim_node *node,
+                    uint32_t to,
+                    enum sim_rpc_kind kind,
+                    const uint64_t n[5]);
+/* The question of ask_everybody to one of them. */
+void sim_route_who(struct sim_node *node, uint32_t to, uint64_t req, const uint64_t n[5]);
+void sim_route_pause(struct sim_node *node, struct sim_task *task, uint32_t pause_ms);
+
+void sim_task_answer(struct sim_node *node,
+                     struct sim_task *task,
+                     uint32_t from,
+                     const struct sim_rpc *rpc);
+void sim_task_timeout(struct sim_node *node, struct sim_task *task, uint64_t now_ms);
+
+/* Owner by gossip record, the highest epoch; slot or -1. */
+int sim_route_owner(struct sim_node *node, uint64_t sandbox);
+/* The owner ends a sandbox that others could start: first in the log, then here. */
+void sim_route_delete(struct sim_node *node,
+                      struct sim_sandbox *sandbox,
+                      uint32_t peer,
+                      uint64_t req);
+
+#endif /* SHL_SIM_ROUTE_TASK_H */
