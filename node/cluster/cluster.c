@@ -338,6 +338,20 @@ static void init_timer(struct cluster *c, uv_timer_t *timer)
     timer->data = c;
 }
 
+/* Let in, and stopped before it settled. Unless it remembers a member it has to ask again: the
+ * members' keys came with the answer. */
+static int join_again(struct cluster *c, struct shl_err *err)
+{
+    if (c->gossip && gossip_member_count(c->gossip) > 1) {
+        cluster_join_close(c);
+    } else if (!c->join) {
+        return shl_err_set(err, SHL_EAUTH,
+                           "this node was let into its cluster, but stopped before it heard of "
+                           "the others: start it with --join and its token once more");
+    }
+    return 0;
+}
+
 static int open_parts(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
 {
     char dir[4096];
@@ -378,6 +392,9 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
         rc = cluster_begin(c, err);
         if (rc == 0) {
             rc = found_again(c, err);
+        }
+        if (rc == 0 && c->is_joining) {
+            rc = join_again(c, err);
         }
     } else if (rc == 0 && !c->join) {
         rc = found(c, err);

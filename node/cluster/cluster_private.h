@@ -19,7 +19,7 @@
 #define CLUSTER_STORE_KIND     "mesh" /* records of node/store: cluster, incarnation, book */
 #define CLUSTER_ORDERS_MAX     4096   /* commands of this node under way */
 #define CLUSTER_ORDER_MS       8000   /* until an order gives up; more on a slow machine */
-#define CLUSTER_ORDER_PAUSE_MS 100    /* between two attempts */
+#define CLUSTER_ORDER_PAUSE_MS 50     /* between two attempts */
 #define CLUSTER_TICK_MS        250    /* of what is looked at now and then */
 #define CLUSTER_ASK_MS         2000   /* one question to a peer */
 #define CLUSTER_PLACE_MS       3000   /* how long room is kept for a placement */

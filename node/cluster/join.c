@@ -268,7 +268,7 @@ static int take_welcome(struct cluster *c, struct shl_bytes body, struct shl_err
     if (rc == 0) {
         node_mesh_set_cluster(c->mesh, c->id);
         c->is_joining = true;
-        rc = cluster_begin(c, err);
+        rc = c->log.raft ? 0 : cluster_begin(c, err); /* it asked once more: cluster.c */
     }
     if (rc == 0) {
         for (i = 0; i < count; i++) { /* after a repeated join we are among them */
@@ -391,7 +391,7 @@ int cluster_join_start(struct cluster *c, const char *text, struct shl_err *err)
     if (rc == 0) {
         rc = check_token(c, &token, err);
     }
-    if (rc < 0 || c->has_id) { /* a member already: the token is not needed */
+    if (rc < 0 || (c->has_id && !c->is_joining)) { /* a member: the token is not needed */
         node_token_wipe(&token);
         return rc;
     }
