@@ -101,6 +101,7 @@ static void settle(struct net *net, uint32_t nodes, bool whole)
     uint32_t i;
 
     net_init(net, nodes, nodes);
+    net->keeps_no_books = nodes > 100;
     for (i = 0; !whole && i < nodes; i++) {
         net->nodes[i].config.timing.probe_ms = FOREVER_MS;
         net->nodes[i].config.timing.sync_ms = FOREVER_MS;

@@ -269,7 +269,7 @@ static void carry_out(struct net *net, struct net_node *node)
         assert(actions->persist.incarnation > node->disk_incarnation);
         node->disk_incarnation = actions->persist.incarnation;
     }
-    if (actions->persist.book) {
+    if (actions->persist.book && !net->keeps_no_books) {
         int rc;
 
         shl_buf_clear(&node->disk_book);

@@ -38,6 +38,7 @@ struct net {
     uint64_t wall_s; /* at now_ms 0 */
     double loss;
     uint32_t delay_ms, jitter_ms; /* delay + [0, jitter] */
+    bool keeps_no_books;          /* saves memory with many nodes */
     bool has_links;               /* links break visibly (resets, unacknowledged bytes) */
     uint32_t timeout_ms;          /* bytes unacknowledged for this long break a link */
     bool *cut;                    /* [from * count + to]: messages are lost */
