@@ -47,7 +47,10 @@ node_paths() {
     NODE_NET=10.209.$((NODE_API_PORT % 250)) NODE_NET_NAME=${base:0:8} NODE_NS=''
     NODE_HOST_PORT=$((SHOAL_PORT + NODE_INDEX - 1)) # where its API is reached from here
     NODE_MESH=''
-    if (($(nodes_count) > 1 || NODE_INDEX > 1)); then NODE_MESH=$NODE_NET.$NODE_INDEX; fi
+    NODE_NAME=''
+    if (($(nodes_count) > 1 || NODE_INDEX > 1)); then
+        NODE_MESH=$NODE_NET.$NODE_INDEX NODE_NAME=node-$NODE_INDEX
+    fi
     if ((NODE_INDEX > 1)); then
         NODE_DATA=$NODE_DATA/nodes/$NODE_INDEX NODE_RUN=$NODE_RUN-$NODE_INDEX
         NODE_LISTEN=0.0.0.0:8080 NODE_NS=$NODE_NET_NAME-$NODE_INDEX
@@ -67,7 +70,7 @@ on_node() {
 node_host() {
     on_node env DATA="$NODE_DATA" RUN="$NODE_RUN" BIN="$NODE_BIN" LISTEN="$NODE_LISTEN" \
         DOMAIN="localhost:$NODE_HOST_PORT" PUBLIC_URL="http://localhost:$NODE_HOST_PORT" \
-        NS="$NODE_NS" MESH_ADDRESS="$NODE_MESH" NODE_NAME="${NODE_NAME:-}" NODES="$(nodes_count)" \
+        NS="$NODE_NS" MESH_ADDRESS="$NODE_MESH" NODE_NAME="$NODE_NAME" NODES="$(nodes_count)" \
         LOG_LEVEL="${SHOAL_LOG_LEVEL:-info}" "$NODE_BIN/node-host" "$@"
 }
 
