@@ -25,14 +25,19 @@ run_ctest() {
     if ((status)) && ! grep -q '^fail' "$SHOAL_TEST_REPORT"; then return "$status"; fi
 }
 
-# start_node TEMPLATE... [--no-node]: the node of the tests, built and brought up.
+# start_node [--no-node] [--nodes N] TEMPLATE...: the node of the tests, built and brought up.
 start_node() {
-    local name options=()
-    for name; do
-        case $name in
-        --*) options+=("$name") ;;
-        *) options+=(--template "$name") ;;
+    local options=()
+    while (($#)); do
+        case $1 in
+        --nodes)
+            options+=("$1" "$2")
+            shift
+            ;;
+        --*) options+=("$1") ;;
+        *) options+=(--template "$1") ;;
         esac
+        shift
     done
     "$SHOAL_ROOT/scripts/up" --quiet "${options[@]}"
     choose_engine
