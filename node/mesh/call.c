@@ -90,7 +90,7 @@ static int push(struct mesh_peer *peer, struct shl_buf *buf, int rc)
         shl_buf_release(buf);
         return rc;
     }
-    out = mesh_out_new(buf, 0);
+    out = mesh_out_new(buf, 0, NULL, NULL);
     return out ? mesh_outbox_push(peer, out) : -ENOMEM;
 }
 

@@ -154,6 +154,10 @@ static struct node_mesh *new_mesh(uv_loop_t *loop, const struct node_mesh_config
     shl_list_init(&mesh->failed);
     shl_list_init(&mesh->joins);
     mesh_streams_init(mesh);
+    if (mesh_pool_init(&mesh->pool) < 0) {
+        free(mesh);
+        return NULL;
+    }
     return mesh;
 }
 
@@ -244,6 +248,7 @@ static void on_term_done(uv_work_t *work, int status)
 
     (void)status;
     node_keys_release(&mesh->keys);
+    mesh_pool_release(&mesh->pool);
     free(mesh);
     if (closed) {
         closed(arg);

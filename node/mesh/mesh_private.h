@@ -10,6 +10,7 @@
  *   call.c     one-way messages and calls
  *   streams.c  streams; stream_io.c what moves in them
  *   join.c     asking to join, and being asked
+ *   pool.c     buffers of large frames
  *   mesh.c     opening, closing, figures
  *
  * A channel (control, bulk) of a peer has two halves: tx is our DEALER to its ROUTER, rx the
@@ -127,6 +128,25 @@ void mesh_wake_turn(struct node_mesh *mesh); /* have the loop come round again a
 void mesh_wake_at(struct node_mesh *mesh, uint64_t at_ms);
 uint64_t mesh_now(const struct node_mesh *mesh);
 
+/*- pool.c */
+
+#define MESH_POOL_CLASSES 2
+#define MESH_POOL_FROM    (16u * 1024) /* smaller buffers are left to the allocator */
+
+typedef void (*mesh_free_fn)(void *data, void *hint);
+
+struct mesh_pool {
+    uv_mutex_t lock;
+    struct mesh_pool_block *free[MESH_POOL_CLASSES];
+    unsigned count[MESH_POOL_CLASSES];
+};
+
+SHL_MUST_CHECK int mesh_pool_init(struct mesh_pool *pool);
+void mesh_pool_release(struct mesh_pool *pool); /* when no message is left */
+/* An empty @buf for exactly @bytes at most, and what gives its memory back (with the pool as
+ * hint): NULL for free(3). Dropping it unused with shl_buf_release is fine. */
+mesh_free_fn mesh_pool_buf(struct mesh_pool *pool, struct shl_buf *buf, size_t bytes);
+
 /*- Messages that wait. */
 
 struct mesh_out {
@@ -136,8 +156,12 @@ struct mesh_out {
     size_t payload; /* bytes of a stream in it */
 };
 
-/* Takes the bytes of @buf, also on failure. NULL without memory. */
-struct mesh_out *mesh_out_new(struct shl_buf *buf, size_t payload);
+/* Takes the bytes of @buf, also on failure. @give_back frees them with @hint, or is NULL.
+ * NULL without memory. */
+struct mesh_out *mesh_out_new(struct shl_buf *buf,
+                              size_t payload,
+                              mesh_free_fn give_back,
+                              void *hint);
 void mesh_out_free(struct mesh_out *out);
 
 /*- link.c */
@@ -453,6 +477,7 @@ struct node_mesh {
     struct shl_list failed; /* rpcs whose callback is due */
     struct shl_list wakes, ended;
     uint32_t stream_count, waiting_count;
+    struct mesh_pool pool;
 
     node_mesh_on_join on_join;
     void *join_arg;

@@ -317,14 +317,19 @@ static void free_heap(void *data, void *hint)
     free(hint);
 }
 
-int mesh_msg_of(zmq_msg_t *msg, struct shl_buf *buf)
+static int msg_of(zmq_msg_t *msg, struct shl_buf *buf, mesh_free_fn give_back, void *hint)
 {
-    if (zmq_msg_init_data(msg, shl_buf_data(buf), shl_buf_len(buf), free_heap, buf->heap) != 0) {
+    if (zmq_msg_init_data(msg, shl_buf_data(buf), shl_buf_len(buf), give_back, hint) != 0) {
         shl_buf_release(buf);
         return -ENOMEM;
     }
     *buf = (struct shl_buf){0};
     return 0;
+}
+
+int mesh_msg_of(zmq_msg_t *msg, struct shl_buf *buf)
+{
+    return msg_of(msg, buf, free_heap, buf->heap);
 }
 
 int mesh_socket_send(struct mesh_socket *socket, zmq_msg_t *msg)
@@ -338,7 +343,10 @@ int mesh_socket_send(struct mesh_socket *socket, zmq_msg_t *msg)
     return rc < 0 ? rc : 0;
 }
 
-struct mesh_out *mesh_out_new(struct shl_buf *buf, size_t payload)
+struct mesh_out *mesh_out_new(struct shl_buf *buf,
+                              size_t payload,
+                              mesh_free_fn give_back,
+                              void *hint)
 {
     struct mesh_out *out = malloc(sizeof(*out));
 
@@ -349,7 +357,11 @@ struct mesh_out *mesh_out_new(struct shl_buf *buf, size_t payload)
     shl_list_init(&out->link);
     out->payload = payload;
     out->cost = shl_buf_len(buf) + MESH_MESSAGE_COST;
-    if (mesh_msg_of(&out->msg, buf) < 0) {
+    if (!give_back) {
+        give_back = free_heap;
+        hint = buf->heap;
+    }
+    if (msg_of(&out->msg, buf, give_back, hint) < 0) {
         free(out);
         return NULL;
     }

@@ -96,15 +96,17 @@ static size_t queue_room(const struct mesh_stream *s)
 static bool queue_frame(struct mesh_stream *s, struct shl_bytes bytes)
 {
     struct mesh_envelope env = mesh_peer_envelope(s->peer);
+    struct mesh_pool *pool = &s->mesh->pool;
+    mesh_free_fn give_back;
     struct mesh_out *out;
     struct shl_buf buf;
 
-    shl_buf_init(&buf, bytes.len + MESH_OVERHEAD_MAX);
+    give_back = mesh_pool_buf(pool, &buf, bytes.len + MESH_OVERHEAD_MAX);
     if (mesh_write_data(&buf, &env, s->id, s->opened, bytes) < 0) {
         shl_buf_release(&buf);
         return false;
     }
-    out = mesh_out_new(&buf, bytes.len);
+    out = mesh_out_new(&buf, bytes.len, give_back, pool);
     if (out) {
         mesh_stream_queue(s, out);
     }

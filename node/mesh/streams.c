@@ -237,7 +237,7 @@ static int queue_open(struct mesh_stream *s, const char *kind, struct shl_bytes 
         shl_buf_release(&buf);
         return -ENOMEM;
     }
-    out = mesh_out_new(&buf, 0);
+    out = mesh_out_new(&buf, 0, NULL, NULL);
     if (!out) {
         return -ENOMEM;
     }
