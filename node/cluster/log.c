@@ -294,21 +294,31 @@ static void on_written(void *arg, uint64_t seq, int code, const char *msg)
 
 /* ---- asking the core ------------------------------------------------------------- */
 
-static struct cluster_proposal *new_proposal(struct cluster *c,
-                                             void (*cb)(void *arg,
-                                                        enum sched_raft_reason reason,
-                                                        const struct sched_result *result),
-                                             void *arg)
+/* Gives @event to the core, with its tag where @tag points into it. */
+static int ask(struct cluster *c,
+               struct sched_raft_event *event,
+               uint64_t *tag,
+               void (*cb)(void *arg,
+                          enum sched_raft_reason reason,
+                          const struct sched_result *result),
+               void *arg)
 {
-    struct cluster_proposal *proposal = calloc(1, sizeof(*proposal));
+    struct cluster_proposal *proposal;
 
-    if (proposal) {
-        proposal->tag = c->log.next_tag++;
-        proposal->cb = cb;
-        proposal->arg = arg;
-        shl_list_push_back(&c->log.proposals, &proposal->link);
+    if (!c->log.raft || c->log.is_failed) {
+        return SHL_EUNAVAILABLE;
     }
-    return proposal;
+    proposal = calloc(1, sizeof(*proposal));
+    if (!proposal) {
+        return -ENOMEM;
+    }
+    proposal->tag = c->log.next_tag++;
+    proposal->cb = cb;
+    proposal->arg = arg;
+    shl_list_push_back(&c->log.proposals, &proposal->link);
+    *tag = proposal->tag;
+    cluster_log_event(c, event);
+    return 0;
 }
 
 int cluster_log_propose(struct cluster *c,
@@ -318,20 +328,9 @@ int cluster_log_propose(struct cluster *c,
                                    const struct sched_result *result),
                         void *arg)
 {
-    struct sched_raft_event event = {.type = SCHED_RAFT_PROPOSE};
-    struct cluster_proposal *proposal;
+    struct sched_raft_event event = {.type = SCHED_RAFT_PROPOSE, .u.propose.command = command};
 
-    if (!c->log.raft || c->log.is_failed) {
-        return SHL_EUNAVAILABLE;
-    }
-    proposal = new_proposal(c, cb, arg);
-    if (!proposal) {
-        return -ENOMEM;
-    }
-    event.u.propose.tag = proposal->tag;
-    event.u.propose.command = command;
-    cluster_log_event(c, &event);
-    return 0;
+    return ask(c, &event, &event.u.propose.tag, cb, arg);
 }
 
 int cluster_log_change(struct cluster *c,
@@ -343,40 +342,17 @@ int cluster_log_change(struct cluster *c,
                                   const struct sched_result *result),
                        void *arg)
 {
-    struct sched_raft_event event = {.type = SCHED_RAFT_CHANGE};
-    struct cluster_proposal *proposal;
+    struct sched_raft_event event = {.type = SCHED_RAFT_CHANGE,
+                                     .u.change = {.op = op, .id = *node, .witness = witness}};
 
-    if (!c->log.raft || c->log.is_failed) {
-        return SHL_EUNAVAILABLE;
-    }
-    proposal = new_proposal(c, cb, arg);
-    if (!proposal) {
-        return -ENOMEM;
-    }
-    event.u.change.tag = proposal->tag;
-    event.u.change.op = op;
-    event.u.change.id = *node;
-    event.u.change.witness = witness;
-    cluster_log_event(c, &event);
-    return 0;
+    return ask(c, &event, &event.u.change.tag, cb, arg);
 }
 
 int cluster_log_transfer(struct cluster *c, const struct shl_node_id *target)
 {
-    struct sched_raft_event event = {.type = SCHED_RAFT_TRANSFER};
-    struct cluster_proposal *proposal;
+    struct sched_raft_event event = {.type = SCHED_RAFT_TRANSFER, .u.transfer.target = *target};
 
-    if (!c->log.raft || c->log.is_failed) {
-        return SHL_EUNAVAILABLE;
-    }
-    proposal = new_proposal(c, NULL, NULL);
-    if (!proposal) {
-        return -ENOMEM;
-    }
-    event.u.transfer.tag = proposal->tag;
-    event.u.transfer.target = *target;
-    cluster_log_event(c, &event);
-    return 0;
+    return ask(c, &event, &event.u.transfer.tag, NULL, NULL);
 }
 
 static void on_message(void *arg, const struct shl_node_id *from, struct shl_bytes body)
