@@ -420,6 +420,7 @@ struct sched_raft_status {
     uint64_t membership_index; /* entry of the membership in use */
     bool membership_committed;
     uint64_t refused_messages; /* valid bytes that no correct peer would have sent */
+    uint64_t peers_forgot;     /* how often a peer denied what it had said to have stored */
     uint32_t peer_count;       /* as leader, else 0 */
     struct sched_raft_peer_status peers[SCHED_RAFT_MEMBERS_MAX];
 };

@@ -153,6 +153,7 @@ struct sched_raft {
     uint64_t applied_bytes; /* since the last snapshot or wish for one */
     uint64_t wanted_at;     /* applied index of the last wish */
     uint64_t refused_messages;
+    uint64_t peers_forgot;
 
     /* The step under way. */
     int error; /* -ENOMEM: the core ends */

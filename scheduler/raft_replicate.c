@@ -360,9 +360,7 @@ static void rejected(struct sched_raft *r,
         stale = true;
         break;
     case SCHED_RAFT_PEER_PROBE:
-        /* A peer that denies what it has stored lost its disk; it is not asked in circles. */
-        stale = msg->u.append_answer.index != peer->next - 1 ||
-                msg->u.append_answer.index <= peer->match;
+        stale = msg->u.append_answer.index != peer->next - 1;
         break;
     case SCHED_RAFT_PEER_REPLICATE:
         stale = msg->u.append_answer.index <= peer->match;
@@ -375,6 +373,12 @@ static void rejected(struct sched_raft *r,
     }
     if (hint > r->log.base_index) {
         hint = sched_raft_log_find(&r->log, hint, msg->u.append_answer.hint_term);
+    }
+    if (peer->match > hint) {
+        /* It denies what it had stored: an older disk was put back. What was committed with its
+         * help stays so; until it has everything again it counts for nothing new. */
+        peer->match = hint;
+        r->peers_forgot++;
     }
     sched_raft_peer_probe(peer, hint + 1);
 }

@@ -35,6 +35,7 @@ void sched_raft_status(const struct sched_raft *r, struct sched_raft_status *ret
         .membership_index = era->index,
         .membership_committed = era->index <= r->commit,
         .refused_messages = r->refused_messages,
+        .peers_forgot = r->peers_forgot,
         .peer_count = r->peer_count,
     };
     for (i = 0; i < r->peer_count; i++) {

@@ -319,6 +319,41 @@ static void run_wiped_new(uint32_t mutation, FILE *trace, struct sim_result *ret
     wiped(mutation, trace, ret, false);
 }
 
+/* A backup of the data folder is put back: the leader knows of entries there which are no more. */
+static void run_old_disk(uint32_t mutation, FILE *trace, struct sim_result *ret)
+{
+    struct stage s;
+    struct sim_disk image;
+    struct sim_node *node = NULL;
+
+    set_up(&s, 3, 0, 30, mutation, trace);
+    s.world->tuning.snapshot_entries = 1000; /* the log still has all that it needs */
+    sim_disk_init(&image);
+    wait_s(&s, 4);
+    node = &s.world->nodes[leader_of(&s) == 1 ? 2 : 1];
+    for (unsigned i = 0; i < 10; i++) {
+        (void)call(&s, SIM_OP_KV_SET, leader_of(&s), 1, i + 1);
+        if (i == 4) {
+            sim_node_crash(node, SIM_DISK_CRASH_KEEP_ALL);
+            sim_disk_copy(&image, &node->disk);
+            sim_world_push(s.world, s.world->now_us + SIM_SECOND, SIM_EV_BOOT, node->index, 0);
+            wait_s(&s, 4);
+        }
+    }
+    sim_node_crash(node, SIM_DISK_CRASH_KEEP_ALL);
+    sim_disk_copy(&node->disk, &image);
+    sim_disk_release(&image);
+    s.world->check.views[node->index].incarnation = 0;
+    s.world->check.views[node->index].forgot = true;
+    sim_world_push(s.world, s.world->now_us + SIM_SECOND, SIM_EV_BOOT, node->index, 0);
+    wait_s(&s, 8);
+    must(&s,
+         sched_raft_applied(node->raft) ==
+             sched_raft_applied(s.world->nodes[leader_of(&s)].raft),
+         21, "a node with an older disk does not catch up within 7 s");
+    finish(&s, ret);
+}
+
 static void run_clock_day(uint32_t mutation, FILE *trace, struct sim_result *ret)
 {
     const uint64_t day_us = UINT64_C(86400) * SIM_SECOND;
@@ -481,6 +516,7 @@ static const struct sim_directed table[] = {
     {"copied-identity", "two processes with one key: noticed, and the cluster goes on", run_copied},
     {"wiped-same-identity", "a node with its key but an empty disk", run_wiped_same},
     {"wiped-new-identity", "a node returns with an empty disk and a new key", run_wiped_new},
+    {"old-disk", "a node returns with its disk as it was some time ago", run_old_disk},
     {"clock-day-off", "wall clocks a day ahead and a day behind", run_clock_day},
     {"join-storm", "24 nodes join one at the same moment", run_join_storm},
     {"removed-while-away", "a node is removed while partitioned, and returns", run_removed},

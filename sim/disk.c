@@ -232,6 +232,18 @@ void sim_disk_wipe(struct sim_disk *disk)
     disk->last_done = 0;
 }
 
+void sim_disk_copy(struct sim_disk *disk, const struct sim_disk *from)
+{
+    assert(from->op_count == 0);
+    sim_disk_wipe(disk);
+    for (size_t i = 0; i < from->map.count; i++) {
+        const struct sim_disk_entry *entry = &from->map.items[i];
+
+        sim_disk_put(disk, entry->key, entry->data, entry->len);
+    }
+    sim_disk_crash(disk, NULL, SIM_DISK_CRASH_KEEP_ALL);
+}
+
 bool sim_disk_find(const struct sim_disk *disk, uint64_t key, struct shl_bytes *ret)
 {
     size_t at = sim_disk_lower(disk, key);

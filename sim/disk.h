@@ -82,6 +82,9 @@ void sim_disk_crash(struct sim_disk *disk, struct sim_rng *rng, enum sim_disk_cr
 /* Everything gone, as after a replaced disk. */
 void sim_disk_wipe(struct sim_disk *disk);
 
+/* An image of @from, both of a node that does not run: what a backup of the data folder is. */
+void sim_disk_copy(struct sim_disk *disk, const struct sim_disk *from);
+
 /* After a crash or at a start only, when nothing is uncertain. */
 bool sim_disk_find(const struct sim_disk *disk, uint64_t key, struct shl_bytes *ret);
 /* Index of the first entry with a key >= @key in disk->map.items. */

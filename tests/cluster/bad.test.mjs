@@ -130,14 +130,7 @@ describe("tokens", suite, () => {
   }));
 });
 
-// "A disk of last week" does not come to rest within a minute since the last merges, and why is not known
-// yet: until it is, this group is run with --long alone.
-const identities = {
-  ...suite,
-  skip: suite.skip || (process.env.SHOAL_TEST_LONG ? false : "the test of an old disk fails, run with --long until mended"),
-};
-
-describe("identities", identities, () => {
+describe("identities", suite, () => {
   it("a copy that runs beside the original is refused by all", withCluster(3, async (cluster) => {
     const [first, second, third] = cluster.nodes;
     await cluster.settled();

@@ -219,8 +219,9 @@ export class Cluster {
 
   /** Everybody sees everybody alive, one leader, the same voters, the same state. */
   async settled(nodes = this.running(), ms = 60_000) {
-    return eventually("the cluster agrees", async () => {
-      const seen = await Promise.all(nodes.map((node) => node.status()));
+    let seen = [];
+    const agreed = eventually("the cluster agrees", async () => {
+      seen = await Promise.all(nodes.map((node) => node.status()));
       if (seen.some((status) => !status?.scheduler.leader)) return null;
       const alive = (status) => status.nodes.filter((n) => n.state === "alive").map((n) => n.name).sort().join();
       const one = (of) => new Set(seen.map(of)).size === 1;
@@ -229,6 +230,13 @@ export class Cluster {
         alive(seen[0]) === nodes.map((n) => n.name).sort().join() &&
         seen.every((s) => s.scheduler.voters.length >= voters) ? seen : null;
     }, ms, 100);
+    return agreed.catch((error) => {
+      for (const [i, status] of seen.entries()) {
+        const life = status?.nodes.map((node) => `${node.name} ${node.state}`).join(", ");
+        console.log(`# ${nodes[i].name} says: ${life}; ${JSON.stringify(status?.scheduler)}`);
+      }
+      throw error;
+    });
   }
 
   leader(status) {
