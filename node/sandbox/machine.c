@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,9 +23,14 @@ uint32_t machine_memory_mb(void)
 
 uint32_t machine_cpus(void)
 {
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t allowed;
 
-    return count > 0 ? (uint32_t)count : 1;
+    /* Sandboxes inherit what this process may use: a cpuset, taskset, isolated CPUs. */
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0 && CPU_COUNT(&allowed) > 0) {
+        return (uint32_t)CPU_COUNT(&allowed);
+    }
+    return online > 0 ? (uint32_t)online : 1;
 }
 
 bool machine_is_emulated(void)

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import {
-  adopt, apiKey, apiUrl, call, cleanUp, createBox, crowded, eventually, forkBox, Sandbox, sh, suite, takeTurn, waitReady,
+  adopt, apiKey, apiUrl, call, cleanUp, createBox, eventually, forkBox, Sandbox, sh, suite, takeTurn, waitReady,
 } from "./lib/shoal.mjs";
 
 await takeTurn({ alone: true });
@@ -55,7 +55,7 @@ async function assertAllDiffer(boxes) {
 describe("forks", suite, () => {
   afterEach(cleanUp);
 
-  test(`${FORKS} forks in one request (template base)`, crowded(async () => {
+  test(`${FORKS} forks in one request (template base)`, async () => {
     const box = await createBox({ template: "base" });
     await startUuidServer(box);
     await box.files.write("/tmp/mark", "marked");
@@ -80,9 +80,9 @@ describe("forks", suite, () => {
     assert.equal(await box.files.read("/tmp/mark"), "marked");
     const listed = new Set((await call("GET", "/sandboxes")).json.map((one) => one.sandboxID));
     for (const one of ids) assert.ok(listed.has(one), `${one} is listed`);
-  }));
+  });
 
-  test(`${FORKS} forks at once through the SDK (template base)`, crowded(async () => {
+  test(`${FORKS} forks at once through the SDK (template base)`, async () => {
     const box = await createBox({ template: "base" });
     await startUuidServer(box);
     const { id } = await box.createCheckpoint("parallel");
@@ -94,9 +94,9 @@ describe("forks", suite, () => {
     await assertAllDiffer([box, ...forks]);
     const numbers = await Promise.all(forks.map((fork) => sh(fork, "echo $NUMBER")));
     numbers.forEach((text, i) => assert.equal(text, `${i}\n`));
-  }));
+  });
 
-  test("files that were being written are whole in every fork (template base)", crowded(async () => {
+  test("files that were being written are whole in every fork (template base)", async () => {
     const box = await createBox({ template: "base", memoryMB: 512 });
     // Each file is named by the checksum of its content and appears by rename, so a file
     // that does not match its name was torn.
@@ -127,7 +127,7 @@ describe("forks", suite, () => {
       // And the file system itself: nothing the kernel complained about.
       assert.equal(await sh(fork, "sudo dmesg | grep -i 'ext4-fs error\\|I/O error' || true"), "");
     }
-  }));
+  });
 
   test("forks of a fork of a fork, all at once alive", async () => {
     let box = await createBox();

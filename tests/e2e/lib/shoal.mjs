@@ -40,22 +40,6 @@ export const long = Boolean(process.env.SHOAL_TEST_LONG);
 export const origin = apiUrl.replace(/\/api$/, "");
 export const api = `${origin}/api`;
 
-/** One body of a test with many guests at once. On the emulated CPU of the lab one in some hundred
- * guests dies of a triple fault or an exception in its kernel, also without any snapshot (docs/lab.md).
- * There, and for that reason alone, the body is run once more, and the output says so. */
-export function crowded(body) {
-  return async (t) => {
-    try {
-      await body(t);
-    } catch (error) {
-      if (!process.env.SHOAL_EMULATED || !/triple fault|Fatal exception/.test(String(error?.message))) throw error;
-      console.log(`# a guest crashed on the emulated CPU, the test is repeated: ${error.message}`);
-      await cleanUp();
-      await body(t);
-    }
-  };
-}
-
 /** Reason to skip everything, or false. */
 export const noNode = apiUrl && apiKey ? false : "SHOAL_URL and SHOAL_API_KEY are not set";
 
@@ -175,21 +159,6 @@ export function assertRefused(reply, status, text) {
 const boxes = new Set();
 const creating = new Set();
 
-/**
- * Sandbox.create, once more when the guest stalled: in the lab, two emulated CPUs share what
- * the host has left, and one boot in about a hundred did not end within the node's limit. That
- * is said, never hidden; every other failure counts at once.
- */
-async function createPatiently(options) {
-  try {
-    return await Sandbox.create(options);
-  } catch (error) {
-    if (!/did not become ready/.test(error.message)) throw error;
-    console.error(`# a guest stalled while booting, trying once more: ${error.message}`);
-    return Sandbox.create(options);
-  }
-}
-
 const IDLE_SECONDS = 600;
 
 /** The same sandbox with a hibernation behind it, or another one made of it. */
@@ -225,7 +194,7 @@ function track(promise) {
 export async function createBox(options = {}, kind = boxKind) {
   // Little memory, because the machine under test may have little itself.
   const all = { apiUrl, apiKey, template, timeout: IDLE_SECONDS, memoryMB: 512, ...options };
-  const box = await track(createPatiently(all));
+  const box = await track(Sandbox.create(all));
   return kind === "created" ? box : track(become[kind](box, all));
 }
 
