@@ -49,7 +49,7 @@ struct series {
 /* Two processes and a pipe in each direction. */
 struct pair {
     int to_child[2], to_parent[2];
-    struct node_keys keys[2]; /* of the receiver (parent) and the sender (child) */
+    struct node_mesh_keys keys[2]; /* of the receiver (parent) and the sender (child) */
     uint32_t size;
     uint64_t bytes;
 };
@@ -252,7 +252,7 @@ static void mesh_open(struct side *side, const struct pair *pair, int which)
 {
     struct node_mesh_config config = {.keys = &pair->keys[which], .bind_host = "127.0.0.1"};
     struct node_mesh_addr ours = {.host = "127.0.0.1"}, theirs;
-    const struct node_keys *other = &pair->keys[1 - which];
+    const struct node_mesh_keys *other = &pair->keys[1 - which];
     struct shl_err err = {0};
 
     memset(side, 0, sizeof(*side));
@@ -346,8 +346,8 @@ static double measure(const struct options *options,
     int status;
     pid_t pid;
 
-    node_keys_make(&pair.keys[0]);
-    node_keys_make(&pair.keys[1]);
+    node_mesh_keys_make(&pair.keys[0]);
+    node_mesh_keys_make(&pair.keys[1]);
     if (pipe(pair.to_child) != 0 || pipe(pair.to_parent) != 0) {
         die("pipe");
     }

@@ -368,7 +368,7 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
     rc = copy_config(c, config, err);
     if (rc == 0) {
         (void)snprintf(dir, sizeof(dir), "%s/mesh", c->data_dir);
-        rc = node_keys_open(dir, &c->keys, err);
+        rc = node_mesh_keys_open(dir, &c->keys, err);
     }
     if (rc == 0) {
         rc = cluster_identity_load(c, err);
@@ -457,7 +457,7 @@ void cluster_close_part(void *arg)
     gossip_actions_release(&c->gossip_actions);
     cluster_log_free(c);
     sched_place_release(&c->place);
-    node_keys_release(&c->keys);
+    node_mesh_keys_release(&c->keys);
     free(c->data_dir);
     free(c);
     if (cb) {

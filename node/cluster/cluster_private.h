@@ -101,7 +101,7 @@ struct cluster {
     char domain[NODE_NAME_SIZE];
     bool is_witness;
     bool is_slow;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     uint8_t id[NODE_CLUSTER_BYTES];
     bool has_id;
     struct node_mesh_addr addr; /* what peers are told */
@@ -110,6 +110,8 @@ struct cluster {
     struct gossip *gossip;
     struct gossip_actions gossip_actions;
     uv_timer_t gossip_timer;
+    uint64_t incarnation_unsaved; /* 0: none; else nothing is said until the disk has it */
+    bool incarnation_told;
     struct cluster_log log;
     struct sched_state *state;
     struct cluster_lead lead;

@@ -30,7 +30,7 @@
 
 struct cluster_join {
     struct cluster *cluster;
-    struct node_token token;
+    struct node_join_token token;
     uint32_t seed; /* next one to ask */
     uint32_t tries;
     uv_timer_t timer;
@@ -75,15 +75,15 @@ static int draw_token(struct cluster *c,
                       struct sched_command *command,
                       struct shl_err *err)
 {
-    struct node_token token = {.seed_count = 1, .seeds = {c->addr}};
-    char text[NODE_TOKEN_TEXT_SIZE];
+    struct node_join_token token = {.seed_count = 1, .seeds = {c->addr}};
+    char text[NODE_JOIN_TOKEN_TEXT_SIZE];
     int rc;
 
     memcpy(token.cluster, c->id, sizeof(token.cluster));
     memcpy(token.server_key, c->keys.public_key, sizeof(token.server_key));
-    node_token_draw(&token);
+    node_join_token_draw(&token);
     token.expires_at_s = (int64_t)(cluster_time_ms(c) / 1000) + ttl_s;
-    rc = node_token_format(&token, text, err);
+    rc = node_join_token_format(&token, text, err);
     if (rc == 0 && strlen(text) >= sizeof(order->outcome.token)) {
         rc = shl_err_set(err, SHL_ELIMIT, "the join token is too long");
     }
@@ -92,13 +92,13 @@ static int draw_token(struct cluster *c,
         order->outcome.expires_at_ms = token.expires_at_s * 1000;
         command->kind = SCHED_TOKEN_CREATE;
         memcpy(command->u.token_create.token, token.id, SCHED_TOKEN_ID_BYTES);
-        node_token_hash(token.id, token.secret, command->u.token_create.secret_hash);
+        node_join_token_hash(token.id, token.secret, command->u.token_create.secret_hash);
         command->u.token_create.ttl_ms = (uint64_t)ttl_s * 1000;
         (void)snprintf(command->u.token_create.by, sizeof(command->u.token_create.by), "%.60s",
                        c->name);
     }
     sodium_memzero(text, sizeof(text));
-    node_token_wipe(&token);
+    node_join_token_wipe(&token);
     return rc;
 }
 
@@ -202,7 +202,7 @@ static void on_join(void *arg,
     if (admission) {
         admission->cluster = arg;
         admission->call = call;
-        node_keys_id(key, &admission->node);
+        node_mesh_keys_id(key, &admission->node);
         rc = take_request(admission, key, body, &err);
     }
     if (rc < 0) {
@@ -248,7 +248,7 @@ static void end_join(struct cluster *c)
 
     c->join = NULL;
     join->is_over = true;
-    node_token_wipe(&join->token);
+    node_join_token_wipe(&join->token);
     c->handles++;
     uv_close((uv_handle_t *)&join->timer, on_join_closed);
 }
@@ -321,7 +321,7 @@ static void on_answer(void *arg, int code, const char *msg, struct shl_bytes bod
 static void ask(struct cluster_join *join)
 {
     struct cluster *c = join->cluster;
-    const struct node_token *token = &join->token;
+    const struct node_join_token *token = &join->token;
     struct sched_node_spec self = {0};
     struct shl_err err = {0};
     struct shl_buf buf;
@@ -347,13 +347,13 @@ static void ask(struct cluster_join *join)
 }
 
 /* The token itself, or what the file after '@' holds. */
-static int read_token(const char *text, struct node_token *token, struct shl_err *err)
+static int read_token(const char *text, struct node_join_token *token, struct shl_err *err)
 {
     struct shl_buf buf;
     int rc;
 
     if (text[0] != '@') {
-        return node_token_parse(text, token, err);
+        return node_join_token_parse(text, token, err);
     }
     shl_buf_init(&buf, TOKEN_FILE_MAX);
     rc = shl_read_file(text + 1, &buf);
@@ -361,13 +361,13 @@ static int read_token(const char *text, struct node_token *token, struct shl_err
         rc = shl_buf_append(&buf, "", 1);
     }
     rc = rc < 0 ? shl_err_sys(err, -rc, "cannot read the join token in %s", text + 1)
-                : node_token_parse((const char *)shl_buf_data(&buf), token, err);
+                : node_join_token_parse((const char *)shl_buf_data(&buf), token, err);
     sodium_memzero(shl_buf_data(&buf), shl_buf_len(&buf));
     shl_buf_release(&buf);
     return rc;
 }
 
-static int check_token(struct cluster *c, const struct node_token *token, struct shl_err *err)
+static int check_token(struct cluster *c, const struct node_join_token *token, struct shl_err *err)
 {
     if (c->has_id && memcmp(c->id, token->cluster, sizeof(c->id)) != 0) {
         return shl_err_set(err, SHL_ECONFLICT,
@@ -385,24 +385,24 @@ static int check_token(struct cluster *c, const struct node_token *token, struct
 int cluster_join_start(struct cluster *c, const char *text, struct shl_err *err)
 {
     struct cluster_join *join;
-    struct node_token token;
+    struct node_join_token token;
     int rc = read_token(text, &token, err);
 
     if (rc == 0) {
         rc = check_token(c, &token, err);
     }
     if (rc < 0 || (c->has_id && !c->is_joining)) { /* a member: the token is not needed */
-        node_token_wipe(&token);
+        node_join_token_wipe(&token);
         return rc;
     }
     join = calloc(1, sizeof(*join));
     if (!join) {
-        node_token_wipe(&token);
+        node_join_token_wipe(&token);
         return shl_err_sys(err, ENOMEM, "cannot join");
     }
     join->cluster = c;
     join->token = token;
-    node_token_wipe(&token);
+    node_join_token_wipe(&token);
     c->join = join;
     (void)uv_timer_init(c->loop, &join->timer);
     join->timer.data = join;

@@ -36,16 +36,29 @@ static int load_incarnation(struct cluster *c, uint64_t *ret, struct shl_err *er
     return rc == SHL_ENOTFOUND ? 0 : rc;
 }
 
-static void save_incarnation(struct cluster *c, uint64_t incarnation)
+/* What has not been stored must not be said: after a crash this node would say less than others
+ * have heard of it, and be taken for a copy. False keeps it silent until the disk takes it. */
+static bool save_incarnation(struct cluster *c)
 {
     struct shl_err err = {0};
     uint8_t bytes[8];
 
-    shl_put_le64(bytes, incarnation);
+    if (c->incarnation_unsaved == 0) {
+        return true;
+    }
+    shl_put_le64(bytes, c->incarnation_unsaved);
     if (node_store_put(c->store, CLUSTER_STORE_KIND, INCARNATION_ID, shl_bytes_of(bytes, 8), &err) <
         0) {
-        SHL_LOG(&c->log_sink, SHL_LOG_ERROR, "incarnation_not_saved", SHL_S("error", err.msg));
+        if (!c->incarnation_told) {
+            c->incarnation_told = true;
+            SHL_LOG(&c->log_sink, SHL_LOG_ERROR, "incarnation_not_saved", SHL_S("error", err.msg),
+                    SHL_S("effect", "this node is silent towards the others until its disk works"));
+        }
+        return false;
     }
+    c->incarnation_unsaved = 0;
+    c->incarnation_told = false;
+    return true;
 }
 
 static void save_book(struct cluster *c)
@@ -183,13 +196,15 @@ static void carry_out(struct cluster *c, const struct gossip_actions *actions)
     uint32_t i;
 
     if (actions->persist.incarnation != 0) {
-        save_incarnation(c, actions->persist.incarnation);
+        c->incarnation_unsaved = actions->persist.incarnation;
     }
     /* before the sends: what is new in the list is what they go to */
     for (i = 0; i < actions->change_count; i++) {
         take_change(c, &actions->changes[i]);
     }
-    send_all(c, actions);
+    if (save_incarnation(c)) {
+        send_all(c, actions);
+    }
     for (i = 0; i < actions->record_count; i++) {
         take_record(c, &actions->records[i]);
     }
@@ -247,7 +262,7 @@ static bool key_matches(const struct shl_node_id *id, const uint8_t key[GOSSIP_K
 {
     struct shl_node_id own;
 
-    node_keys_id(key, &own);
+    node_mesh_keys_id(key, &own);
     return shl_node_id_equal(id, &own);
 }
 

@@ -25,7 +25,7 @@
 /*- Joining. */
 
 SHL_MUST_CHECK int cluster_wire_write_join(struct shl_buf *buf,
-                                           const struct node_token *token,
+                                           const struct node_join_token *token,
                                            const struct sched_node_spec *self);
 /* @key is what the connection proved; id and key of the node are made of it. */
 SHL_MUST_CHECK int cluster_wire_read_join(struct shl_bytes body,

@@ -15,7 +15,7 @@
 /*- The request. */
 
 int cluster_wire_write_join(struct shl_buf *buf,
-                            const struct node_token *token,
+                            const struct node_join_token *token,
                             const struct sched_node_spec *self)
 {
     struct shl_mp_writer w;
@@ -23,8 +23,8 @@ int cluster_wire_write_join(struct shl_buf *buf,
     shl_mp_writer_init(&w, buf);
     shl_mp_map(&w);
     shl_mp_kv_uint(&w, "v", JOIN_VERSION);
-    shl_mp_kv_bin(&w, "token", token->id, NODE_TOKEN_ID_BYTES);
-    shl_mp_kv_bin(&w, "secret", token->secret, NODE_TOKEN_SECRET_BYTES);
+    shl_mp_kv_bin(&w, "token", token->id, NODE_JOIN_TOKEN_ID_BYTES);
+    shl_mp_kv_bin(&w, "secret", token->secret, NODE_JOIN_TOKEN_SECRET_BYTES);
     shl_mp_kv_str(&w, "name", self->name);
     shl_mp_kv_str(&w, "control", self->control);
     shl_mp_kv_str(&w, "bulk", self->bulk);
@@ -44,8 +44,8 @@ static int read_request(const msgpack_object *map,
     uint64_t version, role;
 
     if (shl_mp_get_uint(map, "v", JOIN_VERSION, &version) < 0 ||
-        shl_mp_get_bin(map, "token", &token) < 0 || token.len != NODE_TOKEN_ID_BYTES ||
-        shl_mp_get_bin(map, "secret", &secret) < 0 || secret.len != NODE_TOKEN_SECRET_BYTES ||
+        shl_mp_get_bin(map, "token", &token) < 0 || token.len != NODE_JOIN_TOKEN_ID_BYTES ||
+        shl_mp_get_bin(map, "secret", &secret) < 0 || secret.len != NODE_JOIN_TOKEN_SECRET_BYTES ||
         cluster_wire_text(map, "name", spec->name, GOSSIP_NAME_SIZE) < 0 ||
         cluster_wire_text(map, "control", spec->control, GOSSIP_ADDRESS_SIZE) < 0 ||
         cluster_wire_text(map, "bulk", spec->bulk, GOSSIP_ADDRESS_SIZE) < 0 ||
@@ -56,9 +56,9 @@ static int read_request(const msgpack_object *map,
     }
     spec->role = (uint32_t)role;
     memcpy(spec->key, key, SCHED_KEY_BYTES); /* what CURVE proved, not what is claimed */
-    node_keys_id(key, &spec->id);
+    node_mesh_keys_id(key, &spec->id);
     memcpy(join->token, token.base, SCHED_TOKEN_ID_BYTES);
-    node_token_hash(token.base, secret.base, join->secret_hash);
+    node_join_token_hash(token.base, secret.base, join->secret_hash);
     return 0;
 }
 

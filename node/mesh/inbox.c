@@ -55,7 +55,7 @@ static bool parse_user(const char *user, struct sender *from)
     if (strncmp(user, MESH_USER_GUEST, guest_len) == 0 &&
         shl_hex_decode(from->key, NODE_KEY_BYTES, user + guest_len) == 0) {
         from->is_guest = true;
-        node_keys_id(from->key, &from->id);
+        node_mesh_keys_id(from->key, &from->id);
         return true;
     }
     return false;

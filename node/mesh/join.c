@@ -38,7 +38,7 @@ void mesh_on_join(struct node_mesh *mesh,
     uint64_t version = SHL_MIN(msg->hello.max, (uint64_t)mesh->version_max);
     char detail[96];
 
-    node_keys_id(key, &id);
+    node_mesh_keys_id(key, &id);
     if (!mesh->on_join) {
         mesh_refuse(mesh, MESH_CONTROL, &id, routing, NODE_MESH_REFUSED_FORBIDDEN,
                     "nobody may join right now: the token was used or is too old");

@@ -19,7 +19,7 @@
 #define FILE_BYTES_MAX 512
 #define FORMAT         1
 
-void node_keys_id(const uint8_t public_key[NODE_KEY_BYTES], struct shl_node_id *ret)
+void node_mesh_keys_id(const uint8_t public_key[NODE_KEY_BYTES], struct shl_node_id *ret)
 {
     uint8_t hash[32];
 
@@ -27,15 +27,15 @@ void node_keys_id(const uint8_t public_key[NODE_KEY_BYTES], struct shl_node_id *
     memcpy(ret->bytes, hash, SHL_NODE_ID_BYTES);
 }
 
-void node_keys_make(struct node_keys *ret)
+void node_mesh_keys_make(struct node_mesh_keys *ret)
 {
     memset(ret, 0, sizeof(*ret));
     (void)crypto_box_keypair(ret->public_key, ret->secret_key);
-    node_keys_id(ret->public_key, &ret->id);
+    node_mesh_keys_id(ret->public_key, &ret->id);
     ret->boot = 1;
 }
 
-void node_keys_release(struct node_keys *keys)
+void node_mesh_keys_release(struct node_mesh_keys *keys)
 {
     sodium_memzero(keys, sizeof(*keys));
 }
@@ -88,7 +88,7 @@ static int damaged(const char *path, struct shl_err *err)
 }
 
 /* The public key is derived again: that also finds every flipped bit. */
-static int parse_key(struct shl_bytes bytes, struct node_keys *keys)
+static int parse_key(struct shl_bytes bytes, struct node_mesh_keys *keys)
 {
     struct shl_mp_doc doc;
     struct shl_bytes public_key = {NULL, 0}, secret_key = {NULL, 0};
@@ -113,7 +113,7 @@ static int parse_key(struct shl_bytes bytes, struct node_keys *keys)
     return rc;
 }
 
-static int read_key(const char *path, struct node_keys *keys, struct shl_err *err)
+static int read_key(const char *path, struct node_mesh_keys *keys, struct shl_err *err)
 {
     struct shl_buf buf;
     int rc;
@@ -140,7 +140,7 @@ static int write_private(const char *path, struct shl_bytes bytes, struct shl_er
     return 0;
 }
 
-static int write_key(const char *path, const struct node_keys *keys, struct shl_err *err)
+static int write_key(const char *path, const struct node_mesh_keys *keys, struct shl_err *err)
 {
     struct shl_buf buf;
     struct shl_mp_writer w;
@@ -228,7 +228,7 @@ static int write_boot(const char *path, uint64_t boot, struct shl_err *err)
  * same as nothing, while a key without its counter could start twice with one number. */
 static int make_files(const char *key_path,
                       const char *boot_path,
-                      struct node_keys *keys,
+                      struct node_mesh_keys *keys,
                       struct shl_err *err)
 {
     int rc = write_boot(boot_path, 0, err);
@@ -236,13 +236,13 @@ static int make_files(const char *key_path,
     if (rc < 0) {
         return rc;
     }
-    node_keys_make(keys);
+    node_mesh_keys_make(keys);
     return write_key(key_path, keys, err);
 }
 
 static int open_files(const char *key_path,
                       const char *boot_path,
-                      struct node_keys *keys,
+                      struct node_mesh_keys *keys,
                       struct shl_err *err)
 {
     uint64_t boot = 0;
@@ -268,10 +268,10 @@ static int open_files(const char *key_path,
     return write_boot(boot_path, keys->boot, err);
 }
 
-int node_keys_open(const char *dir, struct node_keys *ret, struct shl_err *err)
+int node_mesh_keys_open(const char *dir, struct node_mesh_keys *ret, struct shl_err *err)
 {
     char key_path[PATH_MAX], boot_path[PATH_MAX];
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     int rc;
 
     if (sodium_init() < 0) {
@@ -288,9 +288,9 @@ int node_keys_open(const char *dir, struct node_keys *ret, struct shl_err *err)
     memset(&keys, 0, sizeof(keys));
     rc = open_files(key_path, boot_path, &keys, err);
     if (rc == 0) {
-        node_keys_id(keys.public_key, &keys.id);
+        node_mesh_keys_id(keys.public_key, &keys.id);
         *ret = keys;
     }
-    node_keys_release(&keys);
+    node_mesh_keys_release(&keys);
     return rc;
 }

@@ -7,7 +7,7 @@
  * nothing is ever made anew over an existing one.
  *
  * Synchronous, for the start of the daemon. The secret key is wiped by
- * node_keys_release; it never goes into a log.
+ * node_mesh_keys_release; it never goes into a log.
  */
 #ifndef SHL_NODE_MESH_KEYS_H
 #define SHL_NODE_MESH_KEYS_H
@@ -19,7 +19,7 @@
 
 #define NODE_KEY_BYTES 32
 
-struct node_keys {
+struct node_mesh_keys {
     struct shl_node_id id;
     uint8_t public_key[NODE_KEY_BYTES];
     uint8_t secret_key[NODE_KEY_BYTES];
@@ -31,14 +31,16 @@ struct node_keys {
 /* Reads the keys in @dir, making folder and keys when there are none yet, and counts one
  * start. 0, SHL_ECORRUPT (damaged or half there), SHL_EFORBIDDEN (readable by others),
  * or -errno. */
-SHL_MUST_CHECK int node_keys_open(const char *dir, struct node_keys *ret, struct shl_err *err);
+SHL_MUST_CHECK int node_mesh_keys_open(const char *dir,
+                                       struct node_mesh_keys *ret,
+                                       struct shl_err *err);
 
 /* A pair in memory only, boot 1. For tests and programs without a disk. */
-void node_keys_make(struct node_keys *ret);
+void node_mesh_keys_make(struct node_mesh_keys *ret);
 
-void node_keys_release(struct node_keys *keys);
+void node_mesh_keys_release(struct node_mesh_keys *keys);
 
 /* First 16 bytes of BLAKE2b-256 of @public_key. */
-void node_keys_id(const uint8_t public_key[NODE_KEY_BYTES], struct shl_node_id *ret);
+void node_mesh_keys_id(const uint8_t public_key[NODE_KEY_BYTES], struct shl_node_id *ret);
 
 #endif /* SHL_NODE_MESH_KEYS_H */

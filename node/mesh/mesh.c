@@ -247,7 +247,7 @@ static void on_term_done(uv_work_t *work, int status)
     void *arg = mesh->closed_arg;
 
     (void)status;
-    node_keys_release(&mesh->keys);
+    node_mesh_keys_release(&mesh->keys);
     mesh_pool_release(&mesh->pool);
     free(mesh);
     if (closed) {

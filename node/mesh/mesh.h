@@ -106,7 +106,7 @@ struct node_mesh_user {
 };
 
 struct node_mesh_config {
-    const struct node_keys *keys;        /* copied */
+    const struct node_mesh_keys *keys;   /* copied */
     uint8_t cluster[NODE_CLUSTER_BYTES]; /* all zeros: in none yet (node_mesh_set_cluster) */
     const char *bind_host;               /* IP address, "0.0.0.0" or "::" for all */
     uint16_t control_port;               /* 0: any free one, see node_mesh_port */

@@ -443,7 +443,7 @@ void mesh_joins_close(struct node_mesh *mesh);
 struct node_mesh {
     uv_loop_t *loop;
     void *ctx;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     uint8_t cluster[NODE_CLUSTER_BYTES];
     uint64_t nonce;
     uint32_t version_min, version_max;

@@ -311,7 +311,7 @@ int node_mesh_set_peer(struct node_mesh *mesh,
     int rc;
 
     assert(!mesh->is_closing);
-    node_keys_id(key, &proved);
+    node_mesh_keys_id(key, &proved);
     if (!shl_node_id_equal(&proved, id)) {
         return shl_err_set(err, SHL_EINVALIDARG, "the node id does not belong to the key");
     }

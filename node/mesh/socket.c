@@ -70,7 +70,7 @@ void mesh_socket_set(struct mesh_socket *socket, int option, int value)
 
 void mesh_socket_curve(struct mesh_socket *socket, const uint8_t server_key[NODE_KEY_BYTES])
 {
-    const struct node_keys *keys = &socket->mesh->keys;
+    const struct node_mesh_keys *keys = &socket->mesh->keys;
 
     if (zmq_setsockopt(socket->zmq, ZMQ_CURVE_SERVERKEY, server_key, NODE_KEY_BYTES) != 0 ||
         zmq_setsockopt(socket->zmq, ZMQ_CURVE_PUBLICKEY, keys->public_key, NODE_KEY_BYTES) != 0 ||

@@ -12,41 +12,41 @@
 #define CHECK_BYTES    4
 #define BINARY_MAX     1024
 #define FORMAT         1
-#define PREFIX_BYTES   (sizeof(NODE_TOKEN_PREFIX) - 1)
+#define PREFIX_BYTES   (sizeof(NODE_JOIN_TOKEN_PREFIX) - 1)
 #define EXPIRES_AT_MAX 253402300799ll /* end of the year 9999 */
 #define BASE64_VARIANT sodium_base64_VARIANT_URLSAFE_NO_PADDING
 #define BAD_TOKEN      "this is not a whole join token: copy it again from 'shoal token create'"
 
-void node_token_draw(struct node_token *token)
+void node_join_token_draw(struct node_join_token *token)
 {
     shl_random_bytes(token->id, sizeof(token->id));
     shl_random_bytes(token->secret, sizeof(token->secret));
 }
 
-void node_token_wipe(struct node_token *token)
+void node_join_token_wipe(struct node_join_token *token)
 {
     sodium_memzero(token, sizeof(*token));
 }
 
-void node_token_hash(const uint8_t id[NODE_TOKEN_ID_BYTES],
-                     const uint8_t secret[NODE_TOKEN_SECRET_BYTES],
-                     uint8_t ret[NODE_TOKEN_HASH_BYTES])
+void node_join_token_hash(const uint8_t id[NODE_JOIN_TOKEN_ID_BYTES],
+                          const uint8_t secret[NODE_JOIN_TOKEN_SECRET_BYTES],
+                          uint8_t ret[NODE_JOIN_TOKEN_HASH_BYTES])
 {
-    (void)crypto_generichash(ret, NODE_TOKEN_HASH_BYTES, secret, NODE_TOKEN_SECRET_BYTES, id,
-                             NODE_TOKEN_ID_BYTES);
+    (void)crypto_generichash(ret, NODE_JOIN_TOKEN_HASH_BYTES, secret, NODE_JOIN_TOKEN_SECRET_BYTES,
+                             id, NODE_JOIN_TOKEN_ID_BYTES);
 }
 
-int node_token_matches(const uint8_t hash[NODE_TOKEN_HASH_BYTES],
-                       const uint8_t id[NODE_TOKEN_ID_BYTES],
-                       const uint8_t secret[NODE_TOKEN_SECRET_BYTES])
+int node_join_token_matches(const uint8_t hash[NODE_JOIN_TOKEN_HASH_BYTES],
+                            const uint8_t id[NODE_JOIN_TOKEN_ID_BYTES],
+                            const uint8_t secret[NODE_JOIN_TOKEN_SECRET_BYTES])
 {
-    uint8_t ours[NODE_TOKEN_HASH_BYTES];
+    uint8_t ours[NODE_JOIN_TOKEN_HASH_BYTES];
 
-    node_token_hash(id, secret, ours);
+    node_join_token_hash(id, secret, ours);
     return sodium_memcmp(ours, hash, sizeof(ours)) == 0;
 }
 
-static void write_binary(const struct node_token *token, struct shl_mp_writer *w)
+static void write_binary(const struct node_join_token *token, struct shl_mp_writer *w)
 {
     char text[NODE_MESH_ADDR_TEXT_SIZE];
     uint32_t i;
@@ -67,11 +67,11 @@ static void write_binary(const struct node_token *token, struct shl_mp_writer *w
     shl_mp_end(w);
 }
 
-static bool is_valid(const struct node_token *token)
+static bool is_valid(const struct node_join_token *token)
 {
     uint32_t i;
 
-    if (token->seed_count == 0 || token->seed_count > NODE_TOKEN_SEEDS_MAX ||
+    if (token->seed_count == 0 || token->seed_count > NODE_JOIN_TOKEN_SEEDS_MAX ||
         token->expires_at_s <= 0 || token->expires_at_s > EXPIRES_AT_MAX ||
         sodium_is_zero(token->cluster, sizeof(token->cluster)) ||
         sodium_is_zero(token->server_key, sizeof(token->server_key))) {
@@ -93,9 +93,9 @@ static void check_of(struct shl_bytes bytes, uint8_t ret[CHECK_BYTES])
     memcpy(ret, hash, CHECK_BYTES);
 }
 
-int node_token_format(const struct node_token *token,
-                      char dst[NODE_TOKEN_TEXT_SIZE],
-                      struct shl_err *err)
+int node_join_token_format(const struct node_join_token *token,
+                           char dst[NODE_JOIN_TOKEN_TEXT_SIZE],
+                           struct shl_err *err)
 {
     struct shl_buf buf;
     struct shl_mp_writer w;
@@ -107,7 +107,7 @@ int node_token_format(const struct node_token *token,
         return shl_err_set(err, SHL_EINVALIDARG,
                            "a join token needs a cluster, a server key, an expiry and 1 to %d "
                            "addresses",
-                           NODE_TOKEN_SEEDS_MAX);
+                           NODE_JOIN_TOKEN_SEEDS_MAX);
     }
     shl_buf_init(&buf, BINARY_MAX);
     rc = shl_buf_reserve(&buf, BINARY_MAX, &space); /* at once: no copies left on the heap */
@@ -122,8 +122,8 @@ int node_token_format(const struct node_token *token,
         rc = shl_buf_append(&buf, check, sizeof(check));
     }
     if (rc == 0) {
-        memcpy(dst, NODE_TOKEN_PREFIX, PREFIX_BYTES);
-        (void)sodium_bin2base64(dst + PREFIX_BYTES, NODE_TOKEN_TEXT_SIZE - PREFIX_BYTES,
+        memcpy(dst, NODE_JOIN_TOKEN_PREFIX, PREFIX_BYTES);
+        (void)sodium_bin2base64(dst + PREFIX_BYTES, NODE_JOIN_TOKEN_TEXT_SIZE - PREFIX_BYTES,
                                 shl_buf_data(&buf), shl_buf_len(&buf), BASE64_VARIANT);
     } else {
         (void)shl_err_set(err, rc, "the join token is too long");
@@ -154,7 +154,7 @@ static bool take_seed(const msgpack_object *obj, struct node_mesh_addr *ret)
     return strlen(text) == obj->via.str.size && node_mesh_addr_parse(text, ret) == 0;
 }
 
-static bool take_fields(const msgpack_object *array, struct node_token *token)
+static bool take_fields(const msgpack_object *array, struct node_join_token *token)
 {
     const msgpack_object *at = array->via.array.ptr;
     const msgpack_object *seeds;
@@ -162,14 +162,14 @@ static bool take_fields(const msgpack_object *array, struct node_token *token)
 
     if (array->via.array.size < 7 || !take_bin(&at[1], token->cluster, NODE_CLUSTER_BYTES) ||
         !take_bin(&at[2], token->server_key, NODE_KEY_BYTES) ||
-        !take_bin(&at[3], token->id, NODE_TOKEN_ID_BYTES) ||
-        !take_bin(&at[4], token->secret, NODE_TOKEN_SECRET_BYTES) ||
+        !take_bin(&at[3], token->id, NODE_JOIN_TOKEN_ID_BYTES) ||
+        !take_bin(&at[4], token->secret, NODE_JOIN_TOKEN_SECRET_BYTES) ||
         at[5].type != MSGPACK_OBJECT_POSITIVE_INTEGER || at[5].via.u64 > EXPIRES_AT_MAX) {
         return false;
     }
     token->expires_at_s = (int64_t)at[5].via.u64;
     seeds = &at[6];
-    if (seeds->type != MSGPACK_OBJECT_ARRAY || seeds->via.array.size > NODE_TOKEN_SEEDS_MAX) {
+    if (seeds->type != MSGPACK_OBJECT_ARRAY || seeds->via.array.size > NODE_JOIN_TOKEN_SEEDS_MAX) {
         return false;
     }
     for (i = 0; i < seeds->via.array.size; i++) {
@@ -181,7 +181,7 @@ static bool take_fields(const msgpack_object *array, struct node_token *token)
     return is_valid(token);
 }
 
-static int parse_binary(struct shl_bytes bytes, struct node_token *token, struct shl_err *err)
+static int parse_binary(struct shl_bytes bytes, struct node_join_token *token, struct shl_err *err)
 {
     struct shl_mp_doc doc;
     const msgpack_object *root;
@@ -207,10 +207,10 @@ static int parse_binary(struct shl_bytes bytes, struct node_token *token, struct
     return rc;
 }
 
-int node_token_parse(const char *text, struct node_token *ret, struct shl_err *err)
+int node_join_token_parse(const char *text, struct node_join_token *ret, struct shl_err *err)
 {
     uint8_t binary[BINARY_MAX], check[CHECK_BYTES];
-    struct node_token token;
+    struct node_join_token token;
     size_t len, used = 0;
     int rc;
 
@@ -218,7 +218,7 @@ int node_token_parse(const char *text, struct node_token *ret, struct shl_err *e
     text += strspn(text, " \t\r\n");
     len = strcspn(text, " \t\r\n");
     if (text[len + strspn(text + len, " \t\r\n")] != 0 || len <= PREFIX_BYTES ||
-        memcmp(text, NODE_TOKEN_PREFIX, PREFIX_BYTES) != 0 ||
+        memcmp(text, NODE_JOIN_TOKEN_PREFIX, PREFIX_BYTES) != 0 ||
         sodium_base642bin(binary, sizeof(binary), text + PREFIX_BYTES, len - PREFIX_BYTES, NULL,
                           &used, NULL, BASE64_VARIANT) != 0 ||
         used <= CHECK_BYTES) {
@@ -235,6 +235,6 @@ int node_token_parse(const char *text, struct node_token *ret, struct shl_err *e
         *ret = token;
     }
     sodium_memzero(binary, sizeof(binary));
-    node_token_wipe(&token);
+    node_join_token_wipe(&token);
     return rc;
 }

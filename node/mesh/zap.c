@@ -85,7 +85,7 @@ static bool admit(struct node_mesh *mesh,
     if (!request->has_key || strcmp(request->mechanism, "CURVE") != 0) {
         return false;
     }
-    node_keys_id(request->key, &id);
+    node_mesh_keys_id(request->key, &id);
     peer = mesh_peer_find(mesh, &id);
     if (peer && memcmp(peer->key, request->key, NODE_KEY_BYTES) == 0) {
         if (!admit_member(peer)) {

@@ -26,7 +26,7 @@ static void fuzz_join(struct shl_bytes body)
     struct shl_node_id id;
 
     if (cluster_wire_read_join(body, key, &join) == 0) {
-        node_keys_id(key, &id);
+        node_mesh_keys_id(key, &id);
         assert(shl_node_id_equal(&join.node.id, &id) && memcmp(join.node.key, key, 32) == 0);
         check_text(join.node.name, sizeof(join.node.name));
         check_text(join.node.control, sizeof(join.node.control));

@@ -52,11 +52,11 @@ static int read_join(struct shl_bytes body)
 
 static void test_wire_join_request(void **state)
 {
-    struct node_token token = {.id = {5}, .secret = {6}};
+    struct node_join_token token = {.id = {5}, .secret = {6}};
     struct sched_node_spec self = {
         .name = "n", .control = "10.0.0.1:7", .role = SCHED_ROLE_WITNESS};
     struct sched_cmd_node_join join;
-    uint8_t hash[NODE_TOKEN_HASH_BYTES];
+    uint8_t hash[NODE_JOIN_TOKEN_HASH_BYTES];
     struct shl_node_id id;
     struct shl_buf buf;
 
@@ -64,13 +64,13 @@ static void test_wire_join_request(void **state)
     shl_buf_init(&buf, 4096);
     assert_int_equal(cluster_wire_write_join(&buf, &token, &self), 0);
     assert_int_equal(cluster_wire_read_join(shl_buf_bytes(&buf), key, &join), 0);
-    node_keys_id(key, &id);
+    node_mesh_keys_id(key, &id);
     assert_true(shl_node_id_equal(&join.node.id, &id)); /* proved, not claimed */
     assert_memory_equal(join.node.key, key, sizeof(key));
     assert_string_equal(join.node.name, "n");
     assert_string_equal(join.node.control, "10.0.0.1:7");
     assert_int_equal(join.node.role, SCHED_ROLE_WITNESS);
-    node_token_hash(token.id, token.secret, hash);
+    node_join_token_hash(token.id, token.secret, hash);
     assert_memory_equal(join.secret_hash, hash, sizeof(hash)); /* the secret goes no further */
     cut_short(&buf, read_join);
     keep("join", 0, &buf);
@@ -80,7 +80,7 @@ static void test_wire_join_request(void **state)
 /* What is longer than all members can keep. */
 static void test_wire_join_request_with_a_long_name_is_refused(void **state)
 {
-    struct node_token token = {.id = {5}, .secret = {6}};
+    struct node_join_token token = {.id = {5}, .secret = {6}};
     struct sched_node_spec node = {.control = "10.0.0.1:7"};
     struct shl_buf buf;
 
@@ -128,7 +128,7 @@ static struct sched_state *state_of_one(void)
     memcpy(command.u.cluster_init.cluster, cluster, sizeof(cluster));
     command.u.cluster_init.lease_ms = 10000;
     memcpy(node->key, key, sizeof(key));
-    node_keys_id(key, &node->id);
+    node_mesh_keys_id(key, &node->id);
     (void)snprintf(node->name, sizeof(node->name), "first");
     (void)snprintf(node->control, sizeof(node->control), "10.0.0.1:7000");
     (void)snprintf(node->bulk, sizeof(node->bulk), "10.0.0.1:7000");
@@ -187,7 +187,7 @@ static void test_wire_welcome_of_a_full_cluster_fits(void **state)
         memcpy(token.u.token_create.token, &i, sizeof(i));
         memcpy(join.u.node_join.token, &i, sizeof(i));
         memcpy(node->key, &i, sizeof(i));
-        node_keys_id(node->key, &node->id);
+        node_mesh_keys_id(node->key, &node->id);
         fill(node->name, sizeof(node->name), 'n');
         (void)snprintf(node->name, 4, "%03u", i);
         node->name[3] = 'n';

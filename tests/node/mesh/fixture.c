@@ -82,7 +82,7 @@ void test_mesh_open(struct test_mesh *t, uv_loop_t *loop, const struct node_mesh
 {
     memset(t, 0, sizeof(*t));
     t->loop = loop;
-    node_keys_make(&t->keys);
+    node_mesh_keys_make(&t->keys);
     test_mesh_reopen(t, config);
 }
 

@@ -15,7 +15,7 @@
 
 struct test_mesh {
     uv_loop_t *loop;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     struct node_mesh *mesh;
     struct node_mesh_addr addr;
     bool is_closed;

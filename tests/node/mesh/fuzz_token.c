@@ -11,14 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = shl_bytes_dup_str(shl_bytes_of(data, size));
-    char again[NODE_TOKEN_TEXT_SIZE], addr_text[NODE_MESH_ADDR_TEXT_SIZE];
-    struct node_token token, second;
+    char again[NODE_JOIN_TOKEN_TEXT_SIZE], addr_text[NODE_MESH_ADDR_TEXT_SIZE];
+    struct node_join_token token, second;
     struct node_mesh_addr addr, same;
 
     assert(text);
-    if (node_token_parse(text, &token, NULL) == 0) {
-        assert(node_token_format(&token, again, NULL) == 0);
-        assert(node_token_parse(again, &second, NULL) == 0);
+    if (node_join_token_parse(text, &token, NULL) == 0) {
+        assert(node_join_token_format(&token, again, NULL) == 0);
+        assert(node_join_token_parse(again, &second, NULL) == 0);
         assert(second.seed_count == token.seed_count);
         assert(memcmp(second.secret, token.secret, sizeof(token.secret)) == 0);
     }

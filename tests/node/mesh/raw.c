@@ -36,7 +36,7 @@ static uint16_t bind_router(struct raw *raw, int channel)
 void raw_open(struct raw *raw)
 {
     memset(raw, 0, sizeof(*raw));
-    node_keys_make(&raw->keys);
+    node_mesh_keys_make(&raw->keys);
     raw->nonce = 7;
     raw->ctx = zmq_ctx_new();
     (void)snprintf(raw->addr.host, sizeof(raw->addr.host), "127.0.0.1");

@@ -9,7 +9,7 @@ struct raw {
     void *ctx;
     void *router[MESH_CHANNELS];
     void *dealer[MESH_CHANNELS];
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     struct node_mesh_addr addr;
     uint64_t nonce;
     bool is_deaf; /* does not read what is sent to it */

@@ -251,7 +251,7 @@ static void test_join_guests_are_few(void **state)
 
     node_mesh_set_join(fix->seed.mesh, on_join, fix);
     while (test_stats(&fix->seed).refused[NODE_MESH_REFUSED_RATE] == 0) {
-        node_keys_make(&fix->raw.keys);
+        node_mesh_keys_make(&fix->raw.keys);
         raw_dial(&fix->raw, MESH_CONTROL, &fix->seed);
         test_run_once(&fix->loop);
         test_run_once(&fix->loop);

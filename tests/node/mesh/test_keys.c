@@ -65,56 +65,56 @@ static void flip_bit(const char *path, long offset)
 static void test_keys_are_made_once_and_starts_are_counted(void **state)
 {
     struct fixture *fix = *state;
-    struct node_keys first, second;
+    struct node_mesh_keys first, second;
     struct shl_node_id id;
 
-    assert_int_equal(node_keys_open(fix->dir, &first, NULL), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &first, NULL), 0);
     assert_int_equal(first.boot, 1);
-    node_keys_id(first.public_key, &id);
+    node_mesh_keys_id(first.public_key, &id);
     assert_true(shl_node_id_equal(&first.id, &id));
     assert_int_equal(mode_of(fix->dir), 0700);
     assert_int_equal(mode_of(fix->key), 0600);
     assert_int_equal(mode_of(fix->boot), 0600);
-    assert_int_equal(node_keys_open(fix->dir, &second, NULL), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &second, NULL), 0);
     assert_int_equal(second.boot, 2);
     assert_memory_equal(first.public_key, second.public_key, NODE_KEY_BYTES);
     assert_memory_equal(first.secret_key, second.secret_key, NODE_KEY_BYTES);
-    node_keys_release(&first);
+    node_mesh_keys_release(&first);
     assert_int_equal(first.secret_key[0] | first.secret_key[31], 0);
 }
 
 static void test_keys_readable_by_others_are_refused(void **state)
 {
     struct fixture *fix = *state;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     struct shl_err err = {0};
 
-    assert_int_equal(node_keys_open(fix->dir, &keys, NULL), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, NULL), 0);
     assert_int_equal(chmod(fix->key, 0640), 0);
-    assert_int_equal(node_keys_open(fix->dir, &keys, &err), SHL_EFORBIDDEN);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, &err), SHL_EFORBIDDEN);
     assert_non_null(strstr(err.msg, "chmod 600"));
     assert_int_equal(chmod(fix->key, 0600), 0);
-    assert_int_equal(node_keys_open(fix->dir, &keys, &err), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, &err), 0);
     assert_int_equal(keys.boot, 2); /* the refused start does not count */
 }
 
 static void test_keys_that_are_a_link_are_refused(void **state)
 {
     struct fixture *fix = *state;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     char other[112];
 
-    assert_int_equal(node_keys_open(fix->dir, &keys, NULL), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, NULL), 0);
     (void)snprintf(other, sizeof(other), "%s.real", fix->key);
     assert_int_equal(rename(fix->key, other), 0);
     assert_int_equal(symlink(other, fix->key), 0);
-    assert_true(node_keys_open(fix->dir, &keys, NULL) < 0);
+    assert_true(node_mesh_keys_open(fix->dir, &keys, NULL) < 0);
 }
 
 static void test_keys_each_damaged_byte_is_found(void **state)
 {
     struct fixture *fix = *state;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     struct shl_err err = {0};
     const char *paths[] = {fix->key, fix->boot};
     size_t which;
@@ -124,15 +124,15 @@ static void test_keys_each_damaged_byte_is_found(void **state)
         long at;
 
         assert_int_equal(shl_remove_tree(fix->dir), 0);
-        assert_int_equal(node_keys_open(fix->dir, &keys, NULL), 0);
+        assert_int_equal(node_mesh_keys_open(fix->dir, &keys, NULL), 0);
         assert_int_equal(stat(paths[which], &st), 0);
         for (at = 0; at < st.st_size; at++) {
             flip_bit(paths[which], at);
             /* X25519 ignores five bits of a secret key; then nothing is lost. */
-            if (node_keys_open(fix->dir, &keys, &err) == 0) {
+            if (node_mesh_keys_open(fix->dir, &keys, &err) == 0) {
                 assert_int_equal(which, 0);
                 assert_int_equal(shl_remove_tree(fix->dir), 0);
-                assert_int_equal(node_keys_open(fix->dir, &keys, NULL), 0);
+                assert_int_equal(node_mesh_keys_open(fix->dir, &keys, NULL), 0);
                 continue;
             }
             assert_int_equal(err.code, SHL_ECORRUPT);
@@ -145,20 +145,20 @@ static void test_keys_each_damaged_byte_is_found(void **state)
 static void test_keys_cut_or_half_there_are_refused(void **state)
 {
     struct fixture *fix = *state;
-    struct node_keys keys;
+    struct node_mesh_keys keys;
     struct shl_err err = {0};
 
-    assert_int_equal(node_keys_open(fix->dir, &keys, NULL), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, NULL), 0);
     assert_int_equal(unlink(fix->boot), 0);
-    assert_int_equal(node_keys_open(fix->dir, &keys, &err), SHL_ECORRUPT);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, &err), SHL_ECORRUPT);
     assert_non_null(strstr(err.msg, "missing beside the key"));
     assert_int_equal(truncate(fix->key, 0), 0);
-    assert_int_equal(node_keys_open(fix->dir, &keys, &err), SHL_ECORRUPT);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, &err), SHL_ECORRUPT);
     /* A counter without a key is what a crash of the very first start leaves. */
     assert_int_equal(shl_remove_tree(fix->dir), 0);
-    assert_int_equal(node_keys_open(fix->dir, &keys, NULL), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, NULL), 0);
     assert_int_equal(unlink(fix->key), 0);
-    assert_int_equal(node_keys_open(fix->dir, &keys, &err), 0);
+    assert_int_equal(node_mesh_keys_open(fix->dir, &keys, &err), 0);
     assert_int_equal(keys.boot, 1);
 }
 

@@ -43,14 +43,14 @@ static void test_addr_text_and_back(void **state)
     }
 }
 
-static struct node_token sample(uint32_t seeds)
+static struct node_join_token sample(uint32_t seeds)
 {
-    struct node_token token = {.expires_at_s = 1900000000, .seed_count = seeds};
+    struct node_join_token token = {.expires_at_s = 1900000000, .seed_count = seeds};
     uint32_t i;
 
     memset(token.cluster, 0xc1, sizeof(token.cluster));
     memset(token.server_key, 0x5e, sizeof(token.server_key));
-    node_token_draw(&token);
+    node_join_token_draw(&token);
     for (i = 0; i < seeds; i++) {
         char text[32];
 
@@ -65,15 +65,15 @@ static void test_token_text_and_back(void **state)
     uint32_t seeds;
 
     (void)state;
-    for (seeds = 1; seeds <= NODE_TOKEN_SEEDS_MAX; seeds++) {
-        struct node_token token = sample(seeds), back;
-        char text[NODE_TOKEN_TEXT_SIZE], padded[NODE_TOKEN_TEXT_SIZE + 8];
+    for (seeds = 1; seeds <= NODE_JOIN_TOKEN_SEEDS_MAX; seeds++) {
+        struct node_join_token token = sample(seeds), back;
+        char text[NODE_JOIN_TOKEN_TEXT_SIZE], padded[NODE_JOIN_TOKEN_TEXT_SIZE + 8];
 
-        assert_int_equal(node_token_format(&token, text, NULL), 0);
-        assert_int_equal(strncmp(text, NODE_TOKEN_PREFIX, strlen(NODE_TOKEN_PREFIX)), 0);
+        assert_int_equal(node_join_token_format(&token, text, NULL), 0);
+        assert_int_equal(strncmp(text, NODE_JOIN_TOKEN_PREFIX, strlen(NODE_JOIN_TOKEN_PREFIX)), 0);
         (void)snprintf(padded, sizeof(padded), " %s\n", text);
         memset(&back, 0, sizeof(back));
-        assert_int_equal(node_token_parse(padded, &back, NULL), 0);
+        assert_int_equal(node_join_token_parse(padded, &back, NULL), 0);
         assert_memory_equal(&back, &token, sizeof(token));
     }
 }
@@ -81,79 +81,79 @@ static void test_token_text_and_back(void **state)
 /* The longest one there can be still fits. */
 static void test_token_longest_fits(void **state)
 {
-    struct node_token token = sample(NODE_TOKEN_SEEDS_MAX);
-    char text[NODE_TOKEN_TEXT_SIZE];
+    struct node_join_token token = sample(NODE_JOIN_TOKEN_SEEDS_MAX);
+    char text[NODE_JOIN_TOKEN_TEXT_SIZE];
     uint32_t i;
 
     (void)state;
-    for (i = 0; i < NODE_TOKEN_SEEDS_MAX; i++) {
+    for (i = 0; i < NODE_JOIN_TOKEN_SEEDS_MAX; i++) {
         assert_int_equal(
             node_mesh_addr_parse("[fd00:1111:2222:3333:4444:5555:6666:7777]:65535/65534",
                                  &token.seeds[i]),
             0);
     }
     token.expires_at_s = 253402300799ll;
-    assert_int_equal(node_token_format(&token, text, NULL), 0);
-    assert_int_equal(node_token_parse(text, &token, NULL), 0);
+    assert_int_equal(node_join_token_format(&token, text, NULL), 0);
+    assert_int_equal(node_join_token_parse(text, &token, NULL), 0);
 }
 
 static void test_token_each_changed_character_is_found(void **state)
 {
-    struct node_token token = sample(2), back;
-    char text[NODE_TOKEN_TEXT_SIZE];
+    struct node_join_token token = sample(2), back;
+    char text[NODE_JOIN_TOKEN_TEXT_SIZE];
     size_t i, len;
 
     (void)state;
-    assert_int_equal(node_token_format(&token, text, NULL), 0);
+    assert_int_equal(node_join_token_format(&token, text, NULL), 0);
     len = strlen(text);
     for (i = 0; i < len; i++) {
         char was = text[i];
 
         text[i] = was == 'A' ? 'B' : 'A';
-        assert_true(node_token_parse(text, &back, NULL) < 0);
+        assert_true(node_join_token_parse(text, &back, NULL) < 0);
         text[i] = was;
     }
     for (i = 0; i < len; i++) {
         char was = text[i];
 
         text[i] = 0;
-        assert_true(node_token_parse(text, &back, NULL) < 0);
+        assert_true(node_join_token_parse(text, &back, NULL) < 0);
         text[i] = was;
     }
-    assert_int_equal(node_token_parse(text, &back, NULL), 0);
+    assert_int_equal(node_join_token_parse(text, &back, NULL), 0);
 }
 
 static void test_token_says_what_is_wrong(void **state)
 {
-    struct node_token token = sample(1);
+    struct node_join_token token = sample(1);
     struct shl_err err = {0};
-    char text[NODE_TOKEN_TEXT_SIZE];
+    char text[NODE_JOIN_TOKEN_TEXT_SIZE];
 
     (void)state;
-    assert_int_equal(node_token_parse("shoal-join-", &token, &err), SHL_EINVALIDARG);
+    assert_int_equal(node_join_token_parse("shoal-join-", &token, &err), SHL_EINVALIDARG);
     assert_non_null(strstr(err.msg, "copy it again"));
     token = sample(1);
     token.seed_count = 0;
-    assert_int_equal(node_token_format(&token, text, &err), SHL_EINVALIDARG);
+    assert_int_equal(node_join_token_format(&token, text, &err), SHL_EINVALIDARG);
     token = sample(1);
     token.expires_at_s = 0;
-    assert_int_equal(node_token_format(&token, text, &err), SHL_EINVALIDARG);
+    assert_int_equal(node_join_token_format(&token, text, &err), SHL_EINVALIDARG);
 }
 
 static void test_token_matches_its_secret_only(void **state)
 {
-    struct node_token token = sample(1);
-    uint8_t hash[NODE_TOKEN_HASH_BYTES];
+    struct node_join_token token = sample(1);
+    uint8_t hash[NODE_JOIN_TOKEN_HASH_BYTES];
 
     (void)state;
-    node_token_hash(token.id, token.secret, hash);
-    assert_true(node_token_matches(hash, token.id, token.secret));
+    node_join_token_hash(token.id, token.secret, hash);
+    assert_true(node_join_token_matches(hash, token.id, token.secret));
     token.secret[31] ^= 1;
-    assert_false(node_token_matches(hash, token.id, token.secret));
+    assert_false(node_join_token_matches(hash, token.id, token.secret));
     token.secret[31] ^= 1;
     token.id[0] ^= 1;
-    assert_false(node_token_matches(hash, token.id, token.secret));
-    node_token_wipe(&token);
+    assert_false(node_join_token_matches(hash, token.id, token.secret));
+    node_join_token_wipe(&token);
     assert_int_equal(token.seed_count, 0);
 }
 
