@@ -44,35 +44,16 @@ start_node() {
     node_paths
 }
 
-# The emulated machine itself may die (docs/lab.md, "Guests that crash by themselves").
-lab_has_died() {
-    [[ ${ENGINE:-} == lab ]] && ! "$SHOAL_ROOT/scripts/lab" status >/dev/null 2>&1
-}
-
-# once_on_node LOG PROGRAM [ARG]...
-once_on_node() {
-    local log=$1
-    shift
-    on_node env SHOAL_TEST_LONG="${SHOAL_TEST_LONG:-}" SHOAL_BIN="$NODE_BIN" SHOAL_DATA="$NODE_DATA" \
-        SHOAL_AGENTCTL="$NODE_BIN/agentctl" SHOAL_KERNEL="$NODE_DATA/kernel/vmlinux" SHOAL_INITRD="$NODE_DATA/kernel/initrd" \
-        SHOAL_TEMPLATES="$NODE_DATA/templates" "$@" >"$log" 2>&1
-}
-
 # run_on_node NAME PROGRAM [ARG]...: a test program there; 0 ok, 77 skipped (the last line of
-# output tells why), anything else failed. When the lab died of it and the stage has a function
-# `revive`, it is run once more.
+# output tells why), anything else failed. One that hangs is ended after a quarter of an hour.
 run_on_node() {
     local name=$1 status=0 log began
     shift
     log=$SHOAL_STATE/log/on-node-$name.log
     began=$(now_ms)
-    once_on_node "$log" "$@" || status=$?
-    if ((status != 0 && status != 77)) && declare -F revive >/dev/null && lab_has_died; then
-        say "the lab itself has died; it is brought up again and $name repeated once"
-        revive
-        status=0
-        once_on_node "$log" "$@" || status=$?
-    fi
+    on_node timeout -k 10 900 env SHOAL_TEST_LONG="${SHOAL_TEST_LONG:-}" SHOAL_BIN="$NODE_BIN" \
+        SHOAL_DATA="$NODE_DATA" SHOAL_TEMPLATES="$NODE_DATA/templates" SHOAL_AGENTCTL="$NODE_BIN/agentctl" \
+        SHOAL_KERNEL="$NODE_DATA/kernel/vmlinux" SHOAL_INITRD="$NODE_DATA/kernel/initrd" "$@" >"$log" 2>&1 || status=$?
     say "$(printf '%6d s  %s' $((($(now_ms) - began) / 1000)) "$name")"
     case $status in
     0) report ok "$name" ;;
@@ -84,30 +65,16 @@ run_on_node() {
     esac
 }
 
-# once_node_tests TAP SLOTS FILE...
-once_node_tests() {
-    local tap=$1 slots=$2
-    shift 2
-    timeout "${SHOAL_TEST_E2E_SECONDS:-3600}" node --test --test-concurrency="$slots" \
-        --test-reporter=tap --test-reporter-destination="$tap" \
-        --test-reporter=spec --test-reporter-destination=stdout "$@"
-}
-
 # run_node_tests NAME SLOTS FILE...: files of node's test runner, so many at once; each test goes
-# into the report, and what took long is printed. When the lab died meanwhile and the stage has a
-# function `revive`, the files are run once more. Fails when the runner did and no test was
+# into the report, and what took long is printed. Fails when the runner did and no test was
 # reported as failed.
 run_node_tests() {
     local name=$1 slots=$2 tap result=0 lines
     tap=$SHOAL_STATE/log/$1.tap
     shift 2
-    once_node_tests "$tap" "$slots" "$@" || result=$?
-    if ((result)) && declare -F revive >/dev/null && lab_has_died; then
-        say "the lab itself has died; it is brought up again and $* repeated once"
-        revive
-        result=0
-        once_node_tests "$tap" "$slots" "$@" || result=$?
-    fi
+    timeout "${SHOAL_TEST_E2E_SECONDS:-1800}" node --test --test-concurrency="$slots" \
+        --test-reporter=tap --test-reporter-destination="$tap" \
+        --test-reporter=spec --test-reporter-destination=stdout "$@" || result=$?
     python3 "$SHOAL_ROOT/scripts/test-report" times "$tap"
     lines=$(python3 "$SHOAL_ROOT/scripts/test-report" tap "$tap" | sed "s/^\([a-z]*\t\)/\1$name: /")
     if [[ -n $lines ]]; then printf '%s\n' "$lines" >>"$SHOAL_TEST_REPORT"; fi
