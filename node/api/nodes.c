@@ -158,9 +158,11 @@ static void reply_removed(struct node_call *call,
     node_call_reply_empty(call, 204);
 }
 
-void node_handle_node_remove(struct node_call *call)
+void node_order_node(struct node_call *call,
+                     node_order_fn order,
+                     const char *missing,
+                     node_ordered_cb reply)
 {
-    struct node_router *router = call->server->router;
     struct node_ordering *ordering;
     struct node_target target;
     struct node_order outcome;
@@ -168,15 +170,21 @@ void node_handle_node_remove(struct node_call *call)
     if (!node_peer_of_path(call, &target)) {
         return;
     }
-    if (!router->ops->remove) {
-        node_call_fail(call, -ENOSYS, "this node is on its own: there is no cluster to leave");
+    if (!order) {
+        node_call_fail(call, -ENOSYS, missing);
         return;
     }
-    ordering = node_ordering_new(call, &target, 0, reply_removed);
+    ordering = node_ordering_new(call, &target, 0, reply);
     if (ordering &&
-        router->ops->remove(router, &target, &outcome, node_ordering_done, ordering) > 0) {
+        order(call->server->router, &target, &outcome, node_ordering_done, ordering) > 0) {
         node_ordering_done(ordering, &outcome);
     }
+}
+
+void node_handle_node_remove(struct node_call *call)
+{
+    node_order_node(call, call->server->router->ops->remove,
+                    "this node is on its own: there is no cluster to leave", reply_removed);
 }
 
 static void reply_token(struct node_call *call,

@@ -181,6 +181,13 @@ struct node_cluster {
 
 /* Operations */
 
+/* An order about one node: 1 when @ret has the outcome, else @cb gets it. */
+typedef int (*node_order_fn)(struct node_router *router,
+                             const struct node_target *node,
+                             struct node_order *ret,
+                             node_order_cb cb,
+                             void *arg);
+
 struct node_router_ops {
     /* 0 and the owner; SHL_ENOTFOUND when no node has it (scheduler and all live nodes were
      * asked); SHL_EUNAVAILABLE when that cannot be said now. A sandbox whose record is gone
@@ -235,17 +242,9 @@ struct node_router_ops {
                     node_order_cb cb,
                     void *arg);
     /* Move or hibernate what runs on @node; done when it has begun. May be NULL. */
-    int (*evict)(struct node_router *router,
-                 const struct node_target *node,
-                 struct node_order *ret,
-                 node_order_cb cb,
-                 void *arg);
+    node_order_fn evict;
     /* For good: its identity may never come back. May be NULL. */
-    int (*remove)(struct node_router *router,
-                  const struct node_target *node,
-                  struct node_order *ret,
-                  node_order_cb cb,
-                  void *arg);
+    node_order_fn remove;
     /* A token for `shoald --join`, valid for @ttl_s. May be NULL. */
     int (*join_token)(struct node_router *router,
                       uint32_t ttl_s,

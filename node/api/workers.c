@@ -1,5 +1,4 @@
 /* Nodes in the form of the OpenComputer API: workers. */
-#include <errno.h>
 #include <string.h>
 
 #include "node/api/handlers.h"
@@ -73,21 +72,6 @@ static void reply_evict(struct node_call *call,
 
 void node_handle_worker_evict(struct node_call *call)
 {
-    struct node_router *router = call->server->router;
-    struct node_ordering *ordering;
-    struct node_target target;
-    struct node_order outcome;
-
-    if (!node_peer_of_path(call, &target)) {
-        return;
-    }
-    if (!router->ops->evict) {
-        node_call_fail(call, -ENOSYS, "sandboxes cannot be moved to another node yet");
-        return;
-    }
-    ordering = node_ordering_new(call, &target, 0, reply_evict);
-    if (ordering &&
-        router->ops->evict(router, &target, &outcome, node_ordering_done, ordering) > 0) {
-        node_ordering_done(ordering, &outcome);
-    }
+    node_order_node(call, call->server->router->ops->evict,
+                    "sandboxes cannot be moved to another node yet", reply_evict);
 }

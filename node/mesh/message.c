@@ -443,6 +443,20 @@ int mesh_write_open(struct shl_buf *buf,
     return finish(&w);
 }
 
+/* What all messages of an open stream begin with. */
+static void begin_of_stream(struct shl_mp_writer *w,
+                            struct shl_buf *buf,
+                            const struct mesh_envelope *env,
+                            enum mesh_type type,
+                            uint64_t stream,
+                            bool opened,
+                            size_t more)
+{
+    begin(w, buf, env, type_texts[type], more);
+    shl_mp_uint(w, stream);
+    shl_mp_bool(w, opened);
+}
+
 int mesh_write_data(struct shl_buf *buf,
                     const struct mesh_envelope *env,
                     uint64_t stream,
@@ -451,9 +465,7 @@ int mesh_write_data(struct shl_buf *buf,
 {
     struct shl_mp_writer w;
 
-    begin(&w, buf, env, type_texts[MESH_DATA], bytes.len);
-    shl_mp_uint(&w, stream);
-    shl_mp_bool(&w, opened);
+    begin_of_stream(&w, buf, env, MESH_DATA, stream, opened, bytes.len);
     shl_mp_bin(&w, bytes.base, bytes.len);
     return finish(&w);
 }
@@ -466,9 +478,7 @@ int mesh_write_credit(struct shl_buf *buf,
 {
     struct shl_mp_writer w;
 
-    begin(&w, buf, env, type_texts[MESH_CREDIT], 0);
-    shl_mp_uint(&w, stream);
-    shl_mp_bool(&w, opened);
+    begin_of_stream(&w, buf, env, MESH_CREDIT, stream, opened, 0);
     shl_mp_uint(&w, bytes);
     return finish(&w);
 }
@@ -480,9 +490,7 @@ int mesh_write_end(struct shl_buf *buf,
 {
     struct shl_mp_writer w;
 
-    begin(&w, buf, env, type_texts[MESH_END], 0);
-    shl_mp_uint(&w, stream);
-    shl_mp_bool(&w, opened);
+    begin_of_stream(&w, buf, env, MESH_END, stream, opened, 0);
     return finish(&w);
 }
 
@@ -495,9 +503,7 @@ int mesh_write_cut(struct shl_buf *buf,
 {
     struct shl_mp_writer w;
 
-    begin(&w, buf, env, type_texts[MESH_CUT], MESH_TEXT_MAX);
-    shl_mp_uint(&w, stream);
-    shl_mp_bool(&w, opened);
+    begin_of_stream(&w, buf, env, MESH_CUT, stream, opened, MESH_TEXT_MAX);
     put_outcome(&w, code, text);
     return finish(&w);
 }
