@@ -161,13 +161,19 @@ void cli_progress_end(struct cli *cli);
 void cli_help_all(FILE *out);
 void cli_help_command(FILE *out, const struct cli_command *command);
 
-/* cmd_create.c: K=V of --env or --metadata into a request. False after printing what is
- * wrong. */
-typedef int (*cli_add_pair_cb)(struct shoal_create *create, const char *key, const char *value);
-SHL_MUST_CHECK bool cli_create_add(struct cli *cli,
-                                   struct shoal_create *create,
-                                   const struct cli_pairs *pairs,
-                                   cli_add_pair_cb add);
+/* cmd_create.c: what create and fork both may set, into a request. False after printing
+ * what is wrong. */
+struct cli_wish {
+    struct cli_number cpus;
+    struct cli_number memory_mb;
+    struct cli_number disk_mb;
+    struct cli_number timeout_s;
+    struct cli_pairs envs;
+    struct cli_pairs metadata;
+};
+SHL_MUST_CHECK bool cli_wish_add(struct cli *cli,
+                                 struct shoal_create *create,
+                                 const struct cli_wish *wish);
 
 /* cmd_node.c: the nodes of a cluster. */
 void cli_node_table(struct cli *cli, const struct shoal_cluster *cluster);

@@ -2,35 +2,32 @@
 
 struct create_options {
     const char *template_name;
-    struct cli_number cpus;
-    struct cli_number memory_mb;
-    struct cli_number disk_mb;
-    struct cli_number timeout_s;
-    struct cli_pairs envs;
-    struct cli_pairs metadata;
+    struct cli_wish wish;
 };
 
 static const struct cli_flag flags[] = {
     {'t', "template", "NAME", CLI_TEXT, offsetof(struct create_options, template_name), 0, 0,
      "what to start from (the server's default: base)"},
-    {'e', "env", "K=V", CLI_PAIRS, offsetof(struct create_options, envs), 0, 0,
+    {'e', "env", "K=V", CLI_PAIRS, offsetof(struct create_options, wish.envs), 0, 0,
      "variable for every command; K alone takes the value from here"},
-    {0, "cpus", "N", CLI_NUMBER, offsetof(struct create_options, cpus), 1, 1024,
+    {0, "cpus", "N", CLI_NUMBER, offsetof(struct create_options, wish.cpus), 1, 1024,
      "virtual processors"},
-    {0, "memory", "MB", CLI_NUMBER, offsetof(struct create_options, memory_mb), 1, 1 << 30,
+    {0, "memory", "MB", CLI_NUMBER, offsetof(struct create_options, wish.memory_mb), 1, 1 << 30,
      "memory in MiB"},
-    {0, "disk", "MB", CLI_NUMBER, offsetof(struct create_options, disk_mb), 1, 1 << 30,
+    {0, "disk", "MB", CLI_NUMBER, offsetof(struct create_options, wish.disk_mb), 1, 1 << 30,
      "disk in MiB"},
-    {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct create_options, timeout_s), 0, 1 << 30,
-     "idle time until the sandbox is hibernated; 0 never"},
-    {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct create_options, metadata), 0, 0,
+    {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct create_options, wish.timeout_s), 0,
+     1 << 30, "idle time until the sandbox is hibernated; 0 never"},
+    {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct create_options, wish.metadata), 0, 0,
      "note kept with the sandbox"},
 };
 
-bool cli_create_add(struct cli *cli,
-                    struct shoal_create *create,
-                    const struct cli_pairs *pairs,
-                    cli_add_pair_cb add)
+typedef int (*add_pair_cb)(struct shoal_create *create, const char *key, const char *value);
+
+static bool add_pairs(struct cli *cli,
+                      struct shoal_create *create,
+                      const struct cli_pairs *pairs,
+                      add_pair_cb add)
 {
     for (size_t i = 0; i < pairs->count; i++) {
         const char *value = NULL;
@@ -47,32 +44,38 @@ bool cli_create_add(struct cli *cli,
     return true;
 }
 
-/* False after printing what is wrong. */
-static bool fill(struct cli *cli, struct shoal_create *create, const struct create_options *options)
+bool cli_wish_add(struct cli *cli, struct shoal_create *create, const struct cli_wish *wish)
 {
     int rc = 0;
 
-    if (options->template_name) {
-        rc = shoal_create_set_template(create, options->template_name);
+    if (wish->cpus.set) {
+        rc = shoal_create_set_cpus(create, wish->cpus.value);
     }
-    if (rc == 0 && options->cpus.set) {
-        rc = shoal_create_set_cpus(create, options->cpus.value);
+    if (rc == 0 && wish->memory_mb.set) {
+        rc = shoal_create_set_memory_mb(create, wish->memory_mb.value);
     }
-    if (rc == 0 && options->memory_mb.set) {
-        rc = shoal_create_set_memory_mb(create, options->memory_mb.value);
+    if (rc == 0 && wish->disk_mb.set) {
+        rc = shoal_create_set_disk_mb(create, wish->disk_mb.value);
     }
-    if (rc == 0 && options->disk_mb.set) {
-        rc = shoal_create_set_disk_mb(create, options->disk_mb.value);
-    }
-    if (rc == 0 && options->timeout_s.set) {
-        rc = shoal_create_set_timeout_s(create, options->timeout_s.value);
+    if (rc == 0 && wish->timeout_s.set) {
+        rc = shoal_create_set_timeout_s(create, wish->timeout_s.value);
     }
     if (rc < 0) {
+        (void)cli_usage(cli, "%s", "out of memory");
+        return false;
+    }
+    return add_pairs(cli, create, &wish->envs, shoal_create_add_env) &&
+           add_pairs(cli, create, &wish->metadata, shoal_create_add_metadata);
+}
+
+/* False after printing what is wrong. */
+static bool fill(struct cli *cli, struct shoal_create *create, const struct create_options *options)
+{
+    if (options->template_name && shoal_create_set_template(create, options->template_name) < 0) {
         (void)cli_usage(cli, "%s", "the template name is not UTF-8 text");
         return false;
     }
-    return cli_create_add(cli, create, &options->envs, shoal_create_add_env) &&
-           cli_create_add(cli, create, &options->metadata, shoal_create_add_metadata);
+    return cli_wish_add(cli, create, &options->wish);
 }
 
 static int create_one(struct cli *cli, const struct shoal_create *create)

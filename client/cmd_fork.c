@@ -4,55 +4,25 @@
 
 struct fork_options {
     struct cli_number count;
-    struct cli_number cpus;
-    struct cli_number memory_mb;
-    struct cli_number disk_mb;
-    struct cli_number timeout_s;
-    struct cli_pairs envs;
-    struct cli_pairs metadata;
+    struct cli_wish wish;
 };
 
 static const struct cli_flag flags[] = {
     {'n', "count", "N", CLI_NUMBER, offsetof(struct fork_options, count), 1, 1024,
      "so many at once"},
-    {'e', "env", "K=V", CLI_PAIRS, offsetof(struct fork_options, envs), 0, 0,
+    {'e', "env", "K=V", CLI_PAIRS, offsetof(struct fork_options, wish.envs), 0, 0,
      "variable for every command, over those of the checkpoint"},
-    {0, "cpus", "N", CLI_NUMBER, offsetof(struct fork_options, cpus), 1, 1024,
+    {0, "cpus", "N", CLI_NUMBER, offsetof(struct fork_options, wish.cpus), 1, 1024,
      "virtual processors"},
-    {0, "memory", "MB", CLI_NUMBER, offsetof(struct fork_options, memory_mb), 1, 1 << 30,
+    {0, "memory", "MB", CLI_NUMBER, offsetof(struct fork_options, wish.memory_mb), 1, 1 << 30,
      "memory in MiB, not less than the checkpoint's"},
-    {0, "disk", "MB", CLI_NUMBER, offsetof(struct fork_options, disk_mb), 1, 1 << 30,
+    {0, "disk", "MB", CLI_NUMBER, offsetof(struct fork_options, wish.disk_mb), 1, 1 << 30,
      "disk in MiB, not less than the checkpoint's"},
-    {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct fork_options, timeout_s), 0, 1 << 30,
+    {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct fork_options, wish.timeout_s), 0, 1 << 30,
      "idle time until the sandbox is hibernated; 0 never"},
-    {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct fork_options, metadata), 0, 0,
+    {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct fork_options, wish.metadata), 0, 0,
      "note kept with the sandbox"},
 };
-
-/* False after printing what is wrong. */
-static bool fill(struct cli *cli, struct shoal_create *changes, const struct fork_options *options)
-{
-    int rc = 0;
-
-    if (options->cpus.set) {
-        rc = shoal_create_set_cpus(changes, options->cpus.value);
-    }
-    if (rc == 0 && options->memory_mb.set) {
-        rc = shoal_create_set_memory_mb(changes, options->memory_mb.value);
-    }
-    if (rc == 0 && options->disk_mb.set) {
-        rc = shoal_create_set_disk_mb(changes, options->disk_mb.value);
-    }
-    if (rc == 0 && options->timeout_s.set) {
-        rc = shoal_create_set_timeout_s(changes, options->timeout_s.value);
-    }
-    if (rc < 0) {
-        (void)cli_usage(cli, "%s", "out of memory");
-        return false;
-    }
-    return cli_create_add(cli, changes, &options->envs, shoal_create_add_env) &&
-           cli_create_add(cli, changes, &options->metadata, shoal_create_add_metadata);
-}
 
 static int fork_one(struct cli *cli, const char *id, const struct shoal_create *changes)
 {
@@ -149,7 +119,8 @@ static int run(struct cli *cli, int argc, char **argv)
     if (!changes) {
         return cli_usage(cli, "%s", "out of memory");
     }
-    code = fill(cli, changes, &options) ? fork_all(cli, changes, &options) : CLI_FAILED;
+    code =
+        cli_wish_add(cli, changes, &options.wish) ? fork_all(cli, changes, &options) : CLI_FAILED;
     shoal_create_free(changes);
     return code;
 }

@@ -43,11 +43,11 @@ static int make_path(struct shl_buf *path,
     return rc < 0 ? client_error_set(err, rc, "the path in the sandbox is too long") : 0;
 }
 
-int shoal_file_read(struct shoal_client *client,
+/* @request without its path. */
+static int transfer(struct shoal_client *client,
                     const char *id,
                     const char *path,
-                    shoal_sink_cb sink,
-                    void *arg,
+                    struct client_request *request,
                     struct shoal_error *err)
 {
     SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
@@ -57,13 +57,21 @@ int shoal_file_read(struct shoal_client *client,
     if (rc < 0) {
         return rc;
     }
-    return client_call(client,
-                       &(struct client_request){.method = "GET",
-                                                .path = (const char *)shl_buf_data(&url),
-                                                .repeatable = true,
-                                                .sink = sink,
-                                                .sink_arg = arg},
-                       &answer, err);
+    request->path = (const char *)shl_buf_data(&url);
+    request->repeatable = true;
+    return client_call(client, request, &answer, err);
+}
+
+int shoal_file_read(struct shoal_client *client,
+                    const char *id,
+                    const char *path,
+                    shoal_sink_cb sink,
+                    void *arg,
+                    struct shoal_error *err)
+{
+    struct client_request request = {.method = "GET", .sink = sink, .sink_arg = arg};
+
+    return transfer(client, id, path, &request, err);
 }
 
 int shoal_file_write(struct shoal_client *client,
@@ -74,21 +82,10 @@ int shoal_file_write(struct shoal_client *client,
                      void *arg,
                      struct shoal_error *err)
 {
-    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
-    SHL_CLEANUP(shl_buf_release) struct shl_buf url;
-    int rc = make_path(&url, id, "", path, err);
+    struct client_request request = {
+        .method = "PUT", .source = source, .source_arg = arg, .source_bytes = size_bytes};
 
-    if (rc < 0) {
-        return rc;
-    }
-    return client_call(client,
-                       &(struct client_request){.method = "PUT",
-                                                .path = (const char *)shl_buf_data(&url),
-                                                .repeatable = true,
-                                                .source = source,
-                                                .source_arg = arg,
-                                                .source_bytes = size_bytes},
-                       &answer, err);
+    return transfer(client, id, path, &request, err);
 }
 
 int shoal_file_list(struct shoal_client *client,
