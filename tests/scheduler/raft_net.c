@@ -98,117 +98,6 @@ static struct net_event pop(struct net *net)
     }
 }
 
-/*- Disk. */
-
-static void entry_free(struct net_entry *entry)
-{
-    free(entry->data);
-}
-
-static struct net_entry entry_copy(uint64_t index,
-                                   uint64_t term,
-                                   uint8_t type,
-                                   const void *data,
-                                   size_t len)
-{
-    struct net_entry entry = {index, term, type, malloc(len + 1), len};
-
-    assert(entry.data);
-    if (len > 0) {
-        memcpy(entry.data, data, len);
-    }
-    return entry;
-}
-
-static void disk_push(struct net_disk *disk, struct net_entry entry)
-{
-    assert(disk->count == 0 || disk->entries[disk->count - 1].index + 1 == entry.index);
-    if (disk->count == disk->capacity) {
-        disk->capacity = disk->capacity ? 2 * disk->capacity : 64;
-        disk->entries = realloc(disk->entries, disk->capacity * sizeof(*disk->entries));
-        assert(disk->entries);
-    }
-    disk->entries[disk->count++] = entry;
-}
-
-/* Keep entries in [first, end). */
-static void disk_keep(struct net_disk *disk, uint64_t first, uint64_t end)
-{
-    size_t i, kept = 0;
-
-    for (i = 0; i < disk->count; i++) {
-        if (disk->entries[i].index >= first && disk->entries[i].index < end) {
-            disk->entries[kept++] = disk->entries[i];
-        } else {
-            entry_free(&disk->entries[i]);
-        }
-    }
-    disk->count = kept;
-}
-
-static void request_take(struct net_request *q, const struct sched_raft_persist *p)
-{
-    uint32_t i;
-
-    assert(!q->active);
-    q->active = true;
-    q->head = *p;
-    shl_buf_init(&q->snapshot, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
-    if (p->snapshot != SCHED_RAFT_SNAPSHOT_NONE) {
-        q->meta = *p->meta;
-        must(shl_buf_append(&q->snapshot, p->snapshot_data.base, p->snapshot_data.len) == 0);
-    }
-    q->count = p->entry_count;
-    q->entries = calloc(q->count + 1, sizeof(*q->entries));
-    assert(q->entries);
-    for (i = 0; i < q->count; i++) {
-        q->entries[i] = entry_copy(p->entries[i].index, p->entries[i].term, p->entries[i].type,
-                                   p->entries[i].data.base, p->entries[i].data.len);
-    }
-}
-
-static void request_drop(struct net_request *q)
-{
-    size_t i;
-
-    if (!q->active) {
-        return;
-    }
-    for (i = 0; i < q->count; i++) {
-        entry_free(&q->entries[i]);
-    }
-    free(q->entries);
-    shl_buf_release(&q->snapshot);
-    *q = (struct net_request){0};
-}
-
-static void request_write(struct net_request *q, struct net_disk *disk)
-{
-    size_t i;
-
-    if (q->head.snapshot != SCHED_RAFT_SNAPSHOT_NONE) {
-        disk->meta = q->meta;
-        shl_buf_release(&disk->snapshot);
-        disk->snapshot = q->snapshot;
-        shl_buf_init(&q->snapshot, 1);
-        disk_keep(disk,
-                  q->head.snapshot == SCHED_RAFT_SNAPSHOT_SAVE ? q->head.log_first : UINT64_MAX,
-                  UINT64_MAX);
-    }
-    if (q->head.truncate_from > 0) {
-        disk_keep(disk, 0, q->head.truncate_from);
-    }
-    for (i = 0; i < q->count; i++) {
-        disk_push(disk, q->entries[i]);
-    }
-    q->count = 0;
-    if (q->head.has_hard_state) {
-        disk->term = q->head.term;
-        disk->vote = q->head.vote;
-    }
-    request_drop(q);
-}
-
 /*- Carrying out actions. */
 
 static int node_of(const struct net *net, const struct shl_node_id *id)
@@ -295,7 +184,7 @@ static void do_action(struct net *net, uint32_t node, const struct sched_raft_ac
         do_send(net, node, action);
         break;
     case SCHED_RAFT_ACT_PERSIST:
-        request_take(&n->request, &action->u.persist);
+        net_request_take(&n->request, &action->u.persist);
         later.kind = EVENT_DISK;
         later.at_ms += random_between(net, net->options.disk_min_ms, net->options.disk_max_ms);
         push(net, later);
@@ -422,7 +311,7 @@ static void carry_out(struct net *net, struct net_event *event)
     } else {
         step.type = SCHED_RAFT_PERSISTED;
         step.u.persisted.seq = n->request.head.seq;
-        request_write(&n->request, &n->disk);
+        net_request_write(&n->request, &n->disk);
         net_step(net, event->node, &step);
     }
 }
@@ -665,9 +554,9 @@ void net_crash(struct net *net, uint32_t node, bool keep_request)
         return;
     }
     if (n->request.active && keep_request) {
-        request_write(&n->request, &n->disk);
+        net_request_write(&n->request, &n->disk);
     }
-    request_drop(&n->request);
+    net_request_drop(&n->request);
     sched_raft_free(n->raft);
     n->raft = NULL;
     n->incarnation++;
@@ -774,9 +663,9 @@ void net_disk_write(struct net *net,
     founding(net, voters, &membership);
     shl_buf_init(&bytes, 65536);
     must(sched_raft_membership_encode(&membership, &bytes) == 0);
-    disk_keep(disk, 0, 0);
-    disk_push(disk, entry_copy(index++, 1, SCHED_RAFT_MEMBERSHIP, shl_buf_data(&bytes),
-                               shl_buf_len(&bytes)));
+    net_disk_keep(disk, 0, 0);
+    net_disk_push(disk, net_entry_copy(index++, 1, SCHED_RAFT_MEMBERSHIP, shl_buf_data(&bytes),
+                                       shl_buf_len(&bytes)));
     shl_buf_release(&bytes);
     disk->term = term;
     memset(&disk->vote, 0, sizeof(disk->vote));
@@ -789,7 +678,8 @@ void net_disk_write(struct net *net,
         assert(of_term >= previous);
         previous = of_term;
         (void)snprintf(text, sizeof(text), "%" PRIu64 "/%" PRIu64, index, of_term);
-        disk_push(disk, entry_copy(index++, of_term, SCHED_RAFT_COMMAND, text, strlen(text)));
+        net_disk_push(disk,
+                      net_entry_copy(index++, of_term, SCHED_RAFT_COMMAND, text, strlen(text)));
     }
     assert(term >= previous);
 }
@@ -869,7 +759,7 @@ void net_free(struct net *net)
 
         net_crash(net, i, false);
         sched_raft_actions_release(&n->actions);
-        disk_keep(&n->disk, 0, 0);
+        net_disk_keep(&n->disk, 0, 0);
         free(n->disk.entries);
         shl_buf_release(&n->disk.snapshot);
     }

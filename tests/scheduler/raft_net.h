@@ -172,4 +172,16 @@ void net_check_step(struct net *net, uint32_t node);
 void net_check_logs(struct net *net); /* log matching, all pairs */
 void net_check_result(struct net *net, const struct net_result *result);
 
+/* raft_net_disk.c */
+struct net_entry net_entry_copy(uint64_t index,
+                                uint64_t term,
+                                uint8_t type,
+                                const void *data,
+                                size_t len);
+void net_disk_push(struct net_disk *disk, struct net_entry entry);
+void net_disk_keep(struct net_disk *disk, uint64_t first, uint64_t end);
+void net_request_take(struct net_request *q, const struct sched_raft_persist *p);
+void net_request_drop(struct net_request *q);
+void net_request_write(struct net_request *q, struct net_disk *disk);
+
 #endif /* SHL_TESTS_SCHEDULER_RAFT_NET_H */
