@@ -58,13 +58,29 @@ void sched_raft_want_snapshot(struct sched_raft *r)
     }
 }
 
+/* What comes behind a snapshot that is being sent is needed when it has arrived; without it the
+ * next snapshot would have to be sent, and on a slow link so for ever. */
+static uint64_t keep_above(const struct sched_raft *r, uint64_t index)
+{
+    uint32_t i;
+
+    for (i = 0; r->role == SCHED_RAFT_LEADER && i < r->peer_count; i++) {
+        const struct sched_raft_peer *peer = &r->peers[i];
+
+        if (peer->state == SCHED_RAFT_PEER_SNAPSHOT) {
+            index = SHL_MIN(index, peer->snapshot->meta.index);
+        }
+    }
+    return index;
+}
+
 /* Entries in front of the snapshot stay for slow peers, but not more than half the room. */
 static void compact(struct sched_raft *r, uint64_t index)
 {
     uint64_t base = r->log.base_index;
 
     if (index > base + r->limits.trailing_entries) {
-        base = index - r->limits.trailing_entries;
+        base = SHL_MAX(base, keep_above(r, index - r->limits.trailing_entries));
         sched_raft_log_compact(&r->log, base);
     }
     while (r->log.base_index < index && r->log.bytes > r->limits.log_bytes / 2) {

@@ -162,6 +162,44 @@ static void test_snapshot_goes_on_where_a_piece_was_lost(void **state)
     net_free(net);
 }
 
+static bool pass_each_fourth_piece(struct net *net,
+                                   uint32_t from,
+                                   uint32_t to,
+                                   const struct sched_raft_msg *msg)
+{
+    uint32_t *sent = net->filter_arg;
+
+    (void)from;
+    (void)to;
+    return msg->kind != SCHED_RAFT_MSG_SNAPSHOT || msg->u.snapshot.data.len == 0 ||
+           ++*sent % 4 == 0;
+}
+
+/* Many entries come while the pieces crawl: those behind the snapshot must still be there when it
+ * has arrived, or the next one has to be sent, and so on for ever. */
+static void test_snapshot_that_takes_long_is_not_in_vain(void **state)
+{
+    uint32_t leader, other, sent = 0;
+    struct net *net = cluster(3, 3, &leader);
+    int i;
+
+    (void)state;
+    other = (leader + 1) % 3;
+    net_isolate(net, other, true);
+    propose_many(net, 60);
+    net->filter = pass_each_fourth_piece;
+    net->filter_arg = &sent;
+    net_heal(net);
+    for (i = 0; i < 20 && net->nodes[other].installs == 0; i++) {
+        propose_many(net, 20);
+    }
+    assert_true(i > 1); /* more than a snapshot's worth of entries came meanwhile */
+    net_run(net, 400);
+    assert_int_equal(net->nodes[other].installs, 1);
+    assert_true(all_equal(net));
+    net_free(net);
+}
+
 static void test_snapshot_of_a_leader_that_dies_half_way_is_taken_from_the_next(void **state)
 {
     struct pieces pieces = {.cut_at_offset = 80};
@@ -360,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_brings_up_a_member_that_is_far_behind),
         cmocka_unit_test(test_snapshot_brings_up_a_new_member),
         cmocka_unit_test(test_snapshot_goes_on_where_a_piece_was_lost),
+        cmocka_unit_test(test_snapshot_that_takes_long_is_not_in_vain),
         cmocka_unit_test(test_snapshot_of_a_leader_that_dies_half_way_is_taken_from_the_next),
         cmocka_unit_test(test_snapshot_install_survives_a_crash_either_way),
         cmocka_unit_test(test_snapshot_replaces_only_a_log_that_lacks_its_last_entry),
