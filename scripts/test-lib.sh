@@ -72,7 +72,7 @@ run_node_tests() {
     local name=$1 slots=$2 tap result=0 lines
     tap=$SHOAL_STATE/log/$1.tap
     shift 2
-    timeout "${SHOAL_TEST_E2E_SECONDS:-1800}" node --test --test-concurrency="$slots" \
+    timeout "${SHOAL_TEST_E2E_SECONDS:-3000}" node --test --test-concurrency="$slots" \
         --test-reporter=tap --test-reporter-destination="$tap" \
         --test-reporter=spec --test-reporter-destination=stdout "$@" || result=$?
     python3 "$SHOAL_ROOT/scripts/test-report" times "$tap"
