@@ -1,7 +1,7 @@
 // What the template base promises (needs the template base).
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { cleanUp, createBox, sh, suite, takeTurn } from "./lib/shoal.mjs";
+import { cleanUp, createBox, long, sh, suite, takeTurn } from "./lib/shoal.mjs";
 
 await takeTurn();
 
@@ -17,6 +17,9 @@ describe("template base", suite, () => {
     assert.match(await sh(box, "node -v"), /^v20\./);
     assert.match(await sh(box, "npm -v"), /^\d+\./);
     assert.equal(await sh(box, 'node -e "console.log(6*7)"'), "42\n");
+  });
+
+  test("a virtual environment of Python works", { skip: long ? false : "takes long: set SHOAL_TEST_LONG" }, async () => {
     await sh(box, "python3 -m venv /tmp/venv && /tmp/venv/bin/python -c 'import setuptools, pip'", { timeout: 300 });
   });
 

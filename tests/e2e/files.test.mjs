@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { api, apiKey, call, cleanUp, createBox, sh, sleep, suite, takeTurn } from "./lib/shoal.mjs";
+import { api, apiKey, call, cleanUp, createBox, long, sh, sleep, suite, takeTurn } from "./lib/shoal.mjs";
 
 await takeTurn();
 
+const STREAM_MB = long ? 100 : 25;
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
 describe("files", suite, () => {
@@ -172,13 +173,13 @@ describe("files", suite, () => {
     assert.equal((await sh(box, "sha256sum /tmp/streamed")).slice(0, 64), sha256(all));
   });
 
-  test("100 MB as a stream up and down, checked on both sides", async () => {
+  test(`${STREAM_MB} MB as a stream up and down, checked on both sides`, async () => {
     const block = randomBytes(1024 * 1024);
     const hash = createHash("sha256");
     let sent = 0;
     const stream = new ReadableStream({
       pull(controller) {
-        if (sent === 100) return controller.close();
+        if (sent === STREAM_MB) return controller.close();
         block.writeUInt32LE(sent, 0); // no two blocks alike
         hash.update(block);
         controller.enqueue(new Uint8Array(block));
@@ -193,7 +194,7 @@ describe("files", suite, () => {
     assert.equal((await sh(box, "sha256sum big", { timeout: 300 })).slice(0, 64), wanted);
     const down = await fetch(`${api}${at("", "/home/sandbox/big")}`, { headers: { "X-API-Key": apiKey } });
     assert.equal(down.status, 200);
-    assert.equal(down.headers.get("content-length"), String(100 * 1024 * 1024));
+    assert.equal(down.headers.get("content-length"), String(STREAM_MB * 1024 * 1024));
     const seen = createHash("sha256");
     for await (const chunk of down.body) seen.update(chunk);
     assert.equal(seen.digest("hex"), wanted);
