@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import {
-  adopt, apiKey, apiUrl, call, cleanUp, createBox, eventually, forkBox, Sandbox, sh, suite, takeTurn, waitReady,
+  adopt, apiKey, apiUrl, call, cleanUp, createBox, eventually, forkBox, long, Sandbox, sh, suite, takeTurn, waitReady,
 } from "./lib/shoal.mjs";
 
 await takeTurn({ alone: true });
 
 // Each of 512 MB: with little memory take fewer.
-const FORKS = Number(process.env.SHOAL_TEST_FORKS ?? 16);
+const FORKS = Number(process.env.SHOAL_TEST_FORKS ?? (long ? 16 : 6));
 
 // Prints a uuid4 for each line it is asked for: a process that was started before the
 // checkpoint, so all it has is the randomness of the kernel below it.

@@ -8,7 +8,7 @@
 //                   python3 or node use base and say so in their names
 //   SHOAL_TEST_BOX  what createBox gives: created (the default), woken (hibernated and woken
 //                   once) or forked (from a checkpoint); the same tests pass on each
-//   SHOAL_TEST_FORKS  how many forks at once (16, each of 512 MB)
+//   SHOAL_TEST_FORKS  how many forks at once (6, with SHOAL_TEST_LONG 16; each of 512 MB)
 //   SHOAL_CLI       the program `shoal`, for cli.test.mjs
 //   SHOAL_TEST_SLOTS  how many suites may run at once (2)
 //   SHOAL_TEST_LONG set: also what takes minutes
