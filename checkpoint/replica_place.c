@@ -101,10 +101,13 @@ uint64_t ckpt_replica_minus_log2(uint64_t hash)
 }
 
 struct draw {
-    uint64_t cost; /* -log2(h); the best node has the least cost / weight */
+    uint64_t hash;
+    uint64_t cost; /* -log2(hash), or NO_COST: not needed so far */
     uint32_t node;
     uint32_t weight;
 };
+
+#define NO_COST UINT64_MAX
 
 static uint64_t hash_of(const struct ckpt_replica_map *map,
                         const struct ckpt_id *manifest,
@@ -119,12 +122,27 @@ static uint64_t hash_of(const struct ckpt_replica_map *map,
     return shl_get_le64(out);
 }
 
-static bool is_better(const struct draw *a, const struct draw *b)
+static uint64_t cost_of(struct draw *draw)
 {
-    unsigned __int128 x = (unsigned __int128)a->cost * b->weight;
-    unsigned __int128 y = (unsigned __int128)b->cost * a->weight;
+    if (draw->cost == NO_COST) {
+        draw->cost = ckpt_replica_minus_log2(draw->hash);
+    }
+    return draw->cost;
+}
 
-    return x != y ? x < y : a->node < b->node; /* ids ascend: the same on every node */
+/* Order: cost / weight, then hash, then id, which is the same on every node. With equal weights
+ * (as on most clusters) the hash decides alone, because the cost falls as it rises. */
+static bool is_better(struct draw *a, struct draw *b)
+{
+    if (a->weight != b->weight) {
+        unsigned __int128 x = (unsigned __int128)cost_of(a) * b->weight;
+        unsigned __int128 y = (unsigned __int128)cost_of(b) * a->weight;
+
+        if (x != y) {
+            return x < y;
+        }
+    }
+    return a->hash != b->hash ? a->hash > b->hash : a->node < b->node;
 }
 
 static uint32_t draw_all(const struct ckpt_replica_map *map,
@@ -138,7 +156,8 @@ static uint32_t draw_all(const struct ckpt_replica_map *map,
     for (i = 0; i < map->count; i++) {
         if (i != owner && eligible[i] && map->weights[i] > 0) {
             draws[count++] = (struct draw){
-                .cost = ckpt_replica_minus_log2(hash_of(map, manifest, i)),
+                .hash = hash_of(map, manifest, i),
+                .cost = NO_COST,
                 .node = i,
                 .weight = map->weights[i],
             };
@@ -169,7 +188,7 @@ static void put(const struct ckpt_replica_map *map,
  * the same, without a taken one the other taken ones only come nearer to the front. */
 static uint32_t choose(const struct ckpt_replica_map *map,
                        const struct spread *spread,
-                       const struct draw *draws,
+                       struct draw *draws,
                        uint32_t count)
 {
     uint32_t i, best = 0;
