@@ -15,7 +15,6 @@ void ckpt_plan_config_defaults(struct ckpt_plan_config *config)
         .planned_ms = 600000,
         .settle_ms = 30000,
         .confirm_ms = 10000,
-        .promise_ms = 60000,
         .rest_ms = 30000,
     };
 }
@@ -25,8 +24,7 @@ int ckpt_plan_new(const struct ckpt_plan_config *config, struct ckpt_plan **ret)
     struct ckpt_plan *plan;
 
     if (shl_node_id_is_none(&config->self) || config->grace_ms == 0 ||
-        config->planned_ms < config->grace_ms || config->confirm_ms == 0 ||
-        config->promise_ms / 4 < config->confirm_ms || config->rest_ms == 0) {
+        config->planned_ms < config->grace_ms || config->confirm_ms == 0 || config->rest_ms == 0) {
         return SHL_EINVALIDARG;
     }
     plan = calloc(1, sizeof(*plan));
@@ -86,7 +84,7 @@ void plan_rest(struct ckpt_plan *plan, const struct ckpt_id *manifest)
                 (plan->resting_count - at) * sizeof(plan->resting[0]));
     }
     plan->resting[plan->resting_count++] =
-        (struct plan_timed){*manifest, plan->now_ms + plan->config.rest_ms};
+        (struct plan_rest){*manifest, plan->now_ms + plan->config.rest_ms};
 }
 
 struct plan_fetch *plan_fetch_find(struct ckpt_plan *plan, const struct ckpt_id *manifest)
@@ -99,6 +97,17 @@ struct plan_fetch *plan_fetch_find(struct ckpt_plan *plan, const struct ckpt_id 
         }
     }
     return NULL;
+}
+
+static void expire_resting(struct ckpt_plan *plan)
+{
+    uint32_t gone = 0;
+
+    while (gone < plan->resting_count && plan->resting[gone].until_ms <= plan->now_ms) {
+        gone++;
+    }
+    plan->resting_count -= gone;
+    memmove(plan->resting, plan->resting + gone, plan->resting_count * sizeof(plan->resting[0]));
 }
 
 /*- Events. */
@@ -125,12 +134,7 @@ int ckpt_plan_step(struct ckpt_plan *plan,
     memset(&actions->report, 0, sizeof(actions->report));
     plan->actions = actions;
     plan->now_ms = SHL_MAX(plan->now_ms, event->now_ms);
-    if (!plan->started) {
-        plan->started = true;
-        plan->quiet_until_ms = plan->now_ms + plan->config.promise_ms;
-    }
-    plan_timed_expire(plan->promises, &plan->promise_count, plan->now_ms);
-    plan_timed_expire(plan->resting, &plan->resting_count, plan->now_ms);
+    expire_resting(plan);
     switch (event->type) {
     case CKPT_PLAN_EV_VIEW:
         rc = plan_view(plan, event);
@@ -157,8 +161,6 @@ int ckpt_plan_step(struct ckpt_plan *plan,
 
 void ckpt_plan_status(const struct ckpt_plan *plan, struct ckpt_plan_status *ret)
 {
-    *ret = (struct ckpt_plan_status){.fetches = plan->fetch_count,
-                                     .trims = plan->trim_count,
-                                     .promises = plan->promise_count,
-                                     .resting = plan->resting_count};
+    *ret = (struct ckpt_plan_status){
+        .fetches = plan->fetch_count, .trims = plan->trim_count, .resting = plan->resting_count};
 }

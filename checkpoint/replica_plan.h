@@ -4,11 +4,12 @@
  * Every node plans for itself, from its own view; placement (checkpoint/replica_place.h)
  * decides who acts, so that not all do. Nothing depends on the views being equal:
  *   - Fetching is harmless: at worst there is a copy too many.
- *   - Trimming needs promises. A node that wants to drop its copy asks all R placed holders; a
- *     holder that says yes keeps its copy for promise_ms, whatever its own view says, and
- *     says no while it wants to drop it itself. So at the moment of a trim R other nodes
- *     hold the checkpoint and keep it, and no two nodes can drop copies on the strength
- *     of each other's.
+ *   - Before it drops its copy a node asks all R placed holders, and drops it when all said
+ *     yes. From asking until it is done (or given up) it says no to everybody else's question
+ *     about this checkpoint, as does a node that has no copy. So of all nodes that ever
+ *     dropped a copy the one that began last had a yes of R nodes that had theirs, and that
+ *     have begun nothing since: R copies stay, whatever the views were and however long a
+ *     message took.
  *
  * A copy counts until its node is lost: dead for grace_ms (planned_ms when it announced a
  * restart), left, or removed. Suspicion moves nothing. Copies on draining nodes are good as
@@ -32,7 +33,9 @@
  *     feeds ASKED with `held`: whether its store has the whole checkpoint now.
  *   TRIM: unless this node has become the owner, or a sandbox here uses it, or until_ms has
  *     passed: take this node from the holders in the log, then ckpt_manifest_delete, then
- *     TRIMMED. When it is not done after all: TRIMMED as well.
+ *     TRIMMED. When it is not done after all: TRIMMED as well. What a crash left between the
+ *     two is not deleted at the next start but announced again: the next question and
+ *     answer are then about a copy that stays.
  */
 #ifndef SHL_CHECKPOINT_REPLICA_PLAN_H
 #define SHL_CHECKPOINT_REPLICA_PLAN_H
@@ -43,10 +46,9 @@
 #include "checkpoint/fetch.h"
 #include "checkpoint/replica_place.h"
 
-#define CKPT_PLAN_FETCHES_MAX  64u   /* under way */
-#define CKPT_PLAN_TRIMS_MAX    32u   /* asked for, or being done */
-#define CKPT_PLAN_PROMISES_MAX 1024u /* beyond these the answer is no */
-#define CKPT_PLAN_RESTING_MAX  256u  /* tried in vain a moment ago; the oldest goes */
+#define CKPT_PLAN_FETCHES_MAX 64u  /* under way */
+#define CKPT_PLAN_TRIMS_MAX   32u  /* asked for, or being done */
+#define CKPT_PLAN_RESTING_MAX 256u /* tried in vain a moment ago; the oldest goes */
 
 struct ckpt_plan_config {
     struct shl_node_id self;
@@ -56,15 +58,14 @@ struct ckpt_plan_config {
     uint32_t planned_ms;                 /* 600000 */
     uint32_t settle_ms;  /* 30000: places must be alive for so long before a copy is trimmed */
     uint32_t confirm_ms; /* 10000: answers to ASK that come later do not count */
-    uint32_t promise_ms; /* 60000: at least four times confirm_ms */
     uint32_t rest_ms;    /* 30000: before what failed is tried again */
 };
 
 void ckpt_plan_config_defaults(struct ckpt_plan_config *config);
 
-struct ckpt_plan; /* opaque, heap, about 60 KiB */
+struct ckpt_plan; /* opaque, heap, about 20 KiB */
 
-/* SHL_EINVALIDARG (self none, a zero, promise too short), -ENOMEM. */
+/* SHL_EINVALIDARG (self none, a zero, planned_ms below grace_ms), -ENOMEM. */
 SHL_MUST_CHECK int ckpt_plan_new(const struct ckpt_plan_config *config, struct ckpt_plan **ret);
 void ckpt_plan_free(struct ckpt_plan *plan); /* NULL is fine */
 
@@ -202,7 +203,7 @@ SHL_MUST_CHECK int ckpt_plan_step(struct ckpt_plan *plan,
                                   struct ckpt_plan_actions *actions);
 
 struct ckpt_plan_status {
-    uint32_t fetches, trims, promises, resting;
+    uint32_t fetches, trims, resting;
 };
 void ckpt_plan_status(const struct ckpt_plan *plan, struct ckpt_plan_status *ret);
 

@@ -24,7 +24,7 @@ struct plan_trim {
     bool seen;        /* in the running pass: it is still too many */
 };
 
-struct plan_timed { /* a promise, or what rests */
+struct plan_rest {
     struct ckpt_id manifest;
     uint64_t until_ms;
 };
@@ -32,17 +32,13 @@ struct plan_timed { /* a promise, or what rests */
 struct ckpt_plan {
     struct ckpt_plan_config config;
     uint64_t now_ms;
-    bool started;
-    uint64_t quiet_until_ms; /* promises of an earlier life are not known */
     bool is_draining;
     uint64_t next_token;
     struct plan_fetch fetches[CKPT_PLAN_FETCHES_MAX];
     uint32_t fetch_count;
     struct plan_trim trims[CKPT_PLAN_TRIMS_MAX];
     uint32_t trim_count;
-    struct plan_timed promises[CKPT_PLAN_PROMISES_MAX];
-    uint32_t promise_count;
-    struct plan_timed resting[CKPT_PLAN_RESTING_MAX];
+    struct plan_rest resting[CKPT_PLAN_RESTING_MAX];
     uint32_t resting_count;
     struct ckpt_plan_actions *actions; /* of the running step */
 };
@@ -59,7 +55,6 @@ struct plan_fetch *plan_fetch_find(struct ckpt_plan *plan, const struct ckpt_id 
 SHL_MUST_CHECK int plan_view(struct ckpt_plan *plan, const struct ckpt_plan_event *event);
 
 /* replica_trim.c */
-void plan_timed_expire(struct plan_timed *items, uint32_t *count, uint64_t now_ms);
 /* A pass begins; finds copies of this node that are too many, with the @peer_count nodes that
  * are to keep theirs; ends. */
 void plan_trims_begin(struct ckpt_plan *plan);

@@ -1,33 +1,7 @@
-/* Dropping copies that are too many: only with the promises of those who keep theirs. */
+/* Dropping copies that are too many: only with a yes of those who are to keep theirs. */
 #include <string.h>
 
 #include "checkpoint/replica_plan_core.h"
-
-/*- Small tables with an end of time. */
-
-void plan_timed_expire(struct plan_timed *items, uint32_t *count, uint64_t now_ms)
-{
-    uint32_t i, kept = 0;
-
-    for (i = 0; i < *count; i++) {
-        if (items[i].until_ms > now_ms) {
-            items[kept++] = items[i];
-        }
-    }
-    *count = kept;
-}
-
-static struct plan_timed *find_promise(struct ckpt_plan *plan, const struct ckpt_id *manifest)
-{
-    uint32_t i;
-
-    for (i = 0; i < plan->promise_count; i++) {
-        if (ckpt_id_equal(&plan->promises[i].manifest, manifest)) {
-            return &plan->promises[i];
-        }
-    }
-    return NULL;
-}
 
 static struct plan_trim *find_trim(struct ckpt_plan *plan, const struct ckpt_id *manifest)
 {
@@ -99,8 +73,7 @@ void plan_trim_wanted(struct ckpt_plan *plan,
         trim->seen = are_peers(trim, peers, peer_count);
         return;
     }
-    if (plan->trim_count < CKPT_PLAN_TRIMS_MAX && plan->now_ms >= plan->quiet_until_ms &&
-        !find_promise(plan, manifest) && !plan_rests(plan, manifest)) {
+    if (plan->trim_count < CKPT_PLAN_TRIMS_MAX && !plan_rests(plan, manifest)) {
         ask_for(plan, manifest, peers, peer_count);
     }
 }
@@ -126,21 +99,6 @@ void plan_trims_end(struct ckpt_plan *plan)
 
 /*- Messages. */
 
-static bool promise(struct ckpt_plan *plan, const struct ckpt_id *manifest)
-{
-    struct plan_timed *old = find_promise(plan, manifest);
-
-    if (!old) {
-        if (plan->promise_count == CKPT_PLAN_PROMISES_MAX) {
-            return false;
-        }
-        old = &plan->promises[plan->promise_count++];
-        old->manifest = *manifest;
-    }
-    old->until_ms = plan->now_ms + plan->config.promise_ms;
-    return true;
-}
-
 void plan_asked(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
 {
     const struct ckpt_id *manifest = &event->u.asked.manifest;
@@ -148,8 +106,7 @@ void plan_asked(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
 
     act->u.message.peer = event->u.asked.from;
     act->u.message.token = event->u.asked.token;
-    act->u.message.yes = event->u.asked.held && !plan->is_draining && !find_trim(plan, manifest) &&
-                         promise(plan, manifest);
+    act->u.message.yes = event->u.asked.held && !plan->is_draining && !find_trim(plan, manifest);
 }
 
 void plan_answered(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
@@ -174,9 +131,9 @@ void plan_answered(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
     trim->yes |= 1u << i;
     if (trim->yes == (1u << trim->peer_count) - 1) {
         trim->is_underway = true;
-        /* Half of the promise is left for clocks that run at different rates. */
+        /* Not because of other trims, but because a node that said yes may die. */
         plan_act(plan, CKPT_PLAN_ACT_TRIM, &trim->manifest)->u.until_ms =
-            trim->asked_at_ms + plan->config.promise_ms / 2;
+            plan->now_ms + plan->config.confirm_ms;
     }
 }
 

@@ -62,17 +62,14 @@ static int teardown(void **state)
     return 0;
 }
 
-/* The planner of this node; its quiet time after a start is over. */
+/* A new planner of this node. */
 static void begin(struct world *w, uint32_t self)
 {
-    struct ckpt_plan_event event = {.type = CKPT_PLAN_EV_ENDED, .now_ms = w->now_ms - 60000};
-
     ckpt_plan_free(w->plan);
     ckpt_plan_config_defaults(&w->config);
     w->config.self = node_id(self);
     w->config.seed = 77;
     assert_int_equal(ckpt_plan_new(&w->config, &w->plan), 0);
-    assert_int_equal(ckpt_plan_step(w->plan, &event, &w->acts), 0);
 }
 
 /* Entry number @at, held by the nodes whose bits are in @held. */
@@ -422,7 +419,7 @@ static void test_plan_refuses_views_that_make_no_sense(void **state)
     assert_int_equal(try_view(w), SHL_EINVALIDARG);
     assert_int_equal(w->acts.count, 0);
     bad = w->config;
-    bad.promise_ms = 4 * bad.confirm_ms - 1;
+    bad.planned_ms = bad.grace_ms - 1;
     ckpt_plan_free(w->plan);
     w->plan = NULL;
     assert_int_equal(ckpt_plan_new(&bad, &w->plan), SHL_EINVALIDARG);
@@ -469,19 +466,18 @@ static bool asked(struct world *w, uint32_t from, bool held)
     return w->acts.items[0].u.message.yes;
 }
 
-static void test_plan_trim_needs_all_promises(void **state)
+static void test_plan_trim_needs_a_yes_of_all(void **state)
 {
     struct world *w = *state;
     struct ckpt_plan_event done = {.type = CKPT_PLAN_EV_TRIMMED};
     uint32_t second, self = one_too_many(w, &second);
-    uint64_t token, asked_at_ms;
+    uint64_t token;
 
     begin(w, self);
     view(w, 0);
     assert_int_equal(count(w, CKPT_PLAN_ACT_ASK), 2);
     assert_int_equal(w->acts.report.extra, 1);
     token = w->acts.items[0].u.message.token;
-    asked_at_ms = w->now_ms;
     w->now_ms += 500;
     answered(w, 0, token, true);
     answered(w, 0, token, true); /* twice is once */
@@ -489,10 +485,10 @@ static void test_plan_trim_needs_all_promises(void **state)
     answered(w, second, token + 1, true); /* to another question */
     answered(w, self, token, true);       /* by somebody who was not asked */
     assert_int_equal(w->acts.count, 0);
-    assert_false(asked(w, 0, true)); /* it wants to drop it: no promise */
+    assert_false(asked(w, 0, true)); /* it wants to drop it */
     answered(w, second, token, true);
     assert_int_equal(w->acts.items[0].type, CKPT_PLAN_ACT_TRIM);
-    assert_int_equal(w->acts.items[0].u.until_ms, asked_at_ms + 30000);
+    assert_int_equal(w->acts.items[0].u.until_ms, w->now_ms + 10000);
     assert_false(asked(w, 0, true)); /* it is being dropped */
     view(w, 1000);
     assert_int_equal(w->acts.count, 0);
@@ -523,38 +519,6 @@ static void test_plan_trim_ends_with_a_no_or_with_time(void **state)
     answered(w, 0, token, true);
     answered(w, second, token, true);
     assert_int_equal(w->acts.count, 0);
-}
-
-static void test_plan_promise_binds(void **state)
-{
-    struct world *w = *state;
-    uint32_t second, self = one_too_many(w, &second);
-
-    begin(w, self);
-    assert_false(asked(w, 0, false)); /* it has none */
-    assert_true(asked(w, 0, true));
-    view(w, 0); /* it thinks its own copy too many, but it gave its word */
-    assert_int_equal(w->acts.count, 0);
-    view(w, 59999);
-    assert_int_equal(w->acts.count, 0);
-    view(w, 1);
-    assert_int_equal(count(w, CKPT_PLAN_ACT_ASK), 2);
-}
-
-/* What an earlier life of the daemon promised is not known: first it has to be over. */
-static void test_plan_does_not_trim_soon_after_a_start(void **state)
-{
-    struct world *w = *state;
-    uint32_t second, self = one_too_many(w, &second);
-
-    begin(w, self);
-    ckpt_plan_free(w->plan);
-    assert_int_equal(ckpt_plan_new(&w->config, &w->plan), 0);
-    view(w, 0);
-    view(w, 59999);
-    assert_int_equal(w->acts.count, 0);
-    view(w, 1);
-    assert_int_equal(count(w, CKPT_PLAN_ACT_ASK), 2);
 }
 
 static void test_plan_does_not_trim_unless_all_places_are_well(void **state)
@@ -607,41 +571,20 @@ static void test_plan_trim_is_given_up_when_the_view_changes(void **state)
     assert_int_equal(w->acts.count, 0);
 }
 
-static void test_plan_draining_node_promises_nothing(void **state)
+static void test_plan_draining_node_says_no(void **state)
 {
     struct world *w = *state;
     uint32_t second, self = one_too_many(w, &second);
 
     begin(w, self);
+    assert_false(asked(w, 0, false)); /* it has none */
+    assert_true(asked(w, 0, true));
     w->nodes[self].draining = true;
     view(w, 0);
     assert_int_equal(count(w, CKPT_PLAN_ACT_ASK), 2);
     w->entry_count = 0;
-    view(w, 0); /* nothing to trim */
-    assert_false(asked(w, 0, true));
-}
-
-static void test_plan_promises_are_bounded(void **state)
-{
-    struct world *w = *state;
-    struct ckpt_plan_event event = {.type = CKPT_PLAN_EV_ASKED};
-    struct ckpt_plan_status status;
-    uint32_t i, yes = 0;
-
-    begin(w, 0);
-    event.now_ms = w->now_ms;
-    event.u.asked.held = true;
-    for (i = 0; i < CKPT_PLAN_PROMISES_MAX + 10; i++) {
-        memcpy(event.u.asked.manifest.bytes, &i, sizeof(i));
-        assert_int_equal(ckpt_plan_step(w->plan, &event, &w->acts), 0);
-        yes += w->acts.items[0].u.message.yes;
-    }
-    ckpt_plan_status(w->plan, &status);
-    assert_int_equal(yes, CKPT_PLAN_PROMISES_MAX);
-    assert_int_equal(status.promises, CKPT_PLAN_PROMISES_MAX);
-    event.now_ms += 60000;
-    assert_int_equal(ckpt_plan_step(w->plan, &event, &w->acts), 0);
-    assert_true(w->acts.items[0].u.message.yes);
+    view(w, 0);                      /* nothing to trim */
+    assert_false(asked(w, 0, true)); /* it will be gone soon */
 }
 
 int main(void)
@@ -665,18 +608,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_plan_reports_cramped_domains, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plan_refuses_views_that_make_no_sense, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(test_plan_trim_needs_all_promises, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plan_trim_needs_a_yes_of_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plan_trim_ends_with_a_no_or_with_time, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(test_plan_promise_binds, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_plan_does_not_trim_soon_after_a_start, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_plan_does_not_trim_unless_all_places_are_well, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_plan_trim_is_given_up_when_the_view_changes, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(test_plan_draining_node_promises_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_plan_promises_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plan_draining_node_says_no, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* Planners of a whole cluster, under faults drawn at random: views that lag and differ, nodes that
- * die, return, are wiped, drain, partitions that both sides take for deaths, lost and late
- * messages, fetches that fail, trims carried out late.
+ * die, return, are wiped, drain, partitions that both sides take for deaths, nodes that see
+ * drains, owners and deaths that are not, lost and late messages, fetches that fail, trims carried
+ * out late.
  *
  * Must hold: at the moment of a trim R other nodes have the checkpoint, so trimming never
  * leaves fewer than R copies, and an owner's copy is never trimmed. At the end, without faults,
@@ -33,6 +34,9 @@ struct task { /* a fetch or a trim under way */
 
 struct node {
     bool up, draining;
+    bool confused; /* what it sees of drains, deaths and owners is partly made up: */
+    bool wrong_drain[NODES], wrong_left[NODES];
+    uint32_t wrong_owner[ITEMS];
     bool gone; /* for good */
     uint64_t life;
     uint32_t group; /* of the partition */
@@ -156,7 +160,7 @@ static void carry_out(struct model *m, uint32_t number)
         case CKPT_PLAN_ACT_TRIM:
             assert_false(node->trim[item].active);
             node->trim[item] =
-                (struct task){true, m->now_ms + below(m, m->calm ? 5000 : 40000), act->u.until_ms};
+                (struct task){true, m->now_ms + below(m, m->calm ? 5000 : 15000), act->u.until_ms};
             break;
         case CKPT_PLAN_ACT_ASK:
         case CKPT_PLAN_ACT_ANSWER:
@@ -317,13 +321,17 @@ static void view(struct model *m, uint32_t number)
         nodes[i].weight = 100;
         nodes[i].life = node->seen[i];
         nodes[i].since_ms = node->since_ms[i];
-        nodes[i].draining = m->nodes[i].draining;
+        nodes[i].draining = m->nodes[i].draining ^ (node->confused && node->wrong_drain[i]);
+        if (node->confused && i != number) {
+            nodes[i].life = node->wrong_left[i] ? CKPT_PLAN_LEFT : CKPT_PLAN_ALIVE;
+            nodes[i].since_ms = 0;
+        }
     }
     for (item = 0; item < ITEMS; item++) {
         entries[item].manifest = manifest(item);
         entries[item].bytes = 1000;
         entries[item].copies = m->copies[item];
-        entries[item].owner = node_id(m->owner[item]);
+        entries[item].owner = node_id(node->confused ? node->wrong_owner[item] : m->owner[item]);
         entries[item].holders = holders[item];
         for (i = 0; i < m->node_count; i++) {
             if (i == number ? *held(m, i, item) : m->held[then % HISTORY][i][item]) {
@@ -358,6 +366,21 @@ static uint32_t up_count(const struct model *m)
     return count;
 }
 
+/* Or not any more. */
+static void confuse(struct model *m, struct node *node)
+{
+    uint32_t i;
+
+    node->confused = !node->confused;
+    for (i = 0; i < m->node_count; i++) {
+        node->wrong_drain[i] = chance(m, 300);
+        node->wrong_left[i] = chance(m, 200);
+    }
+    for (i = 0; i < ITEMS; i++) {
+        node->wrong_owner[i] = below(m, m->node_count);
+    }
+}
+
 static void disturb(struct model *m)
 {
     uint32_t number = below(m, m->node_count), i;
@@ -390,6 +413,11 @@ static void disturb(struct model *m)
         }
     }
     if (chance(m, 20)) {
+        for (i = chance(m, 300) ? 0 : number; i < m->node_count; i++) { /* some, or all */
+            confuse(m, &m->nodes[i]);
+        }
+    }
+    if (chance(m, 20)) {
         node->lag = below(m, HISTORY - 1);
     }
 }
@@ -403,6 +431,7 @@ static void heal(struct model *m)
         struct node *node = &m->nodes[i];
 
         node->group = 0;
+        node->confused = false;
         node->lag = below(m, 4);
         if (!node->up && (chance(m, 500) || up_count(m) < 2)) {
             start(m, i);
