@@ -299,6 +299,7 @@ void sched_raft_peer_link(struct sched_raft *r, const struct shl_node_id *id)
         sched_raft_snapshot_send(r, peer, true);
     } else if (peer) {
         sched_raft_peer_probe(peer, peer->match > 0 ? peer->match + 1 : peer->next);
+        peer->link_round = ++r->round; /* so that answers to what was asked before are known */
         r->send_owed = true;
     }
 }
@@ -360,7 +361,9 @@ static void rejected(struct sched_raft *r,
         stale = true;
         break;
     case SCHED_RAFT_PEER_PROBE:
-        stale = msg->u.append_answer.index != peer->next - 1;
+        stale = msg->u.append_answer.index != peer->next - 1 ||
+                (msg->u.append_answer.index <= peer->match &&
+                 (peer->link_round == 0 || msg->u.append_answer.round < peer->link_round));
         break;
     case SCHED_RAFT_PEER_REPLICATE:
         stale = msg->u.append_answer.index <= peer->match;

@@ -143,7 +143,14 @@ void sim_check_raft(struct sim_node *node)
         sim_check_fail(node->world, 8, "n%u applied more than is committed", node->index);
     }
     if (sched_raft_role(node->raft) == SCHED_RAFT_LEADER) {
+        struct sched_raft_status status;
+
         check_leader(node);
+        sched_raft_status(node->raft, &status);
+        if (status.peers_forgot > 0 && !node->world->check.disk_changed) {
+            sim_check_fail(node->world, 7, "a member denies to n%u what it had said to have stored",
+                           node->index);
+        }
     }
 }
 

@@ -89,6 +89,7 @@ struct sim_check {
     int code; /* number of the broken invariant, 0 none */
     char text[256];
     bool expect_quiet; /* directed: no live node may be called dead */
+    bool disk_changed; /* directed: somebody's disk is not what it wrote */
     uint64_t last_converge_us;
     uint64_t converge_commit;
     char waiting[160]; /* why it has not converged yet */
@@ -100,7 +101,7 @@ void sim_check_release(struct sim_check *check);
 /* Records the first violation. */
 void sim_check_fail(struct sim_world *world, int invariant, const char *fmt, ...) SHL_PRINTF(3, 4);
 
-/* After every step of a Raft core: 5, 8. */
+/* After every step of a Raft core: 5, 7, 8. */
 void sim_check_raft(struct sim_node *node);
 /* An entry reached the state machine of a node: 4, 6. */
 void sim_check_applied(struct sim_node *node,

@@ -296,6 +296,7 @@ static void wiped(uint32_t mutation, FILE *trace, struct sim_result *ret, bool s
     if (same) {
         sim_node_crash(node, SIM_DISK_CRASH_LOSE_ALL);
         sim_disk_wipe(&node->disk);
+        s.world->check.disk_changed = true;
         s.world->check.views[node->index].incarnation = 0;
         s.world->check.views[node->index].forgot = true;
         sim_world_push(s.world, s.world->now_us + SIM_SECOND, SIM_EV_BOOT, node->index, 0);
@@ -343,13 +344,13 @@ static void run_old_disk(uint32_t mutation, FILE *trace, struct sim_result *ret)
     sim_node_crash(node, SIM_DISK_CRASH_KEEP_ALL);
     sim_disk_copy(&node->disk, &image);
     sim_disk_release(&image);
+    s.world->check.disk_changed = true;
     s.world->check.views[node->index].incarnation = 0;
     s.world->check.views[node->index].forgot = true;
     sim_world_push(s.world, s.world->now_us + SIM_SECOND, SIM_EV_BOOT, node->index, 0);
     wait_s(&s, 8);
     must(&s,
-         sched_raft_applied(node->raft) ==
-             sched_raft_applied(s.world->nodes[leader_of(&s)].raft),
+         sched_raft_applied(node->raft) == sched_raft_applied(s.world->nodes[leader_of(&s)].raft),
          21, "a node with an older disk does not catch up within 7 s");
     finish(&s, ret);
 }
@@ -409,7 +410,7 @@ static void run_late_answer(uint32_t mutation, FILE *trace, struct sim_result *r
 {
     struct stage s;
 
-    set_up(&s, 3, 0, 200, mutation, trace);
+    set_up(&s, 3, 0, 320, mutation, trace); /* the rounds below take some 250 s */
     s.world->tuning.slow_gossip = false;
     s.world->tuning.lease_ms = 800;
     s.world->tuning.msg_entries = 16;
@@ -431,6 +432,7 @@ static void run_late_answer(uint32_t mutation, FILE *trace, struct sim_result *r
         wait_s(&s, 2);
     }
     must(&s, s.world->check.claims > 0, 3, "sandboxes were to change their owner here");
+    s.world->net.delay_mean_us = 200; /* calls that must succeed belong to a network that works */
     finish(&s, ret);
 }
 
