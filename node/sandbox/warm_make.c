@@ -53,13 +53,15 @@ static void on_ended(void *arg, int code, const char *msg)
 
     (void)code;
     (void)msg;
+    if (warm->publishing) {
+        warm->maker = NULL; /* its snapshot is taken; rc and err are the thread's until then */
+        return;
+    }
     if (warm->rc == 0 && !warm->published) {
         warm->rc = shl_err_set(&warm->err, SHL_EGUEST, "%s", warm->maker->end_reason);
     }
     warm->maker = NULL;
-    if (!warm->publishing) {
-        done(warm);
-    }
+    done(warm);
 }
 
 static void fail(struct warm *warm, int code, const char *msg)
