@@ -35,6 +35,13 @@ static int on_part(void *arg, const struct node_replica_part *part)
     return 0;
 }
 
+void replica_holder_out(struct node_replica_fetch *fetch, bool failed)
+{
+    assert(fetch->asked > 0);
+    fetch->out |= 1u << (fetch->asked - 1);
+    fetch->failed += failed;
+}
+
 static void on_over(void *arg, int code, const char *msg)
 {
     struct node_replica_fetch *fetch = arg;
@@ -45,12 +52,15 @@ static void on_over(void *arg, int code, const char *msg)
         replica_enter(fetch, REPLICA_OPENING);
         return;
     }
-    fetch->is_busy |= code == SHL_EQUOTA;
-    fetch->failed += code < 0 && code != SHL_EQUOTA;
+    if (code == SHL_EQUOTA) {
+        fetch->is_busy = true;
+    } else {
+        replica_holder_out(fetch, code < 0);
+    }
     replica_ask_next(fetch);
 }
 
-/* A holder had no room for the question: all of them once more, after a pause. */
+/* Holders that had no room for the question are asked once more, after a pause. */
 static bool ask_later(struct node_replica_fetch *fetch)
 {
     if (!fetch->is_busy || fetch->busy_rounds >= REPLICA_BUSY_ROUNDS_MAX) {
@@ -59,7 +69,6 @@ static bool ask_later(struct node_replica_fetch *fetch)
     fetch->busy_rounds++;
     fetch->is_busy = false;
     fetch->asked = 0;
-    fetch->failed = 0;
     fetch->ask_until_ms = uv_now(fetch->replica->loop) + REPLICA_BUSY_MS;
     replica_arm(fetch->replica);
     return true;
@@ -79,12 +88,15 @@ void replica_ask_next(struct node_replica_fetch *fetch)
     while (fetch->asked < fetch->holder_count) {
         const struct shl_node_id *holder = &fetch->holders[fetch->asked++];
 
+        if (fetch->out & 1u << (fetch->asked - 1)) {
+            continue;
+        }
         if (replica_ask(replica, holder, &ask, false, &user, fetch, &fetch->question, NULL) == 0) {
             fetch->ask_until_ms = uv_now(replica->loop) + replica->config.manifest_ms;
             replica_arm(replica);
             return;
         }
-        fetch->failed++;
+        replica_holder_out(fetch, true);
     }
     if (ask_later(fetch)) {
         return;
@@ -99,7 +111,9 @@ void replica_ask_next(struct node_replica_fetch *fetch)
 void replica_fetch_tick(struct node_replica_fetch *fetch, uint64_t now_ms)
 {
     if (fetch->state == REPLICA_ASKING && now_ms >= fetch->ask_until_ms) {
-        fetch->failed += fetch->question != NULL; /* else it was a pause */
+        if (fetch->question) { /* else it was a pause */
+            replica_holder_out(fetch, true);
+        }
         replica_question_drop(fetch->question);
         fetch->question = NULL;
         replica_ask_next(fetch);

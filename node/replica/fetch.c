@@ -17,7 +17,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -249,6 +248,9 @@ static void remove_holder(struct node_replica_fetch *fetch, const struct shl_nod
 
     for (i = fetch->asked; i < fetch->holder_count; i++) {
         if (shl_node_id_equal(&fetch->holders[i], node)) {
+            uint32_t below = (1u << i) - 1;
+
+            fetch->out = (fetch->out & below) | (fetch->out >> 1 & ~below);
             fetch->holder_count--;
             memmove(&fetch->holders[i], &fetch->holders[i + 1],
                     (fetch->holder_count - i) * sizeof(fetch->holders[0]));

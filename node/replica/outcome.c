@@ -29,7 +29,7 @@ static void wrong_manifest(struct node_replica_fetch *fetch)
     replica->stats.bad_manifests++;
     SHL_LOG(replica->config.log, SHL_LOG_ERROR, "replica_wrong_manifest", SHL_S("peer", peer),
             SHL_S("reason", "the manifest it sent is not the one that was asked for"));
-    fetch->failed++;
+    replica_holder_out(fetch, true);
     replica_enter(fetch, REPLICA_ASKING);
     replica_ask_next(fetch);
 }

@@ -111,6 +111,7 @@ struct node_replica_fetch {
     struct replica_question *question;
     uint32_t asked;  /* holders, so far */
     uint32_t failed; /* of them: did not answer, or wrongly */
+    uint32_t out;    /* bit per holder that is not asked again */
     bool is_busy;    /* one of them had no room */
     uint32_t busy_rounds;
     uint64_t ask_until_ms;
@@ -140,6 +141,8 @@ void replica_enter(struct node_replica_fetch *fetch, enum replica_state state);
 void replica_work(struct node_replica_fetch *fetch);
 /* After the last work: frees it and calls back. */
 void replica_finish(struct node_replica_fetch *fetch);
+/* The one asked last has it not, or @failed. */
+void replica_holder_out(struct node_replica_fetch *fetch, bool failed);
 /* In ASKING: the next holder, or the end. */
 void replica_ask_next(struct node_replica_fetch *fetch);
 void replica_count_bytes(struct node_replica_fetch *fetch); /* the manifest's memory changed */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/id.h"
 #include "node/replica/private.h"
 
 /*- What the plan says. */
@@ -27,11 +28,13 @@ static struct node_replica_fetch *find_planned(struct node_replica *replica,
 
 static void quarantine(struct node_replica *replica, const struct ckpt_fetch_action *act)
 {
-    char peer[SHL_NODE_ID_TEXT_SIZE];
+    char peer[SHL_NODE_ID_TEXT_SIZE], chunk[2 * CKPT_ID_BYTES + 1];
 
     replica->stats.quarantined++;
     shl_node_id_format(peer, &act->u.quarantine.peer);
+    shl_hex_encode(chunk, act->u.quarantine.chunk.bytes, CKPT_ID_BYTES);
     SHL_LOG(replica->config.log, SHL_LOG_ERROR, "replica_wrong_bytes", SHL_S("peer", peer),
+            SHL_S("chunk", chunk),
             SHL_S("reason", "the bytes it sent for a chunk are not those of the chunk's id"));
 }
 
