@@ -2,7 +2,7 @@
  *
  * Happy path:
  *  1. WAITING until few enough manifests are being read (replica_schedule).
- *  2. LOOKING: it may be here already; then that is all.
+ *  2. LOOKING: it may be here already. Then 4., and if no chunk is damaged that is all.
  *  3. ASKING: one holder after the other for the manifest.
  *  4. OPENING: its hash, its chunks, and which of them are here; those are held by the session.
  *  5. FETCHING: the plan asks for chunks (request.c), which are put as they come.

@@ -16,8 +16,26 @@ static void after_look(struct node_replica_fetch *fetch)
         replica_ask_next(fetch);
         return;
     }
-    fetch->result.was_here = fetch->work_rc == 0;
-    replica_end(fetch, fetch->work_rc, work_msg(fetch));
+    if (fetch->work_rc < 0) {
+        replica_end(fetch, fetch->work_rc, work_msg(fetch));
+        return;
+    }
+    /* Its chunks may have turned out damaged. */
+    fetch->result.was_here = true;
+    replica_count_bytes(fetch);
+    replica_enter(fetch, REPLICA_OPENING);
+}
+
+static bool is_whole(const struct node_replica_fetch *fetch)
+{
+    uint32_t i;
+
+    for (i = 0; i < fetch->id_count; i++) {
+        if (!(fetch->present[i / 8] >> i % 8 & 1u)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void wrong_manifest(struct node_replica_fetch *fetch)
@@ -65,6 +83,11 @@ static void after_open(struct node_replica_fetch *fetch)
     }
     if (rc < 0) {
         replica_end(fetch, rc, work_msg(fetch));
+        return;
+    }
+    fetch->result.was_here &= is_whole(fetch);
+    if (fetch->result.was_here) {
+        replica_end(fetch, 0, NULL);
         return;
     }
     replica_enter(fetch, REPLICA_FETCHING);

@@ -68,7 +68,7 @@ struct node_replica_result {
      * again. Else what the store said (-ENOSPC), or what is wrong with the manifest. */
     int code;
     const char *msg;               /* sentence, borrowed; NULL when code is 0 */
-    bool was_here;                 /* the manifest already was in the store */
+    bool was_here;                 /* with all its chunks; nothing was fetched */
     enum ckpt_fetch_reason reason; /* 0, or why the plan gave up */
     uint64_t chunks;               /* that were missing */
     uint64_t bytes;                /* of chunks that crossed the wire */
@@ -77,7 +77,8 @@ struct node_replica_result {
 
 typedef void (*node_replica_done)(void *arg, const struct node_replica_result *result);
 
-/* Have the checkpoint @manifest here. @holders (up to CKPT_FETCH_HOLDERS_MAX count) are asked
+/* Have the checkpoint @manifest here, whole: of one that is here, chunks that were found
+ * damaged are fetched. @holders (up to CKPT_FETCH_HOLDERS_MAX count) are asked
  * for the manifest in this order. @done once, unless cancelled. SHL_ECONFLICT: it is being
  * fetched already; SHL_EINVALIDARG, SHL_ELIMIT, -ENOMEM. */
 SHL_MUST_CHECK int node_replica_fetch(struct node_replica *replica,

@@ -13,14 +13,13 @@
 static int run_look(struct node_replica_fetch *fetch)
 {
     struct ckpt_pin *pin = NULL;
-    struct shl_buf buf;
-    int rc;
+    int rc = ckpt_manifest_read(fetch->replica->config.store, &fetch->manifest, &fetch->bytes, &pin,
+                                &fetch->work_err);
 
-    shl_buf_init(&buf, CKPT_MANIFEST_MAX);
-    rc = ckpt_manifest_read(fetch->replica->config.store, &fetch->manifest, &buf, &pin,
-                            &fetch->work_err);
     ckpt_pin_release(pin);
-    shl_buf_release(&buf);
+    if (rc < 0) {
+        shl_buf_clear(&fetch->bytes);
+    }
     return rc;
 }
 

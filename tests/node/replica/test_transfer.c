@@ -233,6 +233,29 @@ static void test_transfer_fetches_again_what_was_damaged_meanwhile(void **state)
     assert_true(is_readable(kit->nodes[0].store, &id, 0, CHUNKS));
 }
 
+static void test_transfer_heals_a_checkpoint_that_is_here(void **state)
+{
+    struct kit *kit = *state;
+    struct kit_fetch *f = kit->fetches;
+    struct ckpt_scrub_stats scrubbed;
+    struct ckpt_id id;
+
+    kit_open(kit, LIE_NONE, LIE_NONE);
+    id = add_checkpoint(kit->nodes[0].store, 0, CHUNKS);
+    (void)add_checkpoint(kit->nodes[1].store, 0, CHUNKS);
+    damage(kit->nodes[0].dir, 1);
+    assert_int_equal(ckpt_store_scrub(kit->nodes[0].store, UINT64_MAX, &scrubbed, NULL), 0);
+    assert_true(scrubbed.damaged > 0 && scrubbed.damaged < CHUNKS);
+    assert_int_equal(kit_fetch(kit, f, &id, from_1), 0);
+    assert_false(f->result.was_here);
+    assert_int_equal(f->result.manifest_bytes, 0);
+    assert_int_equal(f->result.chunks, scrubbed.damaged);
+    assert_true(is_readable(kit->nodes[0].store, &id, 0, CHUNKS));
+    assert_int_equal(count_manifests(kit->nodes[0].store), 1);
+    assert_int_equal(kit_fetch(kit, f, &id, from_1), 0);
+    assert_true(f->result.was_here);
+}
+
 static void test_transfer_quarantines_wrong_bytes(void **state)
 {
     struct kit *kit = *state;
@@ -399,6 +422,7 @@ int main(void)
         TEST(test_transfer_gives_up_when_all_holders_die),
         TEST(test_transfer_takes_damaged_chunks_from_another_holder),
         TEST(test_transfer_fetches_again_what_was_damaged_meanwhile),
+        TEST(test_transfer_heals_a_checkpoint_that_is_here),
         TEST(test_transfer_quarantines_wrong_bytes),
         TEST(test_transfer_refuses_a_wrong_manifest),
         TEST(test_transfer_says_that_nobody_has_it),
