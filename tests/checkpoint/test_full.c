@@ -2,15 +2,13 @@
  * meets it fails with -ENOSPC, everything before it stays, a collection gives the space
  * back, and then writing goes on. Skipped where namespaces are not allowed. */
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "tests/checkpoint/helper.h"
-
-#define DISK_OPTIONS "size=24m,mode=700"
+#include "tests/checkpoint/small_disk.h"
 
 static const char *dir;
 
@@ -118,23 +116,6 @@ static void test_full_disk_does_not_keep_it_from_opening(void **state)
     assert_true(is_readable(store, &kept, 0, 10));
     ckpt_store_close(store);
     close(fd);
-}
-
-static bool can_mount(void)
-{
-    char path[] = "/tmp/shl-full-XXXXXX";
-    bool ok;
-
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        !mkdtemp(path)) {
-        return false;
-    }
-    ok = mount("none", path, "tmpfs", 0, DISK_OPTIONS) == 0;
-    if (ok) {
-        umount2(path, MNT_DETACH);
-    }
-    rmdir(path);
-    return ok;
 }
 
 int main(void)

@@ -1,13 +1,11 @@
 /* node/replica: the disk of the node that fetches is full. A tmpfs in a mount namespace of its
  * own; skipped where namespaces are not allowed. */
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/checkpoint/small_disk.h"
 #include "tests/node/replica/kit.h"
-
-#define DISK_OPTIONS "size=24m,mode=700"
 
 static const int from_1[] = {1, 0};
 
@@ -54,23 +52,6 @@ static int teardown(void **state)
     kit_teardown(kit);
     free(kit);
     return 0;
-}
-
-static bool can_mount(void)
-{
-    char path[] = "/tmp/shl-full-XXXXXX";
-    bool ok;
-
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        !mkdtemp(path)) {
-        return false;
-    }
-    ok = mount("none", path, "tmpfs", 0, DISK_OPTIONS) == 0;
-    if (ok) {
-        umount2(path, MNT_DETACH);
-    }
-    rmdir(path);
-    return ok;
 }
 
 int main(void)
