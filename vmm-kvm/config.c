@@ -41,6 +41,7 @@ void vmm_config_init(struct vmm_config *config)
     config->state_fd = -1;
     config->mem_base_fd = -1;
     clear_fds(config->mem_fds, VMM_MEM_LAYERS_MAX);
+    config->working_set_fd = -1;
     config->serial_max_bytes = VMM_SERIAL_DEFAULT_MAX_BYTES;
 }
 
@@ -67,10 +68,15 @@ int *vmm_config_fd(struct vmm_config *config, const char *name)
         const char *name;
         int *fd;
     } table[] = {
-        {"kernel", &config->kernel_fd}, {"initrd", &config->initrd_fd},
-        {"base", &config->base_fd},     {"overlay", &config->overlay_fd},
-        {"tap", &config->tap_fd},       {"serial", &config->serial_fd},
-        {"state", &config->state_fd},   {"mem_base", &config->mem_base_fd},
+        {"kernel", &config->kernel_fd},
+        {"initrd", &config->initrd_fd},
+        {"base", &config->base_fd},
+        {"overlay", &config->overlay_fd},
+        {"tap", &config->tap_fd},
+        {"serial", &config->serial_fd},
+        {"state", &config->state_fd},
+        {"mem_base", &config->mem_base_fd},
+        {"working_set", &config->working_set_fd},
     };
     size_t i;
 
@@ -95,6 +101,7 @@ void vmm_config_close_sources(struct vmm_config *config)
     close_fds(&config->state_fd, 1);
     close_fds(&config->mem_base_fd, 1);
     close_fds(config->mem_fds, VMM_MEM_LAYERS_MAX);
+    close_fds(&config->working_set_fd, 1);
 }
 
 void vmm_config_release(struct vmm_config *config)
@@ -166,12 +173,14 @@ static int missing(const char *name, struct shl_err *err)
 /* A descriptor of the other way to start is a mistake of the caller. */
 static int check_files(const struct vmm_config *config, struct shl_err *err)
 {
-    bool has_saved = config->state_fd >= 0 || config->mem_base_fd >= 0 || config->mem_fds[0] >= 0;
+    bool has_saved = config->state_fd >= 0 || config->mem_base_fd >= 0 || config->mem_fds[0] >= 0 ||
+                     config->working_set_fd >= 0;
     bool has_boot = config->kernel_fd >= 0 || config->initrd_fd >= 0;
 
     if (config->restoring ? has_boot : has_saved) {
         return shl_err_set(err, SHL_EINVALIDARG,
-                           "start takes kernel and initrd, restore takes state, mem_base and mem");
+                           "start takes kernel and initrd, restore takes state, mem_base, mem and "
+                           "working_set");
     }
     if (config->restoring && config->state_fd < 0) {
         return missing("state", err);

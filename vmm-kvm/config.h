@@ -35,6 +35,7 @@ struct vmm_config {
     int state_fd;
     int mem_base_fd;
     int mem_fds[VMM_MEM_LAYERS_MAX]; /* as layer_fds */
+    int working_set_fd;
 };
 
 /* The descriptors that op snapshot brings, -1: absent. */

@@ -47,6 +47,11 @@
  *                       memory starts as zeros
  *             mem       memory layer (vmm-kvm/layer.h), read-only; up to
  *                       VMM_MEM_LAYERS_MAX, from the lowest to the highest
+ *             working_set  a hint, may be absent: a memory layer that an earlier snapshot of
+ *                       this machine wrote as `mem`. The pages it holds are made this
+ *                       process's own before the guest runs, up to
+ *                       VMM_WORKING_SET_MAX_BYTES of them, because the guest is
+ *                       expected to write them soon. What it holds of them is not read
  *             base, layer, overlay, tap, serial: as for start
  *           disk_bytes and hotplug_bytes may be larger than in the snapshot: the guest
  *           is told after it runs. A network device is there exactly when the snapshot
@@ -98,9 +103,11 @@
 #define VMM_MEMORY_MIN_BYTES (128ull << 20)
 #define VMM_MEMORY_MAX_BYTES (64ull << 30)
 
-#define VMM_DISK_LAYERS_MAX     16 /* sealed overlays below the one that is written */
-#define VMM_MEM_LAYERS_MAX      4
-#define VMM_HOTPLUG_BLOCK_BYTES (4ull << 20)
+#define VMM_DISK_LAYERS_MAX 16 /* sealed overlays below the one that is written */
+#define VMM_MEM_LAYERS_MAX  4
+/* Private memory of an idle fork may be 10 MiB (docs/benchmarks.md). */
+#define VMM_WORKING_SET_MAX_BYTES (8ull << 20)
+#define VMM_HOTPLUG_BLOCK_BYTES   (4ull << 20)
 
 /* State of the VM, as text on the wire: created -> running <-> paused, then ended. */
 #define VMM_STATE_CREATED "created"

@@ -84,6 +84,17 @@ SHL_MUST_CHECK int vmm_mem_init_restored(struct vmm_mem *mem,
                                          struct shl_err *err);
 void vmm_mem_release(struct vmm_mem *mem);
 
+/* What is going to be written soon. @fd: a memory layer of this machine; the pages of its
+ * runs become this process's own now, with the content they have, up to
+ * VMM_WORKING_SET_MAX_BYTES of them. A run beyond the memory there is is passed over. Where
+ * the kernel cannot (before 5.14, or no memory) they are left as they are: it is a hint.
+ *
+ * A page of a file that the guest reads, then writes costs it up to three exits: mapped for
+ * reading, copied by this machine, which takes the mapping away, and mapped again. A
+ * page that is there already costs one. For vmm_mem_save such a page is dirty, changed or not.
+ * For memory that no guest runs on yet. SHL_ECONFLICT: of another machine; as vmm_layer_open. */
+SHL_MUST_CHECK int vmm_mem_populate(const struct vmm_mem *mem, int fd, struct shl_err *err);
+
 /* All RAM the machine can have, and the numbering of its pages in layers: boot memory,
  * then the hotplug region. */
 uint64_t vmm_mem_total_bytes(const struct vmm_mem *mem);

@@ -13,6 +13,10 @@
 
 #define MAP_FLAGS (MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED)
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; C libraries know it later */
+#endif
+
 static int map_base(struct vmm_mem *mem, int fd, struct shl_err *err)
 {
     struct stat st;
@@ -129,6 +133,25 @@ static uint64_t shortest_mapped(const struct vmm_layer *layers, unsigned count)
     }
 }
 
+static int open_layer(const struct vmm_mem *mem,
+                      struct vmm_layer *layer,
+                      int fd,
+                      struct shl_err *err)
+{
+    int r = vmm_layer_open(layer, fd, err);
+
+    if (r < 0) {
+        return r;
+    }
+    if (layer->memory_bytes != vmm_mem_total_bytes(mem)) {
+        return shl_err_set(err, SHL_ECONFLICT,
+                           "a memory layer is of a machine with %llu bytes, this has %llu",
+                           (unsigned long long)layer->memory_bytes,
+                           (unsigned long long)vmm_mem_total_bytes(mem));
+    }
+    return 0;
+}
+
 static int open_layers(const struct vmm_mem *mem,
                        struct vmm_layer *layers,
                        const int *fds,
@@ -136,21 +159,12 @@ static int open_layers(const struct vmm_mem *mem,
                        struct shl_err *err)
 {
     unsigned i;
+    int r = 0;
 
-    for (i = 0; i < count; i++) {
-        int r = vmm_layer_open(&layers[i], fds[i], err);
-
-        if (r < 0) {
-            return r;
-        }
-        if (layers[i].memory_bytes != vmm_mem_total_bytes(mem)) {
-            return shl_err_set(err, SHL_ECONFLICT,
-                               "a memory layer is of a machine with %llu bytes, this has %llu",
-                               (unsigned long long)layers[i].memory_bytes,
-                               (unsigned long long)vmm_mem_total_bytes(mem));
-        }
+    for (i = 0; i < count && r == 0; i++) {
+        r = open_layer(mem, &layers[i], fds[i], err);
     }
-    return 0;
+    return r;
 }
 
 static int restore(struct vmm_mem *mem,
@@ -209,4 +223,47 @@ int vmm_mem_init_restored(struct vmm_mem *mem,
         vmm_mem_release(mem);
     }
     return r;
+}
+
+/* Pages [page, page + count), as far as there is memory for them. */
+static int populate(const struct vmm_mem *mem, uint64_t page, uint64_t count)
+{
+    while (count > 0) {
+        uint64_t step;
+        uint8_t *host = vmm_mem_page(mem, page, &step);
+
+        if (!host) {
+            return 0;
+        }
+        step = SHL_MIN(step, count);
+        if (madvise(host, (size_t)(step * VMM_PAGE_BYTES), MADV_POPULATE_WRITE) < 0) {
+            return -errno;
+        }
+        page += step;
+        count -= step;
+    }
+    return 0;
+}
+
+int vmm_mem_populate(const struct vmm_mem *mem, int fd, struct shl_err *err)
+{
+    uint64_t left = VMM_WORKING_SET_MAX_BYTES / VMM_PAGE_BYTES;
+    struct vmm_layer layer = {0};
+    uint64_t i;
+    int r = open_layer(mem, &layer, fd, err);
+
+    if (r < 0) {
+        vmm_layer_release(&layer);
+        return shl_err_wrap(err, r, "the working set");
+    }
+    for (i = 0; i < layer.run_count && left > 0; i++) {
+        uint64_t count = SHL_MIN(layer.runs[i].page_count, left);
+
+        if (populate(mem, layer.runs[i].first_page, count) < 0) {
+            break; /* the others would fail, too */
+        }
+        left -= count;
+    }
+    vmm_layer_release(&layer);
+    return 0;
 }

@@ -270,10 +270,13 @@ static int restore_cpus(struct vmm_machine *machine, struct vmm_state *state, st
 static int restore_memory(struct vmm_machine *machine, struct shl_err *err)
 {
     const struct vmm_config *config = &machine->config;
+    int r = vmm_mem_init_restored(&machine->mem, config->memory_bytes, config->hotplug_max_bytes,
+                                  config->hotplug_bytes, config->mem_base_fd, config->mem_fds,
+                                  vmm_config_count_fds(config->mem_fds, VMM_MEM_LAYERS_MAX), err);
 
-    return vmm_mem_init_restored(&machine->mem, config->memory_bytes, config->hotplug_max_bytes,
-                                 config->hotplug_bytes, config->mem_base_fd, config->mem_fds,
-                                 vmm_config_count_fds(config->mem_fds, VMM_MEM_LAYERS_MAX), err);
+    return r == 0 && config->working_set_fd >= 0
+               ? vmm_mem_populate(&machine->mem, config->working_set_fd, err)
+               : r;
 }
 
 /* Memory before CPUs: restoring the clock registers touches it. Devices after the

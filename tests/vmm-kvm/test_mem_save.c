@@ -1,6 +1,7 @@
 /* Saving memory as layers and mapping it again, against a flat copy. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -440,6 +441,229 @@ static void test_mem_restored_memory_never_reaches_the_files(void **state)
     free(saved.flat);
 }
 
+/* ---- the working set ---- */
+
+/* Which pages are private does not tell it: the kernel is asked as the VMM asks it. */
+static bool kernel_can_populate(void)
+{
+    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool can;
+
+    assert_true(page != MAP_FAILED);
+    can = madvise(page, PAGE, 23 /* MADV_POPULATE_WRITE */) == 0;
+    assert_int_equal(munmap(page, PAGE), 0);
+    if (!can) {
+        print_message("this kernel does not know MADV_POPULATE_WRITE\n");
+    }
+    return can;
+}
+
+/* What an earlier run of the saved machine wrote: these pages, with other content. */
+static int written_by_a_run(const struct saved *saved, const uint64_t (*runs)[2], unsigned count)
+{
+    struct vmm_mem_save_stats stats;
+    struct vmm_mem mem;
+    unsigned i;
+    int fd;
+
+    restore(&mem, saved);
+    for (i = 0; i < count; i++) {
+        uint64_t page;
+
+        for (page = runs[i][0]; page < runs[i][0] + runs[i][1]; page++) {
+            memset(page_at(&mem, page), 0xee, PAGE);
+        }
+    }
+    fd = save(&mem, &stats);
+    vmm_mem_release(&mem);
+    return fd;
+}
+
+static void populate(const struct vmm_mem *mem, int fd)
+{
+    struct shl_err err = {0};
+
+    if (vmm_mem_populate(mem, fd, &err) < 0) {
+        fail_msg("%s", err.msg);
+    }
+}
+
+/* The last quarter of the hotplug region is zeros, the rest are not. */
+static void open_saved(struct saved *saved)
+{
+    *saved = (struct saved){.base_fd = -1, .flat = calloc(1, TOTAL)};
+    memset(saved->flat, 1, TOTAL - HOTPLUG / 4);
+    flatten(saved);
+}
+
+static void close_saved(struct saved *saved)
+{
+    drop_layers(saved);
+    (void)close(saved->base_fd);
+    free(saved->flat);
+}
+
+/* Populated pages hold what they held, and a snapshot has them whether they changed or not. */
+static void test_mem_populate_makes_pages_private(void **state)
+{
+    static const uint64_t runs[][2] = {
+        {7, 1}, {100, 30}, {BOOTED - 5, 15}, {BOOTED + 200, 1}, {PAGES - 40, 4}};
+    struct vmm_mem_save_stats stats;
+    struct saved saved;
+    struct vmm_mem mem;
+    int set_fd;
+
+    (void)state;
+    if (!kernel_can_populate()) {
+        skip();
+    }
+    open_saved(&saved);
+    set_fd = written_by_a_run(&saved, runs, SHL_ARRAY_SIZE(runs));
+    restore(&mem, &saved);
+    populate(&mem, set_fd);
+    check_content(&mem, saved.flat);
+    memset(page_at(&mem, 105), 5, PAGE);
+    memset(page_at(&mem, 3), 6, PAGE);
+    memset(saved.flat + 105 * PAGE, 5, PAGE);
+    memset(saved.flat + 3 * PAGE, 6, PAGE);
+    saved.layer_fds[saved.layer_count++] = save(&mem, &stats);
+    assert_true(stats.dirty_pages == 1 + 30 + 15 + 1 + 1); /* zeros over zeros are none */
+    assert_true(stats.written_bytes <= stats.dirty_pages * PAGE * 11 / 10 + 2 * PAGE);
+    check_content(&mem, saved.flat);
+    vmm_mem_release(&mem);
+    restore(&mem, &saved);
+    check_content(&mem, saved.flat);
+    vmm_mem_release(&mem);
+    (void)close(set_fd);
+    close_saved(&saved);
+}
+
+/* Over the base and a layer: the layer's content stays on top. */
+static void test_mem_populate_over_layers_keeps_them(void **state)
+{
+    static const uint64_t runs[][2] = {{10, 20}};
+    struct vmm_mem_save_stats stats;
+    struct saved saved;
+    struct vmm_mem mem;
+    int set_fd;
+
+    (void)state;
+    open_saved(&saved);
+    set_fd = written_by_a_run(&saved, runs, 1);
+    restore(&mem, &saved);
+    memset(page_at(&mem, 12), 9, 4 * PAGE);
+    memset(saved.flat + 12 * PAGE, 9, 4 * PAGE);
+    saved.layer_fds[saved.layer_count++] = save(&mem, &stats);
+    vmm_mem_release(&mem);
+    restore(&mem, &saved);
+    populate(&mem, set_fd);
+    check_content(&mem, saved.flat);
+    vmm_mem_release(&mem);
+    (void)close(set_fd);
+    close_saved(&saved);
+}
+
+static void test_mem_populate_has_a_limit(void **state)
+{
+    static const uint64_t runs[][2] = {{0, BOOTED - 1}, {BOOTED, PAGES * 5 / 8 - BOOTED}};
+    struct vmm_mem_save_stats stats;
+    struct saved saved;
+    struct vmm_mem mem;
+    int set_fd;
+
+    (void)state;
+    if (!kernel_can_populate()) {
+        skip();
+    }
+    open_saved(&saved);
+    set_fd = written_by_a_run(&saved, runs, SHL_ARRAY_SIZE(runs));
+    assert_true(files_bytes(set_fd) > VMM_WORKING_SET_MAX_BYTES + 64 * PAGE);
+    restore(&mem, &saved);
+    populate(&mem, set_fd);
+    check_content(&mem, saved.flat);
+    (void)close(save(&mem, &stats));
+    assert_true(stats.dirty_pages == VMM_WORKING_SET_MAX_BYTES / PAGE);
+    vmm_mem_release(&mem);
+    (void)close(set_fd);
+    close_saved(&saved);
+}
+
+/* Pages in memory that this machine does not have now are passed over. */
+static void test_mem_populate_passes_over_missing_memory(void **state)
+{
+    static const uint64_t runs[][2] = {{20, 2}, {BOOTED - 2, 4}, {BOOTED + 60, 3}};
+    struct vmm_mem_save_stats stats;
+    struct saved saved;
+    struct vmm_mem mem;
+    int set_fd;
+
+    (void)state;
+    if (!kernel_can_populate()) {
+        skip();
+    }
+    open_saved(&saved);
+    set_fd = written_by_a_run(&saved, runs, SHL_ARRAY_SIZE(runs));
+    assert_int_equal(vmm_mem_init_restored(&mem, BOOT, HOTPLUG, 0, saved.base_fd, NULL, 0, NULL),
+                     0);
+    populate(&mem, set_fd);
+    (void)close(save(&mem, &stats));
+    assert_true(stats.dirty_pages == 4);
+    vmm_mem_release(&mem);
+    (void)close(set_fd);
+    close_saved(&saved);
+}
+
+/* The kernel refuses, here because the page cannot be written: a hint, so no error. */
+static void test_mem_populate_goes_on_when_the_kernel_refuses(void **state)
+{
+    static const uint64_t runs[][2] = {{20, 2}, {90, 3}};
+    struct saved saved;
+    struct vmm_mem mem;
+    int set_fd;
+
+    (void)state;
+    open_saved(&saved);
+    set_fd = written_by_a_run(&saved, runs, SHL_ARRAY_SIZE(runs));
+    restore(&mem, &saved);
+    assert_int_equal(mprotect(page_at(&mem, 20), PAGE, PROT_READ), 0);
+    populate(&mem, set_fd);
+    assert_int_equal(mprotect(page_at(&mem, 20), PAGE, PROT_READ | PROT_WRITE), 0);
+    check_content(&mem, saved.flat);
+    vmm_mem_release(&mem);
+    (void)close(set_fd);
+    close_saved(&saved);
+}
+
+static void test_mem_populate_refuses_files_that_do_not_fit(void **state)
+{
+    static const uint64_t runs[][2] = {{20, 2}};
+    int dir_fd = open("/tmp", O_RDONLY | O_CLOEXEC);
+    struct shl_err err = {0};
+    struct saved saved;
+    struct vmm_mem mem;
+    int set_fd;
+
+    (void)state;
+    open_saved(&saved);
+    set_fd = written_by_a_run(&saved, runs, 1);
+    assert_int_equal(vmm_mem_init(&mem, BOOT, 0, 0, NULL), 0); /* another machine */
+    assert_int_equal(vmm_mem_populate(&mem, set_fd, &err), SHL_ECONFLICT);
+    vmm_mem_release(&mem);
+    restore(&mem, &saved);
+    assert_true(vmm_mem_populate(&mem, dir_fd, &err) < 0);
+    assert_int_equal(vmm_mem_populate(&mem, saved.base_fd, &err), SHL_ECORRUPT); /* no layer */
+    assert_non_null(strstr(err.msg, "working set"));
+    assert_int_equal(shl_pwrite_full(set_fd, "x", 1, VMM_LAYER_HEADER_BYTES + 1), 0);
+    assert_int_equal(vmm_mem_populate(&mem, set_fd, &err), SHL_ECORRUPT); /* altered */
+    assert_int_equal(ftruncate(set_fd, VMM_LAYER_HEADER_BYTES + 1), 0);
+    assert_int_equal(vmm_mem_populate(&mem, set_fd, &err), SHL_ECORRUPT); /* cut off */
+    check_content(&mem, saved.flat);
+    vmm_mem_release(&mem);
+    (void)close(set_fd);
+    (void)close(dir_fd);
+    close_saved(&saved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +676,12 @@ int main(void)
         cmocka_unit_test(test_mem_save_full_disk_loses_nothing),
         cmocka_unit_test(test_mem_restore_refuses_files_that_do_not_fit),
         cmocka_unit_test(test_mem_restored_memory_never_reaches_the_files),
+        cmocka_unit_test(test_mem_populate_makes_pages_private),
+        cmocka_unit_test(test_mem_populate_over_layers_keeps_them),
+        cmocka_unit_test(test_mem_populate_has_a_limit),
+        cmocka_unit_test(test_mem_populate_passes_over_missing_memory),
+        cmocka_unit_test(test_mem_populate_goes_on_when_the_kernel_refuses),
+        cmocka_unit_test(test_mem_populate_refuses_files_that_do_not_fit),
     };
 
     return cmocka_run_group_tests_name("vmm-kvm/mem_save", tests, setup, teardown);

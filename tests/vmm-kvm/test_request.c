@@ -248,9 +248,10 @@ static void write_begin(const char *op)
 
 static void test_restore_takes_stacks_of_layers(void **state)
 {
-    static const char *const names[] = {"state",   "mem_base", "mem", "mem", "base", "layer",
-                                        "overlay", "layer",    "tap", "mem", "layer"};
-    int fds[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+    static const char *const names[] = {"state", "mem_base", "mem",     "mem",
+                                        "base",  "layer",    "overlay", "layer",
+                                        "tap",   "mem",      "layer",   "working_set"};
+    int fds[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21};
     struct shl_err err = {0};
     unsigned i;
 
@@ -260,10 +261,10 @@ static void test_restore_takes_stacks_of_layers(void **state)
     shl_mp_kv_uint(&w, "hotplug_bytes", VMM_HOTPLUG_BLOCK_BYTES * 3);
     shl_mp_kv_str(&w, "mac", "02:00:00:00:00:07");
     shl_mp_kv_bool(&w, "paused", true);
-    write_fds(names, 11);
+    write_fds(names, 12);
     parse();
-    assert_int_equal(vmm_request_decode_restore(doc.root, fds, 11, &config, &err), 0);
-    for (i = 0; i < 11; i++) {
+    assert_int_equal(vmm_request_decode_restore(doc.root, fds, 12, &config, &err), 0);
+    for (i = 0; i < 12; i++) {
         assert_int_equal(fds[i], -1);
     }
     assert_true(config.restoring && config.start_paused && config.has_mac);
@@ -277,6 +278,7 @@ static void test_restore_takes_stacks_of_layers(void **state)
     assert_int_equal(config.layer_fds[0], 15);
     assert_int_equal(config.layer_fds[1], 17);
     assert_int_equal(config.layer_fds[2], 20);
+    assert_int_equal(config.working_set_fd, 21);
     vmm_config_init(&config); /* the numbers are no descriptors */
 }
 
@@ -324,6 +326,14 @@ static void test_restore_refuses_too_many_layers(void **state)
     assert_int_equal(decode_restore(names, 8, 0), SHL_EINVALIDARG);
 }
 
+static void test_restore_refuses_two_working_sets(void **state)
+{
+    static const char *const names[] = {"state", "base", "overlay", "working_set", "working_set"};
+
+    (void)state;
+    assert_int_equal(decode_restore(names, 5, 0), SHL_EINVALIDARG);
+}
+
 static void test_restore_refuses_tap_without_mac(void **state)
 {
     static const char *const names[] = {"state", "base", "overlay", "tap"};
@@ -343,6 +353,14 @@ static void test_restore_refuses_odd_memory(void **state)
 static void test_start_refuses_what_belongs_to_restore(void **state)
 {
     static const char *const names[] = {"base", "kernel", "overlay", "mem"};
+
+    (void)state;
+    refused(1, 256ull << 20, "02:00:00:00:00:01", names);
+}
+
+static void test_start_refuses_a_working_set(void **state)
+{
+    static const char *const names[] = {"base", "kernel", "overlay", "working_set"};
 
     (void)state;
     refused(1, 256ull << 20, "02:00:00:00:00:01", names);
@@ -440,9 +458,11 @@ int main(void)
         WITH(test_restore_refuses_what_belongs_to_start),
         WITH(test_restore_refuses_missing_state),
         WITH(test_restore_refuses_too_many_layers),
+        WITH(test_restore_refuses_two_working_sets),
         WITH(test_restore_refuses_tap_without_mac),
         WITH(test_restore_refuses_odd_memory),
         WITH(test_start_refuses_what_belongs_to_restore),
+        WITH(test_start_refuses_a_working_set),
         WITH(test_snapshot_takes_its_files),
         WITH(test_snapshot_of_the_disk_takes_no_state),
         WITH(test_snapshot_of_the_disk),

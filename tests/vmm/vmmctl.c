@@ -9,7 +9,7 @@
  *            [--serial-max-kb N] [--tap NAME --mac aa:..]
  *   restore  --state F [--mem-base F] [--mem F]... --base F [--layer F]... --overlay F
  *            --disk-mb N [--hotplug-mb N] [--serial F] [--serial-max-kb N]
- *            [--tap NAME --mac aa:..] [--paused]
+ *            [--working-set F] [--tap NAME --mac aa:..] [--paused]
  *   snapshot [--state F --mem F] [--overlay F] [--keep-paused] [--disk-only]
  *   layers   --layer F...
  *   pause   resume   status   stats
@@ -69,6 +69,7 @@ static const struct {
     {"state", KIND_WRITE, "state", 0},
     {"mem-base", KIND_READ, "mem_base", 0},
     {"mem", KIND_WRITE, "mem", 0},
+    {"working-set", KIND_READ, "working_set", 0},
     {"serial", KIND_WRITE, "serial", 0},
     {"tap", KIND_TAP, "tap", 0},
     {"mac", KIND_TEXT, "mac", 0},
