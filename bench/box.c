@@ -108,6 +108,9 @@ bool bench_box_restore(struct bench_box *box, unsigned hotplug_mb)
     }
     r = bench_call_file(&call, "state", world->state, O_RDONLY, &err);
     r = r < 0 ? r : bench_call_file(&call, "mem_base", world->mem_base, O_RDONLY, &err);
+    if (r == 0 && world->working_set[0]) {
+        r = bench_call_file(&call, "working_set", world->working_set, O_RDONLY, &err);
+    }
     r = r < 0 ? r : bench_call_file(&call, "base", world->guest.disk, O_RDONLY, &err);
     r = r < 0 ? r : bench_call_file(&call, "layer", world->layer, O_RDONLY, &err);
     r = r < 0 ? r : bench_call_file(&call, "overlay", box->overlay, O_RDWR | O_CREAT, &err);
@@ -171,9 +174,35 @@ bool bench_box_snapshot(struct bench_box *box,
 
 /* ---- the warm snapshot ---- */
 
-static bool take_warm(struct bench_world *world, struct bench_box *box)
+/* User processes frozen, nobody at the agent port, the VM left paused. */
+static bool take_last(struct bench_box *box, const char *prefix)
 {
     struct bench_snapshot_reply reply;
+
+    if (!bench_agent_op(&box->agent, "freeze", BENCH_WAIT_MS)) {
+        return false;
+    }
+    bench_agent_close(&box->agent);
+    box->has_agent = false;
+    if (!bench_box_snapshot(box, prefix, true, &reply)) {
+        return false;
+    }
+    (void)printf("%s snapshot: %llu pages, pause %llu us\n", prefix,
+                 (unsigned long long)reply.dirty_pages, (unsigned long long)reply.pause_us);
+    return true;
+}
+
+static bool set_up(struct bench_box *box, const char *hostname)
+{
+    const struct bench_world *world = box->world;
+
+    return bench_box_greet(box) &&
+           bench_agent_setup(&box->agent, hostname, world->vcpus > 1 ? world->guest.cpus : 0, 0,
+                             BENCH_WAIT_MS);
+}
+
+static bool take_warm(struct bench_world *world, struct bench_box *box)
+{
     const char *const layers[] = {world->warm_mem};
     struct shl_err err = {0};
 
@@ -181,26 +210,24 @@ static bool take_warm(struct bench_world *world, struct bench_box *box)
     (void)snprintf(world->state, sizeof(world->state), "%s/warm.state", world->work);
     (void)snprintf(world->mem_base, sizeof(world->mem_base), "%s/warm.base", world->work);
     (void)snprintf(world->layer, sizeof(world->layer), "%s/warm.layer", world->work);
-    if (!bench_box_boot(box, world->vcpus, world->hotplug_max_mb) || !bench_box_greet(box) ||
-        !bench_agent_setup(&box->agent, "warm", world->vcpus > 1 ? world->guest.cpus : 0, 0,
-                           BENCH_WAIT_MS) ||
+    if (!bench_box_boot(box, world->vcpus, world->hotplug_max_mb) || !set_up(box, "warm") ||
         !bench_agent_exec(&box->agent, BENCH_WARM_COMMAND, BENCH_WAIT_MS) ||
-        !bench_agent_op(&box->agent, "freeze", BENCH_WAIT_MS)) {
+        !take_last(box, "warm")) {
         return false;
     }
-    bench_agent_close(&box->agent); /* a snapshot is taken without a node at the port */
-    box->has_agent = false;
-    if (!bench_box_snapshot(box, "warm", true, &reply)) {
-        return false;
-    }
-    (void)printf("warm snapshot: %llu pages, pause %llu us\n",
-                 (unsigned long long)reply.dirty_pages, (unsigned long long)reply.pause_us);
     if (rename(box->overlay, world->layer) < 0 ||
         bench_flatten(world->mem_base, world->guest.memory_mb * MIB, NULL, layers, 1, &err) < 0) {
         (void)printf("warm snapshot: %s\n", err.msg);
         return false;
     }
     return true;
+}
+
+static bool take_trial(struct bench_box *box)
+{
+    return bench_box_restore(box, 0) && set_up(box, "trial") &&
+           bench_agent_exec(&box->agent, BENCH_TRY_COMMAND, BENCH_WAIT_MS) &&
+           take_last(box, "trial");
 }
 
 bool bench_warm_up(struct bench_world *world)
@@ -216,5 +243,12 @@ bool bench_warm_up(struct bench_world *world)
     world->disk_bytes = (uint64_t)st.st_size / 512 * 512;
     done = bench_box_launch(&box, world, "warm") && take_warm(world, &box);
     bench_box_end(&box);
+    if (done) {
+        done = bench_box_launch(&box, world, "trial") && take_trial(&box);
+        bench_box_end(&box);
+    }
+    if (done) {
+        (void)snprintf(world->working_set, sizeof(world->working_set), "%s/trial.mem", world->work);
+    }
     return done;
 }

@@ -15,6 +15,9 @@
 /* Run once before a guest is saved, by whichever VMM: the shell is in its page cache then. A
  * node does the same with more programs. */
 #define BENCH_WARM_COMMAND "sh -c 'bash -c true; ls /; cat /etc/passwd' >/dev/null"
+/* Run once after a first restore of the warm snapshot, as a node does; what that guest wrote
+ * is the working set of the restores that follow. */
+#define BENCH_TRY_COMMAND "echo ready"
 
 /* What all boxes of a run share. */
 struct bench_world {
@@ -26,7 +29,8 @@ struct bench_world {
     char state[BENCH_PATH_SIZE];    /* the warm snapshot */
     char warm_mem[BENCH_PATH_SIZE]; /* its memory as written, and as a raw image */
     char mem_base[BENCH_PATH_SIZE];
-    char layer[BENCH_PATH_SIZE]; /* its sealed overlay */
+    char layer[BENCH_PATH_SIZE];       /* its sealed overlay */
+    char working_set[BENCH_PATH_SIZE]; /* "": not known yet */
 };
 
 struct bench_box {
@@ -59,7 +63,8 @@ bool bench_box_snapshot(struct bench_box *box,
                         struct bench_snapshot_reply *ret);
 void bench_box_end(struct bench_box *box);
 
-/* Boot the guest, make the warm snapshot of it and its raw memory image, end it. */
+/* Boot the guest, make the warm snapshot of it and its raw memory image, end it; restore it
+ * once to learn its working set. */
 bool bench_warm_up(struct bench_world *world);
 
 #endif /* SHL_BENCH_BOX_H */
