@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/snapshot_report.h"
 
@@ -181,6 +182,9 @@ static void measure(const struct options *options, struct bench_results *results
             (void)printf("QEMU's guest could not be saved\n");
             results->failed = true;
         }
+        /* As a node has its files: otherwise a restore waits for pages that are just being
+         * written to the disk. */
+        sync();
         run_rounds(world, results);
     }
     run_checkpoints(options, results);
