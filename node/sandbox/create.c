@@ -285,16 +285,16 @@ static int start(struct node_manager *manager,
 
 int sandbox_create_hidden(struct node_manager *manager,
                           const struct node_sandbox_spec *spec,
+                          const struct node_stack *stack,
                           node_create_cb cb,
                           void *arg,
                           struct sandbox **ret_sandbox,
                           struct shl_err *err)
 {
-    const struct node_stack nothing = {0};
     int rc = sandbox_admit(manager, spec, err);
 
     if (rc == 0) {
-        rc = start(manager, spec, &nothing, "", true, ret_sandbox, err);
+        rc = start(manager, spec, stack, "", true, ret_sandbox, err);
     }
     if (rc == 0) {
         (*ret_sandbox)->create_cb = cb;

@@ -225,7 +225,7 @@ void layers_new(struct node_manager *manager, struct node_layer_id *ret)
 
 /* ---- at start and at the end ------------------------------------------------------ */
 
-/* Names are ID.KIND or, below warm/, ID or a half-made "new-ID". */
+/* Names are ID.KIND or, below warm/, ID; before format 2 a half-made one was "new-ID". */
 static void sweep_folder(struct node_manager *manager, const char *name)
 {
     char path[SANDBOX_PATH_MAX];

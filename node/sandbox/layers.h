@@ -16,6 +16,7 @@
 #define LAYERS_DISK  "disk"
 #define LAYERS_MEM   "mem"
 #define LAYERS_STATE "state"
+#define LAYERS_WORK  "work" /* only of warm templates */
 
 SHL_MUST_CHECK int layers_open(struct node_manager *manager, struct shl_err *err);
 void layers_free(struct node_manager *manager); /* no removal may be under way */

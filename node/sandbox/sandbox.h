@@ -87,7 +87,7 @@ struct sandbox {
     struct node_sandbox pub;
     struct sandbox *hash_next;
     int refs;    /* of callers; they only keep the record from being dropped */
-    bool hidden; /* makes a warm template: in no list and in no record */
+    bool hidden; /* makes or tries a warm template: in no list and in no record */
 
     /* part of the record beside pub */
     enum node_sandbox_state durable; /* the state the record has, or will have when saved next */
@@ -254,9 +254,10 @@ SHL_MUST_CHECK int sandbox_admit(const struct node_manager *manager,
                                  const struct node_sandbox_spec *spec,
                                  struct shl_err *err);
 
-/* One that makes a warm template: in no list, in no record; boots. */
+/* One that makes or tries a warm template: in no list, in no record; starts from @stack. */
 SHL_MUST_CHECK int sandbox_create_hidden(struct node_manager *manager,
                                          const struct node_sandbox_spec *spec,
+                                         const struct node_stack *stack,
                                          node_create_cb cb,
                                          void *arg,
                                          struct sandbox **ret_sandbox,

@@ -137,7 +137,7 @@ int node_stack_decode(const msgpack_object *map, const char *key, struct node_st
 
 void node_stack_fds_init(struct node_stack_fds *fds)
 {
-    *fds = (struct node_stack_fds){.base = -1, .warm_mem = -1, .state = -1};
+    *fds = (struct node_stack_fds){.base = -1, .warm_mem = -1, .state = -1, .working_set = -1};
 }
 
 static void close_one(int *fd)
@@ -155,6 +155,7 @@ void node_stack_close(struct node_stack_fds *fds)
     close_one(&fds->base);
     close_one(&fds->warm_mem);
     close_one(&fds->state);
+    close_one(&fds->working_set);
     for (i = 0; i < fds->disk_count; i++) {
         close_one(&fds->disk[i]);
     }
@@ -221,6 +222,20 @@ static int open_disks(const struct node_manager *manager,
     return rc;
 }
 
+/* For fresh sandboxes; one with memory layers had its beginning already. It is only a hint,
+ * and a template that is being tried has none yet. */
+static void open_working_set(const struct node_manager *manager,
+                             const struct node_stack *stack,
+                             struct node_stack_fds *fds)
+{
+    char path[SANDBOX_PATH_MAX];
+
+    if (stack->warm_mem && stack->mem_count == 0) {
+        layers_warm_path(manager, stack->warm, LAYERS_WORK, path, sizeof(path));
+        fds->working_set = open(path, O_RDONLY | O_CLOEXEC);
+    }
+}
+
 static int open_memory(const struct node_manager *manager,
                        const struct node_stack *stack,
                        struct node_stack_fds *fds,
@@ -239,6 +254,7 @@ static int open_memory(const struct node_manager *manager,
     if (rc < 0) {
         return rc;
     }
+    open_working_set(manager, stack, fds);
     return strcmp(stack->state.hex, stack->warm) == 0
                ? open_warm(manager, stack->warm, "state", &fds->state, err)
                : open_layer(manager, stack->state.hex, LAYERS_STATE, &fds->state, err);

@@ -8,9 +8,10 @@
  * be saved with its new stack before the references of the old one are dropped, and files are
  * synced before a record names them.
  *
- * Warm templates: DATA/warm/ID/{mem,state,disk}, made by this node from a template,
+ * Warm templates: DATA/warm/ID/{mem,state,disk,work}, made by this node from a template,
  * kernel, initrd and CPU of that identity (ID is their hash); stacks name ID as warm and
- * start with its memory as the raw base and its disk as the lowest layer.
+ * start with its memory as the raw base and its disk as the lowest layer. `work` is the memory
+ * layer of a trial run: which pages a run that starts from it is going to write.
  *
  * Loop thread, except node_stack_open (thread pool), which touches only its arguments.
  */
@@ -64,6 +65,7 @@ SHL_MUST_CHECK int node_stack_decode(const msgpack_object *map,
  * is missing; -ENOENT: one of the disk is. */
 struct node_stack_fds {
     int base, warm_mem, state; /* -1: none */
+    int working_set;           /* of a run that starts from the warm template itself, or -1 */
     int disk[VMM_DISK_LAYERS_MAX + 1];
     unsigned disk_count; /* with the warm template's as the lowest */
     int mem[VMM_MEM_LAYERS_MAX];

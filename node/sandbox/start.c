@@ -5,7 +5,7 @@
 
 #define BOOT_BYTES        ((uint64_t)NODE_MEMORY_MIN_MB << 20)
 #define HOTPLUG_MAX_BYTES ((uint64_t)(NODE_MEMORY_MAX_MB - NODE_MEMORY_MIN_MB) << 20)
-#define FDS_MAX           (SANDBOX_FD_COUNT + 3 + VMM_DISK_LAYERS_MAX + 1 + VMM_MEM_LAYERS_MAX)
+#define FDS_MAX           (SANDBOX_FD_COUNT + 4 + VMM_DISK_LAYERS_MAX + 1 + VMM_MEM_LAYERS_MAX)
 /* quiet and few messages: each console character is an exit of the VM. A dead kernel
  * reboots at once (panic=-1) through the keyboard controller (reboot=k), where the VMM
  * tells a panic from a reboot by the console's last words. Plugged memory is used at once. */
@@ -42,6 +42,7 @@ static void collect(const struct sandbox *sandbox, struct fd_list *list)
         add_fd(list, "state", stack->state);
         add_fd(list, "mem_base", stack->warm_mem);
         add_fds(list, "mem", stack->mem, stack->mem_count);
+        add_fd(list, "working_set", stack->working_set);
     } else {
         add_fd(list, "kernel", sandbox->fds[SANDBOX_FD_KERNEL]);
         add_fd(list, "initrd", sandbox->fds[SANDBOX_FD_INITRD]);

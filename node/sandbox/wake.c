@@ -29,7 +29,8 @@ static bool is_plain_create(const struct sandbox *sandbox)
 
 bool wake_is_useless(const struct sandbox *sandbox, int code)
 {
-    return sandbox->restored &&
+    /* a hidden one is restored to see whether that works */
+    return sandbox->restored && !sandbox->hidden &&
            (code == SHL_EVERSION || code == SHL_ECORRUPT || code == SHL_EINCOMPATIBLE ||
             (code == -ENOENT && is_plain_create(sandbox)));
 }

@@ -2,7 +2,8 @@
  *
  * Happy path:
  *  1. warm_open: every template gets a struct and an id, the hash of everything its
- *     snapshot depends on. When DATA/warm/ID is there it is ready.
+ *     snapshot depends on. When DATA/warm/ID is there it is ready: only what was restored
+ *     once, as a trial, gets that name.
  *  2. warm_pump: when no user's sandbox is starting, the next one that is missing is made
  *     (warm_make.c), one at a time.
  *  3. warm_stack: what a create starts from.
@@ -11,8 +12,8 @@
  * housekeeping; the id of a changed one is another, and the former files go when no
  * record names them any more.
  *
- * What can go wrong: it cannot be made (logged, tried again later, creates boot); it cannot
- * be restored (warm_is_bad: it is made anew, that create boots).
+ * What can go wrong: it cannot be made or not be restored the first time (logged, tried again
+ * later, creates boot); it cannot be restored (warm_is_bad: it is made anew, that create boots).
  */
 #include "node/sandbox/warm.h"
 
@@ -35,7 +36,7 @@
 #define RETRY_MIN_MS    30000
 #define RETRY_MAX_SHIFT 7
 #define CPUINFO_MAX     (4 * 1024 * 1024)
-#define FORMAT_VERSION  1 /* of DATA/warm/ID */
+#define FORMAT_VERSION  2 /* of DATA/warm/ID */
 #define GENERATIONS_MAX 16
 
 /* ---- identity -------------------------------------------------------------------- */
@@ -118,7 +119,7 @@ static void make_id(struct warm *warm)
 
 static bool is_there(const struct node_manager *manager, const char *id)
 {
-    static const char *const names[] = {"mem", "state", "disk"};
+    static const char *const names[] = {LAYERS_MEM, LAYERS_STATE, LAYERS_DISK, LAYERS_WORK};
     char path[SANDBOX_PATH_MAX];
     size_t i;
 
@@ -216,7 +217,7 @@ static struct warm *find_or_add(struct node_manager *manager, const char *templa
         (void)snprintf(warm->template_name, sizeof(warm->template_name), "%s", template_name);
         shl_list_push_back(&manager->warms, &warm->link);
     }
-    if (!warm->maker) {
+    if (!warm->making) {
         look(warm);
     }
     return warm;
@@ -301,7 +302,7 @@ void warm_pump(struct node_manager *manager)
     SHL_LIST_FOREACH(it, &manager->warms) {
         struct warm *warm = shl_container_of(it, struct warm, link);
 
-        if (warm->maker) {
+        if (warm->making) {
             return;
         }
         if (!next && !warm->ready && warm->id[0] && shl_monotonic_ms() >= warm->retry_at_ms) {
@@ -318,6 +319,7 @@ void warm_made(struct warm *warm, int code, const char *msg)
     struct node_manager *manager = warm->manager;
     int64_t ms = (int64_t)((shl_monotonic_us() - warm->began_us) / 1000);
 
+    warm->making = false;
     if (manager->closing) {
         return;
     }

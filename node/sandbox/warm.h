@@ -16,17 +16,22 @@ struct warm {
     uint32_t failures;             /* in a row */
     uint64_t retry_at_ms;          /* monotonic */
 
-    /* while it is being made */
-    struct sandbox *maker;
-    struct node_stack stack; /* of its snapshot, referenced */
-    bool publishing, published;
+    /* while it is being made: from warm_make to warm_made */
+    bool making;
+    bool trying;                /* second round: restored, no longer booted */
+    struct sandbox *maker;      /* the hidden sandbox of this round; NULL when it is gone */
+    int64_t exit_code;          /* of its command, -1: not known */
+    struct node_stack stack;    /* of its snapshot, referenced */
+    struct node_layer_id draft; /* referenced: the folder before it gets its name */
+    bool working;               /* the job is under way */
+    bool worked;                /* ... and was successful, in this round */
     uint64_t began_us;
     uv_work_t work;
     int rc;
     struct shl_err err;
 };
 
-/* warm_make.c: boot, warm up, snapshot, publish; then warm_made. */
+/* warm_make.c: boot, warm up, snapshot, try, publish; then warm_made. */
 SHL_MUST_CHECK int warm_make(struct warm *warm, struct shl_err *err);
 void warm_made(struct warm *warm, int code, const char *msg);
 

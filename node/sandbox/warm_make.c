@@ -1,18 +1,23 @@
 /* Making a warm template.
  *
+ * Two rounds of the same steps; in the second, the trial, what the first one made is restored
+ * as a create will restore it. So no user's sandbox ever starts from a snapshot that was
+ * not restored before, and it is known which pages a run writes at its beginning.
+ *
  * Happy path:
  *  1. warm_make: a hidden sandbox boots, with the smallest memory and all CPUs, of which
- *     setup leaves one online. -> on_booted
+ *     setup leaves one online. Trial: one is restored. -> on_running
  *  2. A few common programs run, so that they and their libraries are in the page
- *     cache of every sandbox to come. -> on_warmed
+ *     cache of every sandbox to come. Trial: a small command, as a user's first. -> on_result
  *  3. The last snapshot of it. -> on_snapshot
- *  4. run_publish (thread pool): memory flattened into a raw image, state and disk linked
- *     beside it, all synced, then the folder gets its name. -> on_published
- *  5. The hidden sandbox ends. -> warm_made
+ *  4. run_job (thread pool): memory flattened into a raw image, state and disk linked
+ *     beside it, in a folder under a random id, the draft. Trial: its memory layer is
+ *     linked there as the working set, all is synced, the folder gets its name. -> on_job
+ *  5. The hidden sandbox ends. -> on_ended, round_over: the trial begins; warm_made.
  *
- * What can go wrong: any step fails or the VM ends: the hidden sandbox ends, its files
- * go, warm_made hears the reason. The daemon dies: the next one removes VM, folder and layers
- * as leftovers.
+ * What can go wrong: any step fails or the VM ends: the hidden sandbox ends, its files and
+ * the draft go, warm_made hears the reason. The daemon dies: the next one removes VM, folder
+ * and layers as leftovers; nothing names a draft.
  */
 #include <assert.h>
 #include <errno.h>
@@ -31,18 +36,47 @@
 #define REQUEST_MAX 4096
 #define WARM_UP_MS  30000
 #define SESSION     "_warm-up"
+#define TRY_SESSION "_trial" /* the other one is known in the restored guest, too */
 /* Each for itself: none of them has to be there, and none may hang. */
 #define WARM_UP_COMMAND                                                                      \
     "for c in 'bash -c true' 'python3 -c \"import json, os, subprocess, sys\"' 'node -e 0' " \
     "'git --version' 'ls /' 'cat /etc/passwd'; do timeout 10 sh -c \"$c\"; done "            \
     ">/dev/null 2>&1; true"
+#define TRY_COMMAND "echo ready"
 
-/* ---- 5. the end of it ------------------------------------------------------------ */
+/* ---- 5. the end of a round ------------------------------------------------------- */
 
-static void done(struct warm *warm)
+static int begin_round(struct warm *warm, const struct node_stack *start, struct shl_err *err);
+
+static int begin_trial(struct warm *warm, struct shl_err *err)
 {
-    node_stack_unref(warm->manager, &warm->stack);
+    struct node_stack start = {.warm_mem = true, .state = warm->draft};
+
+    (void)snprintf(start.base, sizeof(start.base), "%s", warm->base);
+    (void)snprintf(start.warm, sizeof(start.warm), "%s", warm->draft.hex);
+    warm->trying = true;
+    return begin_round(warm, &start, err);
+}
+
+/* The hidden sandbox is gone and no job is under way. */
+static void round_over(struct warm *warm)
+{
+    struct node_manager *manager = warm->manager;
+    struct node_layer_id draft = warm->draft;
+
+    node_stack_unref(manager, &warm->stack);
     warm->stack = (struct node_stack){0};
+    if (warm->rc == 0 && !warm->trying && !manager->closing) {
+        warm->rc = begin_trial(warm, &warm->err);
+        if (warm->rc == 0) {
+            return;
+        }
+    }
+    warm->draft.hex[0] = '\0';
+    layers_unref(manager, draft.hex);
+    if (warm->rc < 0 && warm->trying) {
+        (void)shl_err_wrap(&warm->err, warm->rc, "the trial of it failed");
+    }
     warm_made(warm, warm->rc, warm->err.msg);
 }
 
@@ -53,15 +87,15 @@ static void on_ended(void *arg, int code, const char *msg)
 
     (void)code;
     (void)msg;
-    if (warm->publishing) {
+    if (warm->working) {
         warm->maker = NULL; /* its snapshot is taken; rc and err are the thread's until then */
         return;
     }
-    if (warm->rc == 0 && !warm->published) {
+    if (warm->rc == 0 && !warm->worked) {
         warm->rc = shl_err_set(&warm->err, SHL_EGUEST, "%s", warm->maker->end_reason);
     }
     warm->maker = NULL;
-    done(warm);
+    round_over(warm);
 }
 
 static void fail(struct warm *warm, int code, const char *msg)
@@ -70,23 +104,23 @@ static void fail(struct warm *warm, int code, const char *msg)
     sandbox_end(warm->maker, NODE_SANDBOX_ERROR, code, "%s", msg);
 }
 
-/* ---- 4. publishing --------------------------------------------------------------- */
+/* ---- 4. files -------------------------------------------------------------------- */
 
 static int link_layer(const struct warm *warm,
                       const struct node_layer_id *id,
                       const char *kind,
-                      const char *folder,
+                      const char *name,
                       struct shl_err *err)
 {
     char from[SANDBOX_PATH_MAX];
     char to[SANDBOX_PATH_MAX];
 
     layers_path(warm->manager, id->hex, kind, from, sizeof(from));
-    (void)snprintf(to, sizeof(to), "%.*s/%s", (int)sizeof(to) - 16, folder, kind);
+    layers_warm_path(warm->manager, warm->draft.hex, name, to, sizeof(to));
     return link(from, to) < 0 ? shl_err_sys(err, errno, "cannot link %s", to) : 0;
 }
 
-static int flatten(const struct warm *warm, const char *folder, struct shl_err *err)
+static int flatten(const struct warm *warm, struct shl_err *err)
 {
     char path[SANDBOX_PATH_MAX];
     int in_fd, out_fd;
@@ -97,7 +131,7 @@ static int flatten(const struct warm *warm, const char *folder, struct shl_err *
     if (in_fd < 0) {
         return shl_err_sys(err, errno, "cannot open %s", path);
     }
-    (void)snprintf(path, sizeof(path), "%.*s/mem", (int)sizeof(path) - 16, folder);
+    layers_warm_path(warm->manager, warm->draft.hex, LAYERS_MEM, path, sizeof(path));
     out_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     rc = out_fd < 0
              ? shl_err_sys(err, errno, "cannot create %s", path)
@@ -109,62 +143,66 @@ static int flatten(const struct warm *warm, const char *folder, struct shl_err *
     return rc;
 }
 
-static int fill(const struct warm *warm, const char *folder, struct shl_err *err)
+/* First round: everything a restore needs. */
+static int fill_draft(const struct warm *warm, struct shl_err *err)
 {
     const struct node_stack *stack = &warm->stack;
-    int fd;
-    int rc = flatten(warm, folder, err);
+    char folder[SANDBOX_PATH_MAX];
+    int rc;
 
+    layers_warm_path(warm->manager, warm->draft.hex, "", folder, sizeof(folder));
+    rc = shl_mkdir_all(folder, 0700);
+    rc = rc < 0 ? shl_err_sys(err, -rc, "cannot make %s", folder) : flatten(warm, err);
     if (rc == 0) {
-        rc = link_layer(warm, &stack->state, LAYERS_STATE, folder, err);
+        rc = link_layer(warm, &stack->state, LAYERS_STATE, LAYERS_STATE, err);
     }
-    if (rc == 0) {
-        rc = link_layer(warm, &stack->disk[0], LAYERS_DISK, folder, err);
-    }
+    return rc == 0 ? link_layer(warm, &stack->disk[0], LAYERS_DISK, LAYERS_DISK, err) : rc;
+}
+
+/* Second round: what its run wrote; then the folder is complete. */
+static int publish(const struct warm *warm, struct shl_err *err)
+{
+    char from[SANDBOX_PATH_MAX];
+    char to[SANDBOX_PATH_MAX];
+    int rc = link_layer(warm, &warm->stack.mem[0], LAYERS_MEM, LAYERS_WORK, err);
+    int fd;
+
     if (rc < 0) {
         return rc;
     }
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    layers_warm_path(warm->manager, warm->draft.hex, "", from, sizeof(from));
+    layers_warm_path(warm->manager, warm->id, "", to, sizeof(to));
+    fd = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) < 0) {
-        rc = shl_err_sys(err, errno, "cannot write %s to disk", folder);
+        rc = shl_err_sys(err, errno, "cannot write %s to disk", from);
+    } else if (rename(from, to) < 0) {
+        rc = shl_err_sys(err, errno, "cannot name %s", to);
     }
     if (fd >= 0) {
         (void)close(fd);
     }
-    return rc;
+    return rc == 0 ? files_sync_folder(warm->manager, "warm", err) : rc;
 }
 
-static void run_publish(uv_work_t *work)
+static void run_job(uv_work_t *work)
 {
     struct warm *warm = work->data;
-    struct shl_err *err = &warm->err;
-    char making[SANDBOX_PATH_MAX];
-    char path[SANDBOX_PATH_MAX];
-    int rc;
 
-    (void)snprintf(making, sizeof(making), "%s/warm/new-%s", warm->manager->data_dir, warm->id);
-    layers_warm_path(warm->manager, warm->id, "", path, sizeof(path));
-    rc = shl_remove_tree(making);
-    rc = rc < 0 ? rc : shl_mkdir_all(making, 0700);
-    rc = rc < 0 ? shl_err_sys(err, -rc, "cannot make %s", making) : fill(warm, making, err);
-    if (rc == 0 && rename(making, path) < 0) {
-        rc = shl_err_sys(err, errno, "cannot name %s", path);
-    }
-    warm->rc = rc == 0 ? files_sync_folder(warm->manager, "warm", err) : rc;
+    warm->rc = warm->trying ? publish(warm, &warm->err) : fill_draft(warm, &warm->err);
 }
 
-static void on_published(uv_work_t *work, int status)
+static void on_job(uv_work_t *work, int status)
 {
     struct warm *warm = work->data;
     struct node_manager *manager = warm->manager;
 
     (void)status;
-    warm->publishing = false;
-    warm->published = warm->rc == 0;
+    warm->working = false;
+    warm->worked = warm->rc == 0;
     if (warm->maker) {
         sandbox_end(warm->maker, NODE_SANDBOX_STOPPED, SHL_EGONE, "the template is warm");
     } else {
-        done(warm);
+        round_over(warm);
     }
     manager_job_ended(manager);
 }
@@ -191,10 +229,13 @@ static void on_snapshot(void *arg,
         fail(warm, code, msg);
         return;
     }
-    warm->publishing = true;
+    if (!warm->trying) {
+        layers_new(warm->manager, &warm->draft);
+    }
+    warm->working = true;
     warm->manager->jobs++;
     warm->work.data = warm;
-    rc = uv_queue_work(warm->manager->loop, &warm->work, run_publish, on_published);
+    rc = uv_queue_work(warm->manager->loop, &warm->work, run_job, on_job);
     assert(rc == 0);
 }
 
@@ -210,11 +251,11 @@ static void take_snapshot(struct warm *warm)
     }
 }
 
-/* ---- 2. warming up --------------------------------------------------------------- */
+/* ---- 2. the command -------------------------------------------------------------- */
 
 static int open_request(struct warm *warm,
                         const char *op,
-                        void (*add)(struct shl_mp_writer *w),
+                        void (*add)(const struct warm *warm, struct shl_mp_writer *w),
                         const struct node_agent_stream_ops *ops)
 {
     struct node_agent_stream *stream;
@@ -226,8 +267,8 @@ static int open_request(struct warm *warm,
     shl_mp_writer_init(&w, &buf);
     shl_mp_map(&w);
     shl_mp_kv_str(&w, "op", op);
-    shl_mp_kv_str(&w, "session", SESSION);
-    add(&w);
+    shl_mp_kv_str(&w, "session", warm->trying ? TRY_SESSION : SESSION);
+    add(warm, &w);
     shl_mp_end(&w);
     rc = shl_mp_done(&w);
     if (rc == 0) {
@@ -237,23 +278,29 @@ static int open_request(struct warm *warm,
     return rc;
 }
 
-/* How it went does not matter, as long as the guest is there. */
-static void on_warmed(void *arg, int code, const char *msg, const msgpack_object *response)
+/* How warming up went does not matter, as long as the guest is there. */
+static void on_result(void *arg, int code, const char *msg, const msgpack_object *response)
 {
     struct warm *warm = arg;
 
-    (void)code;
-    (void)msg;
     (void)response;
-    if (!warm->maker->ending && !warm->maker->over) {
+    if (warm->maker->ending || warm->maker->over) {
+        return;
+    }
+    if (warm->trying && code < 0) {
+        fail(warm, code, msg);
+    } else if (warm->trying && warm->exit_code != 0) {
+        fail(warm, SHL_EGUEST, "a first command did not succeed");
+    } else {
         take_snapshot(warm);
     }
 }
 
-static void ignore_head(void *arg, const msgpack_object *head)
+static void on_head(void *arg, const msgpack_object *head)
 {
-    (void)arg;
-    (void)head;
+    struct warm *warm = arg;
+
+    (void)!shl_mp_get_int(head, "exit_code", &warm->exit_code);
 }
 
 static void ignore_data(void *arg, enum agent_channel channel, struct shl_bytes data)
@@ -263,36 +310,41 @@ static void ignore_data(void *arg, enum agent_channel channel, struct shl_bytes 
     (void)data;
 }
 
-static void add_wait(struct shl_mp_writer *w)
+static void add_wait(const struct warm *warm, struct shl_mp_writer *w)
 {
+    (void)warm;
     shl_mp_kv_uint(w, "wait_ms", WARM_UP_MS);
 }
 
 static void on_exec_started(void *arg, int code, const char *msg, const msgpack_object *response)
 {
     static const struct node_agent_stream_ops ops = {
-        .on_head = ignore_head, .on_data = ignore_data, .on_end = on_warmed};
+        .on_head = on_head, .on_data = ignore_data, .on_end = on_result};
     struct warm *warm = arg;
 
     if (warm->maker->ending || warm->maker->over) {
         return;
     }
-    if (code < 0 || open_request(warm, "exec.result", add_wait, &ops) < 0) {
-        on_warmed(arg, code, msg, response);
+    if (code == 0) {
+        code = open_request(warm, "exec.result", add_wait, &ops);
+        msg = shl_err_text(code);
+    }
+    if (code < 0) {
+        on_result(arg, code, msg, response);
     }
 }
 
-static void add_command(struct shl_mp_writer *w)
+static void add_command(const struct warm *warm, struct shl_mp_writer *w)
 {
-    shl_mp_kv_str(w, "cmd", WARM_UP_COMMAND);
+    shl_mp_kv_str(w, "cmd", warm->trying ? TRY_COMMAND : WARM_UP_COMMAND);
     shl_mp_kv_str(w, "cwd", "/");
     shl_mp_kv_uint(w, "timeout_ms", WARM_UP_MS);
 }
 
-/* ---- 1. the boot ----------------------------------------------------------------- */
+/* ---- 1. the sandbox -------------------------------------------------------------- */
 
 /* Called when it runs, or with an error when it ended before. */
-static void on_booted(void *arg, int code, const char *msg, struct node_sandbox *sandbox)
+static void on_running(void *arg, int code, const char *msg, struct node_sandbox *sandbox)
 {
     static const struct node_agent_stream_ops ops = {.on_end = on_exec_started};
     struct warm *warm = arg;
@@ -300,7 +352,8 @@ static void on_booted(void *arg, int code, const char *msg, struct node_sandbox 
     (void)sandbox;
     if (code < 0) {
         warm->maker = NULL;
-        warm_made(warm, code, msg);
+        warm->rc = shl_err_set(&warm->err, code, "%s", msg);
+        round_over(warm);
         return;
     }
     if (waiter_add(&warm->maker->waiters, on_ended, warm) < 0) {
@@ -312,7 +365,7 @@ static void on_booted(void *arg, int code, const char *msg, struct node_sandbox 
     }
 }
 
-int warm_make(struct warm *warm, struct shl_err *err)
+static int begin_round(struct warm *warm, const struct node_stack *start, struct shl_err *err)
 {
     struct node_sandbox_spec spec = {
         .cpus = 1, .memory_mb = NODE_MEMORY_MIN_MB, .disk_mb = NODE_DISK_MIN_MB};
@@ -324,9 +377,19 @@ int warm_make(struct warm *warm, struct shl_err *err)
     }
     spec.disk_mb = SHL_MAX(spec.disk_mb, (uint32_t)((bytes + (1 << 20) - 1) >> 20));
     (void)snprintf(spec.template_name, sizeof(spec.template_name), "%s", warm->template_name);
+    warm->worked = false;
+    warm->exit_code = -1;
+    return sandbox_create_hidden(warm->manager, &spec, start, on_running, warm, &warm->maker, err);
+}
+
+int warm_make(struct warm *warm, struct shl_err *err)
+{
+    const struct node_stack nothing = {0};
+
+    warm->making = true;
+    warm->trying = false;
     warm->began_us = shl_monotonic_us();
     warm->rc = 0;
     warm->err = (struct shl_err){0};
-    warm->published = false;
-    return sandbox_create_hidden(warm->manager, &spec, on_booted, warm, &warm->maker, err);
+    return begin_round(warm, &nothing, err);
 }

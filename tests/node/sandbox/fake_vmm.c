@@ -9,7 +9,7 @@
  *
  * Files beside the disk change it at any time: no_space and snapshot_dies (op snapshot),
  * freeze_fails, freeze_silent, restore_corrupt, restore_fails, restore_dies, setup_refused,
- * no_shutdown.
+ * no_shutdown, exec_fails (exit code 1).
  *
  * Its memory is one number (agent ops set and get), its disk the overlay stack of the real
  * one (write and read: one byte in a cluster). Snapshots are valid layers of both and a state of
@@ -246,6 +246,22 @@ static void agent_shutdown(struct fake *fake, uint32_t stream)
     }
 }
 
+static void agent_result(struct fake *fake, uint32_t stream)
+{
+    struct shl_mp_writer w;
+    struct shl_buf buf;
+
+    shl_buf_init(&buf, 4096);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    shl_mp_kv_int(&w, "exit_code", has_file(fake, "exec_fails"));
+    shl_mp_end(&w);
+    check(shl_mp_done(&w), "HEAD");
+    agent_send(fake, AGENT_FRAME_HEAD, stream, &buf);
+    shl_buf_release(&buf);
+    agent_respond(fake, stream, 0, "");
+}
+
 static void agent_op(struct fake *fake,
                      const struct agent_frame *frame,
                      const char *op,
@@ -258,6 +274,8 @@ static void agent_op(struct fake *fake,
     } else if (strcmp(op, "thaw") == 0) {
         fake->frozen = false;
         agent_respond(fake, frame->stream, 0, "");
+    } else if (strcmp(op, "exec.result") == 0) {
+        agent_result(fake, frame->stream);
     } else if (strcmp(op, "set") == 0) {
         check(shl_mp_get_uint(request, "value", UINT64_MAX, &fake->memory), "value");
         agent_respond(fake, frame->stream, 0, "");
