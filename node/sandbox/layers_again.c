@@ -192,6 +192,7 @@ static void start_again(struct layers_job *job)
     struct node_stack *made = &job->made;
 
     (void)snprintf(made->base, sizeof(made->base), "%s", job->stack.base);
+    layers_ref(manager, made->base);
     made->whole_disk = true;
     made->disk_count = 1;
     layers_new(manager, &made->disk[0]);

@@ -223,6 +223,20 @@ static bool drop_record(struct node_manager *manager, struct sandbox *sandbox)
     return true;
 }
 
+void manager_drop_moved(struct node_manager *manager)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
+        struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
+
+        if (sandbox->moved && !sandbox->alive && sandbox->refs == 0) {
+            manager->ended--;
+            manager_forget(manager, sandbox); /* its record went before */
+        }
+    }
+}
+
 /* From the oldest on: ended long ago, or more ended ones than are kept. */
 static void on_housekeeping(uv_timer_t *timer)
 {
@@ -232,6 +246,7 @@ static void on_housekeeping(uv_timer_t *timer)
 
     checkpoints_housekeeping(manager);
     warm_housekeeping(manager);
+    manager_drop_moved(manager);
     for (it = manager->sandboxes.prev; it != &manager->sandboxes; it = before) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 

@@ -28,12 +28,13 @@
 #include "node/sandbox/checkpoints.h"
 #include "node/sandbox/manager.h"
 
-#define NODE_MANIFEST_SIZE  65 /* 64 hexadecimal digits of a manifest's content id */
-#define NODE_BASE_ID_SIZE   33 /* 32 hexadecimal digits */
-#define NODE_BASE_PREFIX    "base-"
-#define NODE_BASES_MAX      2 /* of one artefact: disk, memory */
-#define NODE_AUTOSAVE_MIN_S 10
-#define NODE_AUTOSAVE_MAX_S 86400
+#define NODE_MANIFEST_SIZE      65 /* 64 hexadecimal digits of a manifest's content id */
+#define NODE_BASE_ID_SIZE       33 /* 32 hexadecimal digits */
+#define NODE_BASE_PREFIX        "base-"
+#define NODE_BASES_MAX          2 /* of one artefact: disk, memory */
+#define NODE_AUTOSAVE_MIN_S     10
+#define NODE_AUTOSAVE_DEFAULT_S 60
+#define NODE_AUTOSAVE_MAX_S     86400
 
 enum node_artefact_kind { /* as enum sched_checkpoint_kind */
     NODE_ARTEFACT_FULL = 1,
