@@ -229,8 +229,14 @@ static void bring(struct node *from,
     bundle->import.manifest = bundle->artefact.manifest;
 }
 
+static void idle(struct node *node)
+{
+    RUN_UNTIL(node->fix, node->fix->manager->jobs == 0);
+}
+
 static int import_sandbox(struct node *to, const struct bundle *bundle, struct answer *answer)
 {
+    idle(to); /* what a failed one before left is removed */
     *answer = (struct answer){0};
     node_sandbox_import(to->fix->manager, &bundle->import, on_killed, answer);
     assert_false(answer->done);
@@ -293,19 +299,23 @@ static int count_in(struct node *node, const char *name)
     return count_entries(path);
 }
 
-static void idle(struct node *node)
+static bool is_told(const struct node *node, const char *sandbox_id)
 {
-    RUN_UNTIL(node->fix, node->fix->manager->jobs == 0);
+    unsigned i;
+
+    for (i = 0; i < node->count && strcmp(node->artefacts[i].sandbox_id, sandbox_id) != 0; i++) {
+    }
+    return i < node->count;
 }
 
-/* A hibernated sandbox of A with @value, told. */
+/* A hibernated sandbox of @node with @value, told. */
 static struct node_sandbox *hibernated(struct node *node, unsigned value)
 {
     struct node_sandbox *sandbox = create(node->fix, "plain");
 
     set_data(node->fix, sandbox, value);
     hibernate(node->fix, sandbox);
-    (void)wait_artefact(node, NODE_ARTEFACT_HIBERNATION);
+    RUN_UNTIL(node->fix, is_told(node, sandbox->id));
     return sandbox;
 }
 
