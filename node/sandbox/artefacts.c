@@ -184,7 +184,8 @@ void saves_on_ended(struct sandbox *sandbox, bool moved)
     }
 }
 
-/* A daemon died between the end of a sandbox and that of its saves. */
+/* A daemon died between the end of a sandbox and that of its saves. One that was lost with its
+ * machine, and is to be restored, keeps them until it is killed, let go or forgotten. */
 static void drop_orphans(struct checkpoints *set)
 {
     struct shl_list *it, *next;
@@ -197,7 +198,8 @@ static void drop_orphans(struct checkpoints *set)
             /* no word of how it ended: it is somewhere else */
             checkpoint_remove_or_log(checkpoint, CHECKPOINT_FORGOTTEN);
         } else if (sandbox->pub.state == NODE_SANDBOX_STOPPED ||
-                   sandbox->pub.state == NODE_SANDBOX_ERROR) {
+                   (sandbox->pub.state == NODE_SANDBOX_ERROR &&
+                    sandbox->pub.spec.on_node_loss != NODE_ON_LOSS_RESTORE)) {
             checkpoint_remove_or_log(checkpoint, CHECKPOINT_DELETED);
         }
     }

@@ -278,9 +278,9 @@ static void on_looked(uv_work_t *work, int status)
         }
         return;
     }
-    SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_ERROR, "checkpoint_layers_lost",
-            SHL_S("checkpoint", checkpoint->pub.id), SHL_I("code", job->rc),
-            SHL_S("reason", job->err.msg));
+    SHL_LOG(&checkpoint->set->manager->log, checkpoint->imported ? SHL_LOG_INFO : SHL_LOG_ERROR,
+            "checkpoint_layers_lost", SHL_S("checkpoint", checkpoint->pub.id),
+            SHL_I("code", job->rc), SHL_S("reason", job->err.msg));
     if (is_lost(job->rc) && manifest_id_parse(checkpoint->pub.manifest, &job->manifest)) {
         start_again(job);
         return;

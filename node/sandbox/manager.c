@@ -199,6 +199,7 @@ void node_manager_kill(struct node_manager *manager,
     struct sandbox *sandbox = sandbox_of(pub);
 
     if (!sandbox->alive) {
+        saves_on_ended(sandbox, false);
         answer_later(manager, cb, arg, 0, "");
     } else if (waiter_add(&sandbox->waiters, cb, arg) < 0) {
         answer_later(manager, cb, arg, -ENOMEM, "there is not enough memory to kill a sandbox");
@@ -218,6 +219,7 @@ static bool drop_record(struct node_manager *manager, struct sandbox *sandbox)
                 SHL_S("sandbox", sandbox->pub.id), SHL_S("reason", err.msg));
         return false;
     }
+    saves_on_ended(sandbox, false);
     manager->ended--;
     manager_forget(manager, sandbox);
     return true;

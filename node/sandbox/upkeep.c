@@ -261,6 +261,37 @@ static void on_deleted(struct upkeep_job *job)
     job->set->collect_wanted = true;
 }
 
+struct naming {
+    const char *manifest;
+    bool found;
+};
+
+static void compare_name(void *arg, const char *manifest)
+{
+    struct naming *naming = arg;
+
+    naming->found = naming->found || strcmp(naming->manifest, manifest) == 0;
+}
+
+/* It may have been made again since nobody named it. */
+static bool is_named(struct checkpoints *set, const struct ckpt_id *id)
+{
+    struct shl_list *lists[] = {&set->all, &set->saves};
+    char hex[NODE_MANIFEST_SIZE];
+    struct naming naming = {.manifest = hex};
+    struct shl_list *it;
+    size_t i;
+
+    shl_hex_encode(hex, id->bytes, sizeof(id->bytes));
+    for (i = 0; i < SHL_ARRAY_SIZE(lists); i++) {
+        SHL_LIST_FOREACH(it, lists[i]) {
+            compare_name(&naming, shl_container_of(it, struct node_checkpoint, link)->manifest);
+        }
+    }
+    bases_each_manifest(set, compare_name, &naming);
+    return naming.found;
+}
+
 static void start_delete(struct checkpoints *set)
 {
     struct upkeep_job *job = job_new(set, "delete");
@@ -269,7 +300,7 @@ static void start_delete(struct checkpoints *set)
     while (job && (node = shl_list_first(&set->doomed))) {
         struct doomed_manifest *doomed = shl_container_of(node, struct doomed_manifest, node);
 
-        if (add_id(job, &doomed->id) < 0) {
+        if (!is_named(set, &doomed->id) && add_id(job, &doomed->id) < 0) {
             break;
         }
         shl_list_remove(node);

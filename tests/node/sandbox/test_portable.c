@@ -1,7 +1,7 @@
 /* Two nodes in one process: what one of them makes is started on the other, with the same bytes
  * of memory and disk, whatever that one's templates are. The chunks get there as node/replica
  * would bring them. */
-#include <dirent.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "checkpoint/manifest.h"
@@ -874,6 +874,51 @@ static void test_orphans(void **state)
     shl_buf_release(&buf);
 }
 
+/* The VM is gone when the daemon comes back, as after a crash of the machine. */
+static void test_lost_with_its_machine(void **state)
+{
+    struct node_sandbox_spec spec = make_spec("plain");
+    struct node_sandbox *sandbox;
+    struct node_artefact artefact;
+    struct answer answer = {0};
+    struct bundle bundle;
+    char id[NODE_SANDBOX_ID_SIZE];
+
+    (void)state;
+    start(A);
+    start(B);
+    spec.on_node_loss = NODE_ON_LOSS_RESTORE;
+    assert_int_equal(node_manager_create(A->fix->manager, &spec, on_created, &answer, NULL), 0);
+    RUN_UNTIL(A->fix, answer.done);
+    sandbox = answer.sandbox;
+    (void)snprintf(id, sizeof(id), "%s", sandbox->id);
+    set_data(A->fix, sandbox, 61);
+    hibernate(A->fix, sandbox);
+    artefact = wait_artefact(A, NODE_ARTEFACT_HIBERNATION);
+    wake(A->fix, sandbox);
+    close_manager(A->fix);
+    assert_int_equal(kill(vmm_pid(A->fix, id), SIGKILL), 0);
+    RUN_UNTIL(A->fix, vmm_pid(A->fix, id) == 0);
+    start(A);
+    sandbox = find(A->fix, id);
+    RUN_UNTIL(A->fix, sandbox->state == NODE_SANDBOX_ERROR);
+    artefacts_housekeeping(A->fix->manager->checkpoints);
+    assert_int_equal(A->gone, 0);
+    assert_non_null(find_artefact(A, NODE_ARTEFACT_HIBERNATION, artefact.id));
+
+    /* recovered on the same node, from its own store */
+    let_go(A, sandbox);
+    bring(A, B, &artefact, &bundle);
+    assert_int_equal(import_sandbox(A, &bundle, &answer), 0);
+    sandbox = find(A->fix, id);
+    wake(A->fix, sandbox);
+    check_data(A->fix, sandbox, 61);
+    kill_now(A->fix, sandbox);
+    assert_int_equal(A->gone, 1);
+    node_manager_kill(A->fix->manager, sandbox, on_killed, NULL);
+    assert_int_equal(A->gone, 1);
+}
+
 static void test_refused(void **state)
 {
     struct node_artefact artefact, base;
@@ -934,6 +979,7 @@ int main(void)
         TEST(test_paused),
         TEST(test_copies_are_kept),
         TEST(test_orphans),
+        TEST(test_lost_with_its_machine),
         TEST(test_refused),
     };
 
