@@ -69,7 +69,9 @@ static void hibernate_failed(struct sandbox *sandbox, int code, const char *msg)
     waiters_answer(&sandbox->sleepers, code, msg);
     switch_drop(sandbox);
     reboot_answer(sandbox, code, msg);
-    if (!sandbox->paused) {
+    if (sandbox->paused) {
+        pause_apply(sandbox); /* they wait for its end */
+    } else {
         waiters_answer(&sandbox->wakers, 0, "");
     }
     node_sandbox_unref(&sandbox->pub);

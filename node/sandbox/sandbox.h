@@ -16,6 +16,8 @@
  *   waiters.c   who waits for what
  *   adopt.c     records of a former daemon
  *   layers.c    layer files and their references; stack.c: what a VM starts from
+ *   artefacts.c, bases.c, import.c: what other nodes have of it (portable.h,
+ *               checkpoints_private.h)
  *   merge.c     deep stacks made flat in the background
  *   warm.c      warm templates; warm_make.c makes one
  *   state.c     the one function that changes the state; saving the record

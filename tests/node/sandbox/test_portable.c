@@ -919,6 +919,75 @@ static void test_lost_with_its_machine(void **state)
     assert_int_equal(A->gone, 1);
 }
 
+/* The daemon is stopped at any step of an import: it is all there, or nothing of it. */
+static void test_stopped_meanwhile(void **state)
+{
+    struct node_artefact artefact;
+    struct answer answer;
+    struct bundle bundle;
+    unsigned turns, i;
+    bool there = false;
+
+    (void)state;
+    set_template(B, "plain too");
+    start(A);
+    start(B);
+    (void)hibernated(A, 71);
+    artefact = wait_artefact(A, NODE_ARTEFACT_HIBERNATION);
+    bring(A, B, &artefact, &bundle);
+    for (turns = 0; !there && turns < 200; turns++) {
+        idle(B);
+        answer = (struct answer){0};
+        node_sandbox_import(B->fix->manager, &bundle.import, on_killed, &answer);
+        for (i = 0; i < turns && !answer.done; i++) {
+            (void)uv_run(&B->fix->loop, UV_RUN_ONCE);
+        }
+        close_manager(B->fix);
+        assert_true(answer.done);
+        assert_true(answer.code == 0 || answer.code == SHL_EUNAVAILABLE);
+        start(B);
+        idle(B);
+        there = node_manager_find(B->fix->manager, ORG, artefact.sandbox_id);
+        assert_int_equal(there, answer.code == 0);
+        assert_int_equal(count_layers(B->fix, NULL), there ? 3 : 0);
+        assert_int_equal(count_in(B, "bases"), there ? 1 : 0);
+    }
+    assert_true(there);
+    wake(B->fix, find(B->fix, artefact.sandbox_id));
+    check_data(B->fix, find(B->fix, artefact.sandbox_id), 71);
+}
+
+/* What a daemon that was killed leaves behind. */
+static void test_leftovers(void **state)
+{
+    static const char id[] = "0123456789abcdef0123456789abcdef";
+    char name[128];
+    struct node_sandbox *sandbox;
+
+    (void)state;
+    (void)snprintf(name, sizeof(name), "bases/%s/disk.raw", id);
+    add_file(A->fix, name, "half an import");
+    add_file(A->fix, "bases/new-12/disk.raw", "half a base");
+    (void)snprintf(name, sizeof(name), "warm/%s/mem", id);
+    add_file(A->fix, name, "memory of a base");
+    (void)snprintf(name, sizeof(name), "layers/%s.mem", id);
+    add_file(A->fix, name, "memory");
+    start(A);
+    idle(A);
+    assert_int_equal(count_in(A, "bases"), 0);
+    assert_int_equal(count_in(A, "warm"), 0);
+    assert_int_equal(count_layers(A->fix, NULL), 0);
+
+    /* between the hibernation and the end of the ingest: the next one does the rest */
+    sandbox = create(A->fix, "plain");
+    set_data(A->fix, sandbox, 72);
+    A->fix->manager->checkpoints->tidied = false;
+    hibernate(A->fix, sandbox);
+    restart(A);
+    (void)wait_artefact(A, NODE_ARTEFACT_HIBERNATION);
+    assert_int_equal(A->count, 2); /* one, and its base */
+}
+
 static void test_refused(void **state)
 {
     struct node_artefact artefact, base;
@@ -979,6 +1048,8 @@ int main(void)
         TEST(test_paused),
         TEST(test_copies_are_kept),
         TEST(test_orphans),
+        TEST(test_stopped_meanwhile),
+        TEST(test_leftovers),
         TEST(test_lost_with_its_machine),
         TEST(test_refused),
     };
