@@ -53,6 +53,21 @@ SHL_MUST_CHECK int ckpt_image_materialise(struct ckpt_store *store,
                                           const struct ckpt_target *target,
                                           struct shl_err *err);
 
+/* A raw file (a template's image, the memory of a warm template) as the disk of a @manifest
+ * (initialised) without base: chunks of zeros and holes are left out, the size is raised to a
+ * multiple of 512. The caller encodes and commits it. */
+SHL_MUST_CHECK int ckpt_raw_store(struct ckpt_session *session,
+                                  int fd,
+                                  const atomic_bool *cancel, /* as in struct ckpt_source */
+                                  struct ckpt_manifest *manifest,
+                                  struct shl_err *err);
+/* ... and back into the empty file @fd, of @bytes, with holes. Synced. */
+SHL_MUST_CHECK int ckpt_raw_materialise(struct ckpt_store *store,
+                                        const struct ckpt_manifest *manifest,
+                                        uint64_t bytes,
+                                        int fd,
+                                        struct shl_err *err);
+
 /* Several layers (lowest first) as one, into the empty file @out_fd. Synced. The result
  * reads as the layers did. Memory: over @base_fd (-1: zeros), from which gaps between runs are
  * filled when there would be more than @runs_max of them (0: VMM_LAYER_RUNS_MAX). */

@@ -99,8 +99,8 @@ void ckpt_session_stats(const struct ckpt_session *session, struct ckpt_session_
  * in the store (SHL_ENOTFOUND otherwise). Ends the session when it returns 0; after an
  * error abort is still due. SHL_ECORRUPT: a chunk it found there has turned out damaged
  * since; a new session that puts everything again heals it. A crash during the call may
- * leave a manifest whose id nobody was told: at its start the owner of the store deletes
- * those it has no record of. */
+ * leave a manifest whose id nobody was told: the owner of the store lists them at its start, and
+ * what nobody has a record of is deleted, unless it is a copy that is kept for other nodes. */
 SHL_MUST_CHECK int ckpt_session_commit(struct ckpt_session *session,
                                        struct shl_bytes manifest,
                                        struct ckpt_id *ret_id,

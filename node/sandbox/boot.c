@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/sandbox.h"
 
 #define SETUP_MAX    AGENT_REQUEST_MAX
@@ -59,11 +60,13 @@ static int record_running(struct sandbox *sandbox, struct shl_err *err)
     enum node_sandbox_state durable = sandbox->durable;
     bool cold_woken = sandbox->pub.cold_woken;
     uint64_t saved_bytes = sandbox->pub.saved_bytes;
+    bool imported = sandbox->imported;
     int rc;
 
     sandbox->stack = now;
     sandbox->durable = NODE_SANDBOX_RUNNING;
     sandbox->pub.saved_bytes = 0;
+    sandbox->imported = false;
     sandbox->pub.cold_woken = sandbox->cold && (sandbox->pub.state == NODE_SANDBOX_WAKING ||
                                                 sandbox->pub.from_checkpoint[0]);
     rc = sandbox_save(sandbox, err);
@@ -71,6 +74,7 @@ static int record_running(struct sandbox *sandbox, struct shl_err *err)
     if (rc < 0) {
         sandbox->durable = durable;
         sandbox->pub.saved_bytes = saved_bytes;
+        sandbox->imported = imported;
         sandbox->pub.cold_woken = cold_woken;
         return rc;
     }
@@ -91,6 +95,11 @@ static void tell(struct sandbox *sandbox)
         cb(sandbox->create_arg, 0, "", &sandbox->pub);
     }
     reboot_answer(sandbox, 0, "");
+    if (sandbox->paused) {
+        pause_apply(sandbox);
+        node_sandbox_unref(&sandbox->pub);
+        return;
+    }
     waiters_answer(&sandbox->wakers, 0, "");
     if (!shl_list_empty(&sandbox->sleepers) && sandbox->pub.state == NODE_SANDBOX_RUNNING) {
         hibernate_begin(sandbox);
@@ -338,6 +347,10 @@ static void on_prepared(struct sandbox *sandbox)
     if (sandbox->job_rc < 0) {
         fail(sandbox, sandbox->job_rc, "the sandbox could not be prepared", sandbox->job_err.msg);
         return;
+    }
+    if (!sandbox->start.base[0]) {
+        (void)memcpy(sandbox->start.base, sandbox->found_base, sizeof(sandbox->start.base));
+        layers_ref(sandbox->pub.manager, sandbox->start.base);
     }
     start_vmm(sandbox);
 }

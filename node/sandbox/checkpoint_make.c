@@ -127,6 +127,9 @@ static int check(struct checkpoints *set,
     if (sandbox->state != NODE_SANDBOX_RUNNING) {
         return shl_err_set(err, SHL_EBADSTATE, "sandbox is not running");
     }
+    if (sandbox_of((struct node_sandbox *)sandbox)->paused) {
+        return shl_err_set(err, SHL_EUNAVAILABLE, "the sandbox is paused, try again");
+    }
     if (name_is_taken(set, sandbox->id, spec->name)) {
         return shl_err_set(err, SHL_ECONFLICT, "a checkpoint named %s already exists", spec->name);
     }
@@ -143,12 +146,11 @@ void checkpoint_drop_stack(struct checkpoint *checkpoint)
     }
 }
 
-int node_checkpoint_delete(struct node_manager *manager,
-                           struct node_checkpoint *pub,
-                           struct shl_err *err)
+int checkpoint_remove(struct checkpoint *checkpoint, enum checkpoint_end how, struct shl_err *err)
 {
-    struct checkpoint *checkpoint = checkpoint_of(pub);
-    struct checkpoints *set = manager->checkpoints;
+    struct node_checkpoint *pub = &checkpoint->pub;
+    struct checkpoints *set = checkpoint->set;
+    struct node_manager *manager = set->manager;
     struct ckpt_id manifest;
     int rc = node_store_delete(manager->store, CHECKPOINT_KIND, pub->id, err);
 
@@ -159,13 +161,20 @@ int node_checkpoint_delete(struct node_manager *manager,
             SHL_S("sandbox", pub->sandbox_id), SHL_S("status", node_checkpoint_status(pub)));
     checkpoint->gone = true;
     atomic_store(&checkpoint->cancel, true);
-    manager_tell_checkpoint(manager, pub, true);
+    if (how == CHECKPOINT_DELETED) {
+        artefacts_on_gone(checkpoint);
+    }
+    if (!checkpoint->save) {
+        manager_tell_checkpoint(manager, pub, true);
+        set->count--;
+    }
     shl_list_remove(&pub->link);
-    set->count--;
     ingest_forget(checkpoint);
     checkpoint_drop_stack(checkpoint);
-    if (manifest_id_parse(pub->manifest, &manifest)) {
+    if (manifest_id_parse(pub->manifest, &manifest) && how == CHECKPOINT_DELETED) {
         upkeep_doom(set, &manifest);
+    } else if (pub->manifest[0] && how == CHECKPOINT_FORGOTTEN) {
+        upkeep_release(set, &manifest);
     }
     if (!checkpoint->layers) {
         checkpoint_answer(checkpoint, SHL_ENOTFOUND, "the checkpoint was deleted", NULL);
@@ -176,12 +185,20 @@ int node_checkpoint_delete(struct node_manager *manager,
     return 0;
 }
 
-static void delete_or_log(struct checkpoint *checkpoint)
+int node_checkpoint_delete(struct node_manager *manager,
+                           struct node_checkpoint *pub,
+                           struct shl_err *err)
+{
+    (void)manager;
+    return checkpoint_remove(checkpoint_of(pub), CHECKPOINT_DELETED, err);
+}
+
+void checkpoint_remove_or_log(struct checkpoint *checkpoint, enum checkpoint_end how)
 {
     struct node_manager *manager = checkpoint->set->manager;
     struct shl_err err = {0};
 
-    if (node_checkpoint_delete(manager, &checkpoint->pub, &err) < 0) {
+    if (checkpoint_remove(checkpoint, how, &err) < 0) {
         SHL_LOG(&manager->log, SHL_LOG_ERROR, "checkpoint_not_deleted",
                 SHL_S("checkpoint", checkpoint->pub.id), SHL_S("reason", err.msg));
     }
@@ -222,7 +239,7 @@ static void retain(struct checkpoint *checkpoint)
         if (!old) {
             return;
         }
-        delete_or_log(old);
+        checkpoint_remove_or_log(old, CHECKPOINT_DELETED);
     }
 }
 
@@ -251,9 +268,26 @@ static void bound_failed(const struct checkpoint *newest)
         if (old->pub.status == NODE_CHECKPOINT_FAILED &&
             strcmp(old->pub.sandbox_id, newest->pub.sandbox_id) == 0 &&
             ++kept > CHECKPOINTS_FAILED_MAX && !is_used(old) && old != newest) {
-            delete_or_log(old);
+            checkpoint_remove_or_log(old, CHECKPOINT_DELETED);
         }
     }
+}
+
+/* Nobody asked for it, so nothing is left of it; it is tried again. */
+static void save_failed(struct checkpoint *checkpoint, const char *reason)
+{
+    struct checkpoints *set = checkpoint->set;
+    struct sandbox *sandbox = manager_lookup(set->manager, checkpoint->pub.sandbox_id);
+    char id[NODE_SANDBOX_ID_SIZE];
+
+    if (sandbox && !sandbox->save_failed) {
+        sandbox->save_failed = true;
+        SHL_LOG(&set->manager->log, SHL_LOG_WARN, "sandbox_not_saved",
+                SHL_S("sandbox", checkpoint->pub.sandbox_id), SHL_S("reason", reason));
+    }
+    (void)memcpy(id, checkpoint->pub.sandbox_id, sizeof(id));
+    checkpoint_remove_or_log(checkpoint, CHECKPOINT_DELETED);
+    saves_settle(set, id);
 }
 
 void checkpoint_fail(struct checkpoint *checkpoint, const char *reason)
@@ -262,6 +296,10 @@ void checkpoint_fail(struct checkpoint *checkpoint, const char *reason)
 
     if (checkpoint->gone) {
         checkpoint_drop_stack(checkpoint);
+        return;
+    }
+    if (checkpoint->save) {
+        save_failed(checkpoint, reason);
         return;
     }
     SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_WARN, "checkpoint_failed",
@@ -311,6 +349,7 @@ static void replace_manifest(struct checkpoint *checkpoint, const struct ckpt_id
         upkeep_doom(checkpoint->set, manifest);
     } else if (manifest_id_parse(old_hex, &old)) {
         upkeep_doom(checkpoint->set, &old);
+        artefacts_on_ready(checkpoint);
     }
 }
 
@@ -318,6 +357,7 @@ void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manif
 {
     struct node_checkpoint *pub = &checkpoint->pub;
     struct shl_err err = {0};
+    bool had_stack;
 
     if (checkpoint->gone) {
         upkeep_doom(checkpoint->set, manifest);
@@ -327,10 +367,14 @@ void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manif
         replace_manifest(checkpoint, manifest);
         return;
     }
+    had_stack = checkpoint->has_stack;
     pub->status = NODE_CHECKPOINT_READY;
+    checkpoint->has_stack = had_stack && !checkpoint->save;
     pub->size_bytes = checkpoint->layer_bytes;
     shl_hex_encode(pub->manifest, manifest->bytes, sizeof(manifest->bytes));
     if (checkpoint_save(checkpoint, &err) < 0) {
+        checkpoint->has_stack = had_stack;
+        pub->status = NODE_CHECKPOINT_PROCESSING;
         pub->size_bytes = 0;
         pub->manifest[0] = '\0';
         upkeep_doom(checkpoint->set, manifest);
@@ -341,6 +385,12 @@ void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manif
             SHL_S("checkpoint", pub->id), SHL_S("sandbox", pub->sandbox_id),
             SHL_I("size_bytes", pub->size_bytes),
             SHL_I("age_ms", shl_realtime_ms() - pub->created_at_ms));
+    artefacts_on_ready(checkpoint);
+    if (checkpoint->save) {
+        node_stack_unref(checkpoint->set->manager, &checkpoint->stack);
+        saves_settle(checkpoint->set, pub->sandbox_id);
+        return;
+    }
     /* now, so that the first fork need not wait for it */
     if (layers_are_deep(&checkpoint->stack) && layers_look(checkpoint) < 0) {
         SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_WARN, "checkpoint_stays_deep",
@@ -359,6 +409,9 @@ static void take_stack(struct checkpoint *checkpoint,
 
     checkpoint->stack = *stack;
     checkpoint->has_stack = true;
+    if (checkpoint->save) {
+        (void)memcpy(checkpoint->of_state, stack->state.hex, sizeof(checkpoint->of_state));
+    }
     checkpoint->layer_bytes = stats->mem_bytes + stats->state_bytes + stats->disk_bytes;
     if (checkpoint->gone) {
         checkpoint_drop_stack(checkpoint);
@@ -418,6 +471,21 @@ static int fill(struct checkpoint *checkpoint,
     return checkpoint_save(checkpoint, err);
 }
 
+int checkpoint_take(struct checkpoint *checkpoint, struct sandbox *sandbox)
+{
+    int rc;
+
+    checkpoint_enter(checkpoint);
+    rc = sandbox_snapshot(sandbox,
+                          checkpoint->pub.disk_only ? SANDBOX_SNAPSHOT_DISK : SANDBOX_SNAPSHOT_FULL,
+                          on_snapshot, checkpoint);
+    if (rc < 0) {
+        checkpoint_remove_or_log(checkpoint, CHECKPOINT_DELETED);
+        checkpoint_leave(checkpoint);
+    }
+    return rc;
+}
+
 int node_checkpoint_create(struct node_manager *manager,
                            struct node_sandbox *sandbox,
                            const struct node_checkpoint_spec *spec,
@@ -441,13 +509,8 @@ int node_checkpoint_create(struct node_manager *manager,
         return rc;
     }
     checkpoint_insert(checkpoint);
-    checkpoint_enter(checkpoint);
-    rc = sandbox_snapshot(sandbox_of(sandbox),
-                          spec->disk_only ? SANDBOX_SNAPSHOT_DISK : SANDBOX_SNAPSHOT_FULL,
-                          on_snapshot, checkpoint);
+    rc = checkpoint_take(checkpoint, sandbox_of(sandbox));
     if (rc < 0) {
-        delete_or_log(checkpoint);
-        checkpoint_leave(checkpoint);
         return shl_err_set(err, rc, "cannot make a checkpoint of sandbox %s: %s", sandbox->id,
                            shl_err_text(rc));
     }

@@ -3,10 +3,11 @@
 
 #include "base/id.h"
 #include "node/sandbox/checkpoints_private.h"
+#include "node/sandbox/layers.h"
 #include "node/sandbox/sandbox.h"
 
-#define RECORD_VERSION 1
-#define CONFIG_VERSION 1
+#define RECORD_VERSION     2 /* saves and what was imported; others are as in the first */
+#define RECORD_VERSION_MIN 1
 
 const char *node_checkpoint_status(const struct node_checkpoint *checkpoint)
 {
@@ -23,7 +24,7 @@ const char *node_checkpoint_status(const struct node_checkpoint *checkpoint)
 
 /* ---- encode ---------------------------------------------------------------------- */
 
-static void encode_what(struct shl_mp_writer *w, const struct node_checkpoint *pub)
+void checkpoint_encode_what(struct shl_mp_writer *w, const struct node_checkpoint *pub)
 {
     shl_mp_kv_str(w, "sandbox", pub->sandbox_id);
     shl_mp_kv_str(w, "name", pub->name);
@@ -40,7 +41,7 @@ int checkpoint_encode(const struct checkpoint *checkpoint, struct shl_buf *buf)
     shl_mp_writer_init(&w, buf);
     shl_mp_map(&w);
     shl_mp_kv_uint(&w, "v", RECORD_VERSION);
-    encode_what(&w, pub);
+    checkpoint_encode_what(&w, pub);
     shl_mp_kv_str(&w, "status", node_checkpoint_status(pub));
     shl_mp_kv_str(&w, "error", pub->error);
     shl_mp_kv_int(&w, "failed_at_ms", pub->failed_at_ms);
@@ -50,21 +51,14 @@ int checkpoint_encode(const struct checkpoint *checkpoint, struct shl_buf *buf)
     if (checkpoint->has_stack) {
         node_stack_encode(&w, "stack", &checkpoint->stack);
     }
-    shl_mp_end(&w);
-    return shl_mp_done(&w);
-}
-
-int checkpoint_encode_config(const struct checkpoint *checkpoint, struct shl_buf *buf)
-{
-    struct shl_mp_writer w;
-
-    shl_mp_writer_init(&w, buf);
-    shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", CONFIG_VERSION);
-    shl_mp_kv_str(&w, "checkpoint", checkpoint->pub.id);
-    encode_what(&w, &checkpoint->pub);
-    shl_mp_kv_str(&w, "base", checkpoint->stack.base);
-    shl_mp_kv_str(&w, "warm", checkpoint->stack.warm);
+    shl_mp_kv_bool(&w, "save", checkpoint->save);
+    shl_mp_kv_bool(&w, "imported", checkpoint->imported);
+    shl_mp_kv_str(&w, "of_state", checkpoint->of_state);
+    shl_mp_kv_int(&w, "sandbox_created_at_ms", checkpoint->sandbox_created_at_ms);
+    shl_mp_kv_str(&w, "sandbox_from", checkpoint->sandbox_from);
+    shl_mp_kv_str(&w, "disk_base", checkpoint->bases[0]);
+    shl_mp_kv_str(&w, "mem_base", checkpoint->bases[1]);
+    shl_mp_kv_uint(&w, "chunk_bytes", checkpoint->chunk_bytes);
     shl_mp_end(&w);
     return shl_mp_done(&w);
 }
@@ -103,7 +97,7 @@ static int decode_status(const msgpack_object *map, enum node_checkpoint_status 
     return rc < 0 ? rc : SHL_EPROTO;
 }
 
-static int decode_what(const msgpack_object *map, struct node_checkpoint *pub)
+int checkpoint_decode_what(const msgpack_object *map, struct node_checkpoint *pub, bool has_name)
 {
     int rc = shl_mp_get_cpy(map, "sandbox", pub->sandbox_id, sizeof(pub->sandbox_id));
 
@@ -119,8 +113,10 @@ static int decode_what(const msgpack_object *map, struct node_checkpoint *pub)
     if (rc == 0) {
         rc = shl_mp_get_int(map, "created_at_ms", &pub->created_at_ms);
     }
-    if (rc == 0 &&
-        (checkpoint_name_check(pub->name, NULL) < 0 || sandbox_spec_check(&pub->spec, NULL) < 0)) {
+    if (rc == 0 && (has_name ? checkpoint_name_check(pub->name, NULL) < 0 : pub->name[0])) {
+        rc = SHL_EPROTO;
+    }
+    if (rc == 0 && sandbox_spec_check(&pub->spec, NULL) < 0) {
         rc = SHL_EPROTO;
     }
     return rc;
@@ -158,6 +154,51 @@ static int decode_data(const msgpack_object *map, struct checkpoint *checkpoint)
     return rc;
 }
 
+static int decode_id(const msgpack_object *map, const char *key, char id[NODE_LAYER_ID_SIZE])
+{
+    int rc = shl_mp_get_cpy(map, key, id, NODE_LAYER_ID_SIZE);
+
+    return rc == 0 && (!id[0] || layers_id_is_valid(id)) ? 0 : SHL_EPROTO;
+}
+
+static int decode_artefact(const msgpack_object *map, struct checkpoint *checkpoint)
+{
+    int rc = shl_mp_get_bool(map, "imported", &checkpoint->imported);
+
+    if (rc == 0) {
+        rc = decode_id(map, "of_state", checkpoint->of_state);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_int(map, "sandbox_created_at_ms", &checkpoint->sandbox_created_at_ms);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_cpy(map, "sandbox_from", checkpoint->sandbox_from,
+                            sizeof(checkpoint->sandbox_from));
+    }
+    if (rc == 0) {
+        rc = decode_id(map, "disk_base", checkpoint->bases[0]);
+    }
+    if (rc == 0) {
+        rc = decode_id(map, "mem_base", checkpoint->bases[1]);
+    }
+    if (rc == 0) {
+        rc = shl_mp_get_uint(map, "chunk_bytes", UINT64_MAX, &checkpoint->chunk_bytes);
+    }
+    return rc;
+}
+
+/* What the manifest of one of the first version stands on. */
+static void guess_artefact(struct checkpoint *checkpoint)
+{
+    const struct node_stack *stack = &checkpoint->stack;
+
+    (void)memcpy(checkpoint->bases[0], stack->base, sizeof(stack->base));
+    if (stack->warm_mem && stack->state.hex[0]) {
+        (void)memcpy(checkpoint->bases[1], stack->warm, sizeof(stack->warm));
+    }
+    checkpoint->chunk_bytes = checkpoint->layer_bytes;
+}
+
 /* Ready means that there is something to start from. */
 static bool is_whole(const struct checkpoint *checkpoint)
 {
@@ -166,7 +207,7 @@ static bool is_whole(const struct checkpoint *checkpoint)
 
     switch (pub->status) {
     case NODE_CHECKPOINT_READY:
-        return checkpoint->has_stack && manifest_id_parse(pub->manifest, &id);
+        return (checkpoint->has_stack || checkpoint->save) && manifest_id_parse(pub->manifest, &id);
     case NODE_CHECKPOINT_PROCESSING:
         return pub->manifest[0] == '\0';
     case NODE_CHECKPOINT_FAILED:
@@ -175,15 +216,24 @@ static bool is_whole(const struct checkpoint *checkpoint)
     return false;
 }
 
-static int decode_map(const msgpack_object *map, struct checkpoint *checkpoint)
+static int decode_map(const msgpack_object *map, struct checkpoint *checkpoint, uint64_t version)
 {
-    int rc = decode_what(map, &checkpoint->pub);
+    int rc = version > 1 ? shl_mp_get_bool(map, "save", &checkpoint->save) : 0;
+
+    if (rc == 0) {
+        rc = checkpoint_decode_what(map, &checkpoint->pub, !checkpoint->save);
+    }
 
     if (rc == 0) {
         rc = decode_outcome(map, &checkpoint->pub);
     }
     if (rc == 0) {
         rc = decode_data(map, checkpoint);
+    }
+    if (rc == 0 && version > 1) {
+        rc = decode_artefact(map, checkpoint);
+    } else if (rc == 0) {
+        guess_artefact(checkpoint);
     }
     if (rc == 0 && !is_whole(checkpoint)) {
         rc = SHL_EPROTO;
@@ -208,12 +258,12 @@ int checkpoint_decode(struct checkpoint *checkpoint,
     }
     (void)memcpy(checkpoint->pub.id, id, strlen(id) + 1);
     rc = shl_mp_get_uint(doc.root, "v", UINT32_MAX, &version);
-    if (rc == 0 && version != RECORD_VERSION) {
+    if (rc == 0 && (version < RECORD_VERSION_MIN || version > RECORD_VERSION)) {
         rc =
             shl_err_set(err, SHL_EVERSION,
                         "the record of checkpoint %s was written by another version of shoald", id);
     } else {
-        rc = rc < 0 ? rc : decode_map(doc.root, checkpoint);
+        rc = rc < 0 ? rc : decode_map(doc.root, checkpoint, version);
         if (rc < 0) {
             rc = shl_err_set(err, rc == -ENOMEM ? rc : SHL_ECORRUPT,
                              "the record of checkpoint %s is damaged", id);

@@ -47,6 +47,10 @@ void checkpoint_free(struct checkpoint *checkpoint)
 
 void checkpoint_insert(struct checkpoint *checkpoint)
 {
+    if (checkpoint->save) {
+        shl_list_push_front(&checkpoint->set->saves, &checkpoint->pub.link);
+        return;
+    }
     shl_list_push_front(&checkpoint->set->all, &checkpoint->pub.link);
     checkpoint->set->count++;
     manager_tell_checkpoint(checkpoint->set->manager, &checkpoint->pub, false);
@@ -232,6 +236,9 @@ int checkpoints_load(struct node_manager *manager, struct shl_err *err)
     manager->checkpoints = set;
     set->manager = manager;
     shl_list_init(&set->all);
+    shl_list_init(&set->saves);
+    shl_list_init(&set->bases);
+    shl_list_init(&set->unknown);
     shl_list_init(&set->ingest_queue);
     shl_list_init(&set->makes);
     shl_list_init(&set->limited);
@@ -239,6 +246,9 @@ int checkpoints_load(struct node_manager *manager, struct shl_err *err)
     rc = open_store(set, err);
     if (rc == 0) {
         rc = load_records(set, err);
+    }
+    if (rc == 0) {
+        rc = bases_load(set, err);
     }
     return rc; /* the manager frees what is there */
 }
@@ -251,11 +261,12 @@ void checkpoints_free(struct node_manager *manager)
     if (!set) {
         return;
     }
-    while ((node = shl_list_first(&set->all))) {
+    while ((node = shl_list_first(&set->all)) || (node = shl_list_first(&set->saves))) {
         shl_list_remove(node);
         checkpoint_free(shl_container_of(node, struct checkpoint, pub.link));
     }
-    while ((node = shl_list_first(&set->doomed))) {
+    bases_free(set);
+    while ((node = shl_list_first(&set->doomed)) || (node = shl_list_first(&set->unknown))) {
         shl_list_remove(node);
         free(shl_container_of(node, struct doomed_manifest, node));
     }
@@ -268,17 +279,12 @@ void checkpoints_free(struct node_manager *manager)
 
 /* ---- 2. what a former daemon left -------------------------------------------------- */
 
-void checkpoints_resume(struct node_manager *manager)
+static void resume_list(struct shl_list *list)
 {
-    struct checkpoints *set = manager->checkpoints;
     struct shl_list *it, *before;
 
-    (void)uv_timer_init(manager->loop, &set->limit_timer);
-    set->limit_timer.data = set;
-    set->scrubbed_at_ms = set->collected_at_ms = shl_monotonic_ms();
-    set->collect_wanted = true; /* an ingest that was cut off left chunks behind */
     /* from the oldest on: a failure may drop the record of an older failed one */
-    for (it = set->all.prev; it != &set->all; it = before) {
+    for (it = list->prev; it != list; it = before) {
         struct checkpoint *checkpoint = shl_container_of(it, struct checkpoint, pub.link);
 
         before = it->prev;
@@ -292,11 +298,25 @@ void checkpoints_resume(struct node_manager *manager)
                             "the node daemon was restarted while the checkpoint was being made");
         }
     }
+}
+
+void checkpoints_resume(struct node_manager *manager)
+{
+    struct checkpoints *set = manager->checkpoints;
+
+    (void)uv_timer_init(manager->loop, &set->limit_timer);
+    (void)uv_timer_init(manager->loop, &set->save_tick);
+    set->limit_timer.data = set->save_tick.data = set;
+    set->scrubbed_at_ms = set->collected_at_ms = shl_monotonic_ms();
+    set->collect_wanted = true; /* an ingest that was cut off left chunks behind */
+    resume_list(&set->saves);
+    resume_list(&set->all);
     upkeep_pump(set);
 }
 
 void checkpoints_housekeeping(struct node_manager *manager)
 {
+    artefacts_housekeeping(manager->checkpoints);
     upkeep_pump(manager->checkpoints);
 }
 
@@ -318,6 +338,10 @@ void checkpoints_close(struct node_manager *manager)
 
     assert(!set->closing);
     set->closing = true;
+    atomic_store(&set->base_cancel, true);
+    SHL_LIST_FOREACH_SAFE(it, next, &set->saves) {
+        atomic_store(&shl_container_of(it, struct checkpoint, pub.link)->cancel, true);
+    }
     SHL_LIST_FOREACH_SAFE(it, next, &set->all) {
         struct checkpoint *checkpoint = shl_container_of(it, struct checkpoint, pub.link);
 
@@ -327,7 +351,8 @@ void checkpoints_close(struct node_manager *manager)
                               NULL);
         }
     }
-    manager->jobs++;
+    manager->jobs += 2;
+    uv_close((uv_handle_t *)&set->save_tick, on_timer_closed);
     layers_make_next(set);
     uv_close((uv_handle_t *)&set->limit_timer, on_timer_closed);
 }

@@ -7,6 +7,10 @@
  *   layers_again.c       whether the layers are usable; layers_make.c makes new ones if not
  *   fork.c               forks, restore in place, and those who wait for layers
  *   upkeep.c             manifests nobody names, collection, scrubbing
+ *   checkpoint_config.c  the config of a manifest, for other nodes and from them
+ *   artefacts.c          what other nodes hear of; hibernations as artefacts ("saves")
+ *   bases.c              what artefacts are relative to, as artefacts of their own
+ *   import.c             checkpoints and sandboxes from other nodes; import_files.c their files
  *
  * Loop thread, except the run functions of jobs, which touch only their job. Whatever is
  * under way for a checkpoint counts in its `busy` and in the manager's `jobs`: the struct
@@ -20,8 +24,9 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "checkpoint/store.h"
+#include "checkpoint/manifest.h"
 #include "node/sandbox/checkpoints.h"
+#include "node/sandbox/portable.h"
 #include "node/sandbox/stack.h"
 
 #define CHECKPOINT_KIND        "checkpoint" /* of records */
@@ -58,8 +63,73 @@ struct checkpoint_waiter {
                const struct node_stack *stack);
 };
 
-struct checkpoint_ingest; /* ingest.c */
-struct layers_job;        /* layers_again.c */
+struct checkpoint_ingest;
+#define CONFIG_ID_DIGITS 8 /* of a sandbox, after "sb-" */
+    /* Hostile input: fills a fresh checkpoint (id, what it is of, save) from a peer's config, and
+     * the bases it names. SHL_EVERSION, SHL_ECORRUPT, -ENOMEM with a sentence. */
+    SHL_MUST_CHECK int
+    checkpoint_decode_config(struct checkpoint *checkpoint,
+                             struct shl_bytes config,
+                             struct shl_err *err);
+/* Fields of records and configs that say what it is of. */
+void checkpoint_encode_what(struct shl_mp_writer *w, const struct node_checkpoint *pub);
+SHL_MUST_CHECK int checkpoint_decode_what(const msgpack_object *map,
+                                          struct node_checkpoint *pub,
+                                          bool has_name);
+
+/* artefacts.c */
+void artefacts_on_ready(struct checkpoint *checkpoint); /* also when its manifest is another */
+void artefacts_on_gone(const struct checkpoint *checkpoint);
+/* Bases became available, or it is time to try again. */
+void artefacts_consider(struct checkpoints *set);
+void artefacts_housekeeping(struct checkpoints *set);
+void artefacts_tell_base(struct checkpoints *set,
+                         const struct node_artefact *artefact,
+                         bool is_gone);
+struct checkpoint *artefact_find(struct checkpoints *set, const char *id);
+/* A save is ready, failed or was dropped: what it makes superfluous goes, the next begins. */
+void saves_settle(struct checkpoints *set, const char *sandbox_id);
+void saves_pump(struct checkpoints *set);
+void saves_tick(struct checkpoints *set, uint64_t now_ms); /* autosaves that are due */
+void saves_on_tick(uv_timer_t *timer);
+
+/* bases.c */
+SHL_MUST_CHECK int bases_load(struct checkpoints *set, struct shl_err *err);
+void bases_free(struct checkpoints *set);
+/* Are those of a ready one recorded? What is missing is made. */
+bool bases_ready(struct checkpoints *set, const struct checkpoint *checkpoint);
+void bases_pump(struct checkpoints *set);
+void bases_retry(struct checkpoints *set);
+void bases_tell(struct checkpoints *set);
+void bases_each_manifest(struct checkpoints *set,
+                         void (*each)(void *arg, const char *manifest),
+                         void *arg);
+bool bases_has(const struct checkpoints *set, const char *id);
+/* One that came from another node, with its files. */
+SHL_MUST_CHECK int bases_add(struct checkpoints *set,
+                             const char *id,
+                             bool is_memory,
+                             const char *manifest,
+                             struct shl_err *err);
+bool bases_forget(struct checkpoints *set, const char *id); /* false: there is none */
+SHL_MUST_CHECK int bases_encode_config(const char *id,
+                                       bool is_memory,
+                                       uint64_t bytes,
+                                       struct shl_buf *buf);
+/* Hostile input. SHL_ECORRUPT: it is not that of base @id of this kind. */
+SHL_MUST_CHECK int bases_decode_config(struct shl_bytes config,
+                                       const char *id,
+                                       bool is_memory,
+                                       uint64_t *ret_bytes,
+                                       struct shl_err *err);
+/* Thread pool: whether its file is here. */
+bool bases_has_file(const struct node_manager *manager,
+                    const char *template_name,
+                    const char *id,
+                    bool is_memory);
+
+/* ingest.c */
+struct layers_job; /* layers_again.c */
 
 struct checkpoint {
     struct node_checkpoint pub;
@@ -70,8 +140,18 @@ struct checkpoint {
     struct node_stack stack;
     uint64_t layer_bytes; /* size_bytes as soon as it is ready */
     uint32_t keep_max;    /* retention, applied when it is ready */
+    /* what a sandbox comes back from when its node is lost: in no list, limit or count of
+     * checkpoints, without a name. Its layers are given back when it is ready. */
+    bool save;
+    bool imported;                     /* from another node: told to nobody when it is new */
+    char of_state[NODE_LAYER_ID_SIZE]; /* save: the state in the sandbox's stack at that time */
+    int64_t sandbox_created_at_ms;     /* save: of the sandbox, as from_checkpoint */
+    char sandbox_from[NODE_CHECKPOINT_ID_SIZE];
+    char bases[NODE_BASES_MAX][NODE_BASE_ID_SIZE]; /* of the manifest: disk, memory; "" none */
+    uint64_t chunk_bytes;                          /* of the manifest's chunks, raw */
 
     bool fresh;         /* made by this daemon: someone waits for it */
+    bool told;          /* to the watcher of artefacts */
     bool gone;          /* the record is deleted */
     atomic_bool cancel; /* for its ingest, on the thread pool */
     unsigned busy;      /* snapshot, ingest, job of layers */
@@ -104,6 +184,17 @@ struct checkpoints {
     struct shl_list limited; /* waiters with a deadline, the earliest first */
     uv_timer_t limit_timer;
 
+    struct shl_list saves; /* newest first */
+    const struct node_artefact_watch *watch;
+    void *watch_arg;
+    bool wanted;          /* saves are made */
+    uv_timer_t save_tick; /* looks for autosaves that are due */
+
+    struct shl_list bases; /* of struct base, in the order they were asked for */
+    bool basing;           /* one is being made */
+    atomic_bool base_cancel;
+
+    struct shl_list unknown; /* manifests that may be copies for others: asked again */
     struct shl_list doomed;
     struct upkeep_job *upkeep; /* under way */
     bool tidied;               /* manifests nobody names were looked for */
@@ -142,6 +233,17 @@ SHL_MUST_CHECK int checkpoint_name_check(const char *name, struct shl_err *err);
 void checkpoint_fail(struct checkpoint *checkpoint, const char *reason);
 void checkpoint_ready(struct checkpoint *checkpoint, const struct ckpt_id *manifest);
 void checkpoint_drop_stack(struct checkpoint *checkpoint);
+enum checkpoint_end {
+    CHECKPOINT_DELETED,   /* its owner's wish: nobody needs it any more */
+    CHECKPOINT_FORGOTTEN, /* here alone: not told, its manifest may be a copy for others */
+    CHECKPOINT_REPLACED,  /* another record names its manifest */
+};
+SHL_MUST_CHECK int checkpoint_remove(struct checkpoint *checkpoint,
+                                     enum checkpoint_end how,
+                                     struct shl_err *err);
+void checkpoint_remove_or_log(struct checkpoint *checkpoint, enum checkpoint_end how);
+/* Snapshot of a running sandbox, then ingest. -: nothing is under way. */
+SHL_MUST_CHECK int checkpoint_take(struct checkpoint *checkpoint, struct sandbox *sandbox);
 
 /* checkpoint_record.c */
 SHL_MUST_CHECK int checkpoint_encode(const struct checkpoint *checkpoint, struct shl_buf *buf);
@@ -189,6 +291,11 @@ SHL_MUST_CHECK int fork_spec_merge(const struct node_sandbox_spec *from,
 
 /* upkeep.c */
 void upkeep_doom(struct checkpoints *set, const struct ckpt_id *manifest);
+/* As doom, when the watcher does not want it for other nodes. */
+void upkeep_release(struct checkpoints *set, const struct ckpt_id *manifest);
+void upkeep_ask_again(struct checkpoints *set);
+/* It is needed again. False when it is just being deleted. */
+bool upkeep_spare(struct checkpoints *set, const struct ckpt_id *manifest);
 void upkeep_pump(struct checkpoints *set);
 /* The manifest named by 64 hex digits; false when it is not one. */
 bool manifest_id_parse(const char *hex, struct ckpt_id *ret);

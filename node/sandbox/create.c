@@ -6,6 +6,7 @@
 #include "base/id.h"
 #include "base/io.h"
 #include "node/sandbox/layers.h"
+#include "node/sandbox/portable.h"
 #include "node/sandbox/sandbox.h"
 
 #define ID_TRIES 100
@@ -149,6 +150,11 @@ int sandbox_spec_check(const struct node_sandbox_spec *spec, struct shl_err *err
         return shl_err_set(err, SHL_EINVALIDARG, "disk must be %d to %d MB", NODE_DISK_MIN_MB,
                            NODE_DISK_MAX_MB);
     }
+    if (spec->autosave_s > 0 &&
+        (spec->autosave_s < NODE_AUTOSAVE_MIN_S || spec->autosave_s > NODE_AUTOSAVE_MAX_S)) {
+        return shl_err_set(err, SHL_EINVALIDARG, "autosave must be %d to %d s", NODE_AUTOSAVE_MIN_S,
+                           NODE_AUTOSAVE_MAX_S);
+    }
     for (i = 0; i < spec->envs.count; i++) {
         const char *key = spec->envs.items[i].key;
 
@@ -162,10 +168,13 @@ int sandbox_spec_check(const struct node_sandbox_spec *spec, struct shl_err *err
 
 static int check_template(const struct node_manager *manager,
                           const struct node_sandbox_spec *spec,
+                          const struct node_stack *stack,
                           struct shl_err *err)
 {
     uint64_t bytes;
-    int rc = files_template(manager, spec->template_name, &bytes, err);
+    int rc = files_base(manager, stack->base, &bytes) == 0
+                 ? 0
+                 : files_template(manager, spec->template_name, &bytes, err);
 
     if (rc == 0 && bytes > (uint64_t)spec->disk_mb << 20) {
         return shl_err_set(err, SHL_EINVALIDARG, "the template %s needs a disk of at least %llu MB",
@@ -316,7 +325,7 @@ int sandbox_create_from(struct node_manager *manager,
     int rc = sandbox_spec_check(spec, err);
 
     if (rc == 0) {
-        rc = check_template(manager, spec, err);
+        rc = check_template(manager, spec, stack, err);
     }
     if (rc == 0) {
         rc = sandbox_admit(manager, spec, err);

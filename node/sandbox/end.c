@@ -152,6 +152,7 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     sandbox->resume_due = false;
     sandbox->thaw_due = false;
     sandbox->shutting_down = false;
+    sandbox->paused = sandbox->pause_due = sandbox->pausing = false;
     sandbox->vmm_id = (struct node_process_id){0};
     sandbox->began_us = shl_monotonic_us();
     if (!sandbox->hidden) { /* users' sandboxes are not refused because of it */
@@ -199,6 +200,7 @@ static void finish(struct sandbox *sandbox)
     if (sandbox->letting_go) {
         switch_drop(sandbox);
     } else {
+        saves_on_ended(sandbox, sandbox->moved);
         sandbox->durable = sandbox->end_state;
         if (sandbox->end_state == NODE_SANDBOX_STOPPED) {
             sandbox_set_state(sandbox, NODE_SANDBOX_STOPPED, sandbox->end_reason);
@@ -209,12 +211,15 @@ static void finish(struct sandbox *sandbox)
         save_or_log(sandbox);
         manager->ended += !sandbox->hidden;
     }
+    gate_forget(sandbox);
     answer(sandbox);
     boot_pump(manager);
-    manager_on_finished(manager);
     if (sandbox->hidden) {
         sandbox_free(sandbox);
+    } else if (sandbox->moved && !sandbox->letting_go) {
+        manager_drop_moved(manager);
     }
+    manager_on_finished(manager);
 }
 
 /* ---- 2. step by step ------------------------------------------------------------- */
@@ -476,11 +481,53 @@ void sandbox_end(struct sandbox *sandbox,
     end_advance(sandbox);
 }
 
+/* What it has elsewhere is not touched: the records that would say so go first. */
+static int forget(struct sandbox *sandbox, struct shl_err *err)
+{
+    int rc = node_store_delete(sandbox->pub.manager->store, SANDBOX_KIND, sandbox->pub.id, err);
+
+    if (rc == 0) {
+        sandbox->moved = true;
+        saves_on_ended(sandbox, true);
+    }
+    return rc;
+}
+
+void node_sandbox_let_go(struct node_manager *manager,
+                         struct node_sandbox *pub,
+                         const char *reason,
+                         node_kill_cb cb,
+                         void *arg)
+{
+    struct sandbox *sandbox = sandbox_of(pub);
+    struct shl_err err = {0};
+
+    if (sandbox->letting_go || manager->closing) {
+        answer_later(manager, cb, arg, SHL_EUNAVAILABLE, "the node daemon is being stopped");
+    } else if (!sandbox->over && forget(sandbox, &err) < 0) {
+        answer_later(manager, cb, arg, err.code, err.msg);
+    } else if (!sandbox->alive) {
+        answer_later(manager, cb, arg, 0, "");
+        manager_drop_moved(manager);
+    } else if (waiter_add(&sandbox->waiters, cb, arg) < 0) {
+        answer_later(manager, cb, arg, -ENOMEM, "there is not enough memory");
+        sandbox_end(sandbox, NODE_SANDBOX_STOPPED, SHL_EGONE, "%s", reason);
+    } else {
+        SHL_LOG(&manager->log, SHL_LOG_WARN, "sandbox_let_go", SHL_S("sandbox", pub->id),
+                SHL_S("reason", reason));
+        if (sandbox->process) {
+            (void)node_process_signal(sandbox->process, SIGKILL);
+        }
+        sandbox_end(sandbox, NODE_SANDBOX_STOPPED, SHL_EGONE, "%s", reason);
+    }
+}
+
 void sandbox_let_go(struct sandbox *sandbox)
 {
     if (sandbox->over) {
         return; /* the end goes on; it is bounded by stop_ms */
     }
+    gate_forget(sandbox);
     sandbox->letting_go = true;
     sandbox->end_code = SHL_EUNAVAILABLE;
     (void)snprintf(sandbox->end_reason, sizeof(sandbox->end_reason),

@@ -164,6 +164,33 @@ int files_open_template(const struct node_manager *manager,
     return 0;
 }
 
+int files_base(const struct node_manager *manager, const char *id, uint64_t *ret_bytes)
+{
+    char path[SANDBOX_PATH_MAX];
+    struct stat st;
+
+    layers_base_path(manager, id, LAYERS_BASE_IMAGE, path, sizeof(path));
+    if (!id[0] || stat(path, &st) < 0) {
+        return SHL_ENOTFOUND;
+    }
+    *ret_bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+int files_open_base(const struct node_manager *manager, const char *id, int *ret_fd)
+{
+    char path[SANDBOX_PATH_MAX];
+    int fd;
+
+    layers_base_path(manager, id, LAYERS_BASE_IMAGE, path, sizeof(path));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
 /* ---- layers ---------------------------------------------------------------------- */
 
 int files_new_layer(const struct node_manager *manager,
@@ -252,19 +279,19 @@ static int open_stack(struct sandbox *sandbox, struct shl_err *err)
 {
     const struct node_manager *manager = sandbox->pub.manager;
     const char *template_name = sandbox->pub.spec.template_name;
+    struct node_stack start = sandbox->start;
     int rc = 0;
 
-    if (!sandbox->start.base[0]) {
+    if (!start.base[0]) {
         int fd;
 
-        rc = files_open_template(manager, template_name, &fd, sandbox->start.base, err);
+        rc = files_open_template(manager, template_name, &fd, start.base, err);
         if (rc == 0) {
             (void)close(fd);
         }
+        (void)memcpy(sandbox->found_base, start.base, sizeof(start.base));
     }
-    return rc < 0
-               ? rc
-               : node_stack_open(manager, template_name, &sandbox->start, &sandbox->stack_fds, err);
+    return rc < 0 ? rc : node_stack_open(manager, template_name, &start, &sandbox->stack_fds, err);
 }
 
 int files_prepare(struct sandbox *sandbox, struct shl_err *err)

@@ -90,6 +90,10 @@ static void on_resumed(void *arg, int code, const char *msg, const msgpack_objec
     }
     sandbox->resume_due = false;
     settle_overlay(sandbox);
+    if (sandbox->paused) {
+        sandbox->pause_due = true; /* it was on its way when that was wanted */
+        pause_apply(sandbox);
+    }
     go_on(sandbox);
 }
 
@@ -98,7 +102,7 @@ void go_on(struct sandbox *sandbox)
     if (sandbox->ending || sandbox->over) {
         return;
     }
-    if (sandbox->resume_due && !sandbox->resuming && sandbox->control &&
+    if (sandbox->resume_due && !sandbox->paused && !sandbox->resuming && sandbox->control &&
         node_vmm_link_request(sandbox->control, "resume", NULL, NULL, 0, on_resumed, sandbox) ==
             0) {
         sandbox->resuming = true;

@@ -34,8 +34,9 @@ static void after_hibernate(struct sandbox *sandbox)
     manager->hibernations++;
     node_sandbox_ref(&sandbox->pub);
     waiters_answer(&sandbox->sleepers, 0, "");
+    saves_on_hibernated(sandbox);
     if (sandbox->switch_to || !shl_list_empty(&sandbox->wakers)) {
-        wake_begin(sandbox);
+        wake_ask(sandbox);
     }
     merge_consider(sandbox);
     node_sandbox_unref(&sandbox->pub);
@@ -68,7 +69,11 @@ static void hibernate_failed(struct sandbox *sandbox, int code, const char *msg)
     waiters_answer(&sandbox->sleepers, code, msg);
     switch_drop(sandbox);
     reboot_answer(sandbox, code, msg);
-    waiters_answer(&sandbox->wakers, 0, "");
+    if (sandbox->paused) {
+        pause_apply(sandbox); /* they wait for its end */
+    } else {
+        waiters_answer(&sandbox->wakers, 0, "");
+    }
     node_sandbox_unref(&sandbox->pub);
 }
 
@@ -199,7 +204,7 @@ void node_manager_hibernate(struct node_manager *manager,
         answer_later(manager, cb, arg, SHL_EBADSTATE, "sandbox is not running");
     } else if (waiter_add(&sandbox->sleepers, cb, arg) < 0) {
         answer_later(manager, cb, arg, -ENOMEM, "there is not enough memory to hibernate");
-    } else if (state == NODE_SANDBOX_RUNNING) {
+    } else if (state == NODE_SANDBOX_RUNNING && !sandbox->paused) {
         hibernate_begin(sandbox);
-    } /* else: as soon as what is under way ends, tell() in boot.c or wake_failed */
+    } /* else: as soon as what is under way ends: tell() in boot.c, wake_failed, pause.c */
 }

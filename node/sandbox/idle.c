@@ -17,7 +17,7 @@ static void on_idle(uv_timer_t *timer)
 
 void idle_start_after(struct sandbox *sandbox, uint64_t ms)
 {
-    if (sandbox->pub.spec.timeout_s > 0 && sandbox->holds == 0) {
+    if (sandbox->pub.spec.timeout_s > 0 && sandbox->holds == 0 && !sandbox->paused) {
         sandbox->pub.end_at_ms = shl_realtime_ms() + (int64_t)ms;
         /* the loop's clock may be older by what the record took to save */
         uv_update_time(sandbox->pub.manager->loop);
@@ -32,7 +32,7 @@ void idle_start(struct sandbox *sandbox)
     if (sandbox->ending || sandbox->hidden || sandbox->pub.state != NODE_SANDBOX_RUNNING) {
         return;
     }
-    if (timeout_ms == 0 || sandbox->holds > 0) {
+    if (timeout_ms == 0 || sandbox->holds > 0 || sandbox->paused) {
         idle_stop(sandbox);
         return;
     }

@@ -128,6 +128,14 @@ static void ingest_free(struct checkpoint_ingest *ingest)
     free(ingest);
 }
 
+static void set_bases(struct checkpoint *checkpoint, const struct node_stack *stack)
+{
+    bool above = stack->warm_mem && stack->state.hex[0];
+
+    (void)memcpy(checkpoint->bases[0], stack->base, sizeof(stack->base));
+    (void)memcpy(checkpoint->bases[1], above ? stack->warm : "", above ? sizeof(stack->warm) : 1);
+}
+
 static void on_done(uv_work_t *work, int status)
 {
     struct checkpoint_ingest *ingest = work->data;
@@ -144,6 +152,8 @@ static void on_done(uv_work_t *work, int status)
             SHL_I("new_bytes", ingest->stats.new_bytes), SHL_I("ms", ingest->run_ms),
             SHL_I("code", ingest->rc));
     if (ingest->rc == 0) {
+        set_bases(checkpoint, &ingest->stack);
+        checkpoint->chunk_bytes = ingest->stats.raw_bytes;
         checkpoint_ready(checkpoint, &ingest->manifest);
     } else {
         set->collect_wanted = true; /* chunks it stored before it failed */
@@ -237,7 +247,7 @@ void ingest_enqueue(struct checkpoint *checkpoint)
 void ingest_repair(struct checkpoint *checkpoint)
 {
     if (checkpoint->pub.status != NODE_CHECKPOINT_READY || checkpoint->queued ||
-        checkpoint->busy > 0) {
+        checkpoint->busy > 0 || !checkpoint->has_stack) {
         return;
     }
     checkpoint->queued = true;

@@ -69,6 +69,15 @@ void layers_warm_path(const struct node_manager *manager,
     (void)snprintf(path, size, "%s/warm/%s%s%s", manager->data_dir, id, name[0] ? "/" : "", name);
 }
 
+void layers_base_path(const struct node_manager *manager,
+                      const char *id,
+                      const char *name,
+                      char *path,
+                      size_t size)
+{
+    (void)snprintf(path, size, "%s/bases/%s%s%s", manager->data_dir, id, name[0] ? "/" : "", name);
+}
+
 /* ---- removing -------------------------------------------------------------------- */
 
 static int remove_one(const struct node_manager *manager, const char *id)
@@ -85,6 +94,10 @@ static int remove_one(const struct node_manager *manager, const char *id)
         }
     }
     layers_warm_path(manager, id, "", path, sizeof(path));
+    if (access(path, F_OK) == 0 && shl_remove_tree(path) < 0) {
+        rc = -EIO;
+    }
+    layers_base_path(manager, id, "", path, sizeof(path));
     if (access(path, F_OK) == 0 && shl_remove_tree(path) < 0) {
         rc = -EIO;
     }
@@ -217,6 +230,19 @@ unsigned layers_refs(const struct node_manager *manager, const char *id)
     return *at ? (*at)->refs : 0;
 }
 
+static bool is_in(const struct removal *removal, const char *id)
+{
+    while (removal && strcmp(removal->id, id) != 0) {
+        removal = removal->next;
+    }
+    return removal;
+}
+
+bool layers_is_going(const struct node_manager *manager, const char *id)
+{
+    return is_in(manager->layers->waiting, id) || is_in(manager->layers->batch, id);
+}
+
 void layers_new(struct node_manager *manager, struct node_layer_id *ret)
 {
     shl_id_make(ret->hex, sizeof(ret->hex), "", ID_DIGITS);
@@ -260,11 +286,12 @@ void layers_sweep(struct node_manager *manager)
 {
     sweep_folder(manager, "layers");
     sweep_folder(manager, "warm");
+    sweep_folder(manager, "bases");
 }
 
 int layers_open(struct node_manager *manager, struct shl_err *err)
 {
-    static const char *const names[] = {"layers", "warm"};
+    static const char *const names[] = {"layers", "warm", "bases"};
     char path[SANDBOX_PATH_MAX];
     size_t i;
 

@@ -1,9 +1,9 @@
 /* The layer files of this node and who needs them.
  *
- * DATA/layers/ID.{disk,mem,state} and DATA/warm/ID/ are removed, on the thread pool, when
- * the last reference to ID goes. References are counted in memory alone: records are what is
- * durable, and layers_sweep removes at start what no record names. Loop thread,
- * except layers_path.
+ * DATA/layers/ID.{disk,mem,state}, DATA/warm/ID/ and DATA/bases/ID/ are removed, on the thread
+ * pool, when the last reference to ID goes. References are counted in memory alone: records are
+ * what is durable, and layers_sweep removes at start what no record names. Loop thread, except
+ * layers_path.
  */
 #ifndef SHL_NODE_SANDBOX_LAYERS_H
 #define SHL_NODE_SANDBOX_LAYERS_H
@@ -43,6 +43,15 @@ void layers_warm_path(const struct node_manager *manager,
                       const char *name,
                       char *path,
                       size_t size);
+/* DATA/bases/ID or, with a name, DATA/bases/ID/NAME */
+void layers_base_path(const struct node_manager *manager,
+                      const char *id,
+                      const char *name,
+                      char *path,
+                      size_t size);
+#define LAYERS_BASE_IMAGE "disk.raw" /* in there */
+/* Its files are being removed, or are about to be: whoever wants new ones waits. */
+bool layers_is_going(const struct node_manager *manager, const char *id);
 /* 32 lower-case hexadecimal digits. */
 bool layers_id_is_valid(const char *id);
 

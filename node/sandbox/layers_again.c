@@ -192,6 +192,7 @@ static void start_again(struct layers_job *job)
     struct node_stack *made = &job->made;
 
     (void)snprintf(made->base, sizeof(made->base), "%s", job->stack.base);
+    layers_ref(manager, made->base);
     made->whole_disk = true;
     made->disk_count = 1;
     layers_new(manager, &made->disk[0]);
@@ -277,9 +278,9 @@ static void on_looked(uv_work_t *work, int status)
         }
         return;
     }
-    SHL_LOG(&checkpoint->set->manager->log, SHL_LOG_ERROR, "checkpoint_layers_lost",
-            SHL_S("checkpoint", checkpoint->pub.id), SHL_I("code", job->rc),
-            SHL_S("reason", job->err.msg));
+    SHL_LOG(&checkpoint->set->manager->log, checkpoint->imported ? SHL_LOG_INFO : SHL_LOG_ERROR,
+            "checkpoint_layers_lost", SHL_S("checkpoint", checkpoint->pub.id),
+            SHL_I("code", job->rc), SHL_S("reason", job->err.msg));
     if (is_lost(job->rc) && manifest_id_parse(checkpoint->pub.manifest, &job->manifest)) {
         start_again(job);
         return;

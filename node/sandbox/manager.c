@@ -199,6 +199,7 @@ void node_manager_kill(struct node_manager *manager,
     struct sandbox *sandbox = sandbox_of(pub);
 
     if (!sandbox->alive) {
+        saves_on_ended(sandbox, false);
         answer_later(manager, cb, arg, 0, "");
     } else if (waiter_add(&sandbox->waiters, cb, arg) < 0) {
         answer_later(manager, cb, arg, -ENOMEM, "there is not enough memory to kill a sandbox");
@@ -218,9 +219,24 @@ static bool drop_record(struct node_manager *manager, struct sandbox *sandbox)
                 SHL_S("sandbox", sandbox->pub.id), SHL_S("reason", err.msg));
         return false;
     }
+    saves_on_ended(sandbox, false);
     manager->ended--;
     manager_forget(manager, sandbox);
     return true;
+}
+
+void manager_drop_moved(struct node_manager *manager)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
+        struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
+
+        if (sandbox->moved && !sandbox->alive && sandbox->refs == 0) {
+            manager->ended--;
+            manager_forget(manager, sandbox); /* its record went before */
+        }
+    }
 }
 
 /* From the oldest on: ended long ago, or more ended ones than are kept. */
@@ -232,6 +248,7 @@ static void on_housekeeping(uv_timer_t *timer)
 
     checkpoints_housekeeping(manager);
     warm_housekeeping(manager);
+    manager_drop_moved(manager);
     for (it = manager->sandboxes.prev; it != &manager->sandboxes; it = before) {
         struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
 

@@ -74,6 +74,11 @@ void node_kv_release(struct node_kv_list *list);
 /* Set or replace; copies. 0, SHL_ELIMIT or -ENOMEM. */
 SHL_MUST_CHECK int node_kv_set(struct node_kv_list *list, const char *key, const char *value);
 
+enum node_on_loss { /* of its node */
+    NODE_ON_LOSS_ERROR,
+    NODE_ON_LOSS_RESTORE, /* elsewhere, from the newest artefact (portable.h) */
+};
+
 /* What a create asks for; every field checked by the caller (API) and again here. */
 struct node_sandbox_spec {
     char org[NODE_ORG_ID_SIZE];
@@ -82,6 +87,8 @@ struct node_sandbox_spec {
     uint32_t memory_mb;
     uint32_t disk_mb;
     uint32_t timeout_s; /* idle time until it hibernates; 0 never */
+    enum node_on_loss on_node_loss;
+    uint32_t autosave_s; /* with restore: while it runs, so often; 0: NODE_AUTOSAVE_DEFAULT_S */
     struct node_kv_list envs;
     struct node_kv_list metadata;
 };

@@ -7,7 +7,8 @@
  *                 hibernation, and every autosave interval of a running one that asked
  *                 for it. The newest one of a sandbox that is ready; older ones go
  *   base          what the others are relative to: the image of a template, the memory of a warm
- *                 one. Made before the first artefact that names it is told
+ *                 one. Made, and told, before the first artefact that names it is told. The same
+ *                 image on two nodes is the same base with the same manifest
  *
  * Whoever watches the manager (node/cluster) hears of an artefact when its manifest is durable
  * here, copies it to other nodes (checkpoint/replica_plan.h, node/replica/transfer.h), and there
@@ -28,12 +29,13 @@
 #include "node/sandbox/checkpoints.h"
 #include "node/sandbox/manager.h"
 
-#define NODE_MANIFEST_SIZE  65 /* 64 hexadecimal digits of a manifest's content id */
-#define NODE_BASE_ID_SIZE   33 /* 32 hexadecimal digits */
-#define NODE_BASE_PREFIX    "base-"
-#define NODE_BASES_MAX      2 /* of one artefact: disk, memory */
-#define NODE_AUTOSAVE_MIN_S 10
-#define NODE_AUTOSAVE_MAX_S 86400
+#define NODE_MANIFEST_SIZE      65 /* 64 hexadecimal digits of a manifest's content id */
+#define NODE_BASE_ID_SIZE       33 /* 32 hexadecimal digits */
+#define NODE_BASE_PREFIX        "base-"
+#define NODE_BASES_MAX          2 /* of one artefact: disk, memory */
+#define NODE_AUTOSAVE_MIN_S     10
+#define NODE_AUTOSAVE_DEFAULT_S 60
+#define NODE_AUTOSAVE_MAX_S     86400
 
 enum node_artefact_kind { /* as enum sched_checkpoint_kind */
     NODE_ARTEFACT_FULL = 1,
@@ -58,8 +60,12 @@ struct node_artefact {
 
 /* @is_gone: deleted by its owner's wish (its user, retention, the end of the sandbox, a newer
  * hibernation): no node needs it any more. Told from inside other calls: change nothing from
- * there. What there is already is told at once. One watcher; NULL ends it. Imported ones
- * are not told. */
+ * there. What there is already is told at once, as soon as its bases are stored: set the
+ * watcher before the loop runs, for without one the start deletes what no record names, and
+ * what ended with nobody told is gone unnoticed. One watcher; NULL ends it. Imported ones are
+ * not told, but their end is: B's user deletes what A made, or B hibernates it anew. An artefact
+ * told twice has another manifest since. A base is never told to be gone: who knows that no
+ * artefact names it any more calls node_artefact_forget on every node. */
 struct node_artefact_watch {
     void (*artefact)(void *arg, const struct node_artefact *artefact, bool is_gone);
     /* May the store delete a manifest that no record of this node names? 1 yes, 0 no: a copy
@@ -71,7 +77,9 @@ void node_manager_set_artefact_watch(struct node_manager *manager,
                                      void *arg);
 
 /* Are hibernated sandboxes (and autosaves) to become artefacts? Off at first: a node alone saves
- * itself the work. Switched on, those that are hibernated already follow one after the other. */
+ * itself the work. Switched on, those that are hibernated already follow one after the other.
+ * A sandbox that ended because its VM was lost with its machine, with on_node_loss restore, keeps
+ * its artefact until it is killed, let go, or its record expires. */
 void node_manager_want_artefacts(struct node_manager *manager, bool wanted);
 
 /* The store; for node/replica. Lives as long as the manager. */
@@ -111,15 +119,19 @@ void node_checkpoint_import(struct node_manager *manager,
                             void *arg);
 
 /* A hibernated sandbox of this node from now on, made of a hibernation artefact: its layers are
- * written and its record is durable when @cb is told. SHL_ECONFLICT: there is one of
- * that id. */
+ * written and its record is durable when @cb is told. The artefact is this node's then, too: its
+ * next hibernation replaces it, its end deletes it. SHL_ECONFLICT: there is one of that id, also
+ * one that is over (let it go first); SHL_EUNAVAILABLE: try again soon; SHL_ENOTFOUND: a base is
+ * neither here nor in @import; SHL_ECORRUPT, SHL_EVERSION: the manifest is not valid here. */
 void node_sandbox_import(struct node_manager *manager,
                          const struct node_import *import,
                          node_sandbox_cb cb,
                          void *arg);
 
 /* Another node has it: its VM ends at once, its record and layers go, its artefacts are left
- * alone and nobody is told that they are gone. @cb when all that is done. */
+ * alone and nobody is told that they are gone; their manifests stay while may_drop says so. @cb
+ * when all that is done. Also for one that is over. One that is being killed already ends as that.
+ */
 void node_sandbox_let_go(struct node_manager *manager,
                          struct node_sandbox *sandbox,
                          const char *reason,
@@ -128,16 +140,21 @@ void node_sandbox_let_go(struct node_manager *manager,
 
 /* ---- who may run -------------------------------------------------------------------- */
 
-/* Asked before a hibernated sandbox runs again (wake, and what wakes); all callers of the wake
- * wait for the answer. @cb may be called from inside. NULL: go on. */
+/* Asked before a hibernated sandbox runs again (wake, and what wakes), when it was imported or an
+ * artefact of it is ready, of this hibernation or an older one: else no other node can run it. Not
+ * asked in the middle of a reboot or restore in place, which go on with what ran here. All
+ * callers of the wake wait for the answer. @cb may be called from inside, and must be called once,
+ * however late: when the sandbox or the manager is gone, nothing happens. NULL: go on. */
 typedef void (*node_gate)(void *arg,
                           struct node_sandbox *sandbox,
                           node_sandbox_cb cb,
                           void *cb_arg);
 void node_manager_set_gate(struct node_manager *manager, node_gate gate, void *arg);
 
-/* The vCPUs of a running sandbox stand still until they are let go on: its calls wait. For a node
- * whose lease ends. Durable nowhere: a daemon that adopts it lets it go on. Idempotent. */
+/* The vCPUs of a running sandbox stand still until they are let go on: its calls wait, its idle
+ * timer stands, checkpoints are refused with SHL_EUNAVAILABLE, a hibernation waits. For a node
+ * whose lease ends. One that starts or wakes is paused as soon as it runs; the next run begins
+ * without. Durable nowhere: a daemon that adopts it lets it go on. Idempotent. */
 void node_sandbox_set_paused(struct node_sandbox *sandbox, bool paused);
 
 #endif /* SHL_NODE_SANDBOX_PORTABLE_H */

@@ -27,6 +27,12 @@ void record_encode_spec(struct shl_mp_writer *w, const struct node_sandbox_spec 
     shl_mp_kv_uint(w, "memory_mb", spec->memory_mb);
     shl_mp_kv_uint(w, "disk_mb", spec->disk_mb);
     shl_mp_kv_uint(w, "timeout_s", spec->timeout_s);
+    if (spec->on_node_loss == NODE_ON_LOSS_RESTORE) {
+        shl_mp_kv_str(w, "on_node_loss", "restore");
+    }
+    if (spec->autosave_s > 0) {
+        shl_mp_kv_uint(w, "autosave_s", spec->autosave_s);
+    }
     encode_kv(w, "envs", &spec->envs);
     encode_kv(w, "metadata", &spec->metadata);
 }
@@ -58,6 +64,9 @@ int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
     shl_mp_kv_uint(&w, "saved_bytes", pub->saved_bytes);
     shl_mp_kv_str(&w, "from_checkpoint", pub->from_checkpoint);
     shl_mp_kv_bool(&w, "cold_woken", pub->cold_woken);
+    if (sandbox->imported) {
+        shl_mp_kv_bool(&w, "imported", true);
+    }
     shl_mp_end(&w);
     return shl_mp_done(&w);
 }
@@ -114,6 +123,21 @@ static int decode_state(const msgpack_object *map, enum node_sandbox_state *ret)
     return rc < 0 ? rc : SHL_EPROTO;
 }
 
+/* Optional: absent in older records. */
+static int decode_on_loss(const msgpack_object *map, struct node_sandbox_spec *spec)
+{
+    char text[16];
+
+    if (shl_mp_find(map, "on_node_loss")) {
+        if (shl_mp_get_cpy(map, "on_node_loss", text, sizeof(text)) < 0 ||
+            strcmp(text, "restore") != 0) {
+            return SHL_EPROTO;
+        }
+        spec->on_node_loss = NODE_ON_LOSS_RESTORE;
+    }
+    return shl_mp_find(map, "autosave_s") ? decode_uint(map, "autosave_s", &spec->autosave_s) : 0;
+}
+
 int record_decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec)
 {
     int rc = shl_mp_get_cpy(map, "org", spec->org, sizeof(spec->org));
@@ -132,6 +156,9 @@ int record_decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec
     }
     if (rc == 0) {
         rc = decode_uint(map, "timeout_s", &spec->timeout_s);
+    }
+    if (rc == 0) {
+        rc = decode_on_loss(map, spec);
     }
     if (rc == 0) {
         rc = decode_kv(map, "envs", &spec->envs);
@@ -201,6 +228,9 @@ static int decode_saved(const msgpack_object *map, struct sandbox *sandbox)
     }
     if (rc == 0) {
         rc = shl_mp_get_bool(map, "cold_woken", &pub->cold_woken);
+    }
+    if (rc == 0 && shl_mp_find(map, "imported")) {
+        rc = shl_mp_get_bool(map, "imported", &sandbox->imported);
     }
     return rc;
 }

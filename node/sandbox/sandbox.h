@@ -9,12 +9,15 @@
  *   snapshot.c  memory, devices and disk of a running one into layers
  *   go_on.c     a VM that was paused or frozen goes on
  *   hibernate.c running -> hibernated
- *   wake.c      hibernated -> running; node_sandbox_need
+ *   wake.c      hibernated -> running; node_sandbox_need; the gate
+ *   pause.c     vCPUs that stand still because a lease ends
  *   reboot.c    reboot, restore in place
  *   end.c       the end of a run, and of a sandbox: everything given back
  *   waiters.c   who waits for what
  *   adopt.c     records of a former daemon
  *   layers.c    layer files and their references; stack.c: what a VM starts from
+ *   artefacts.c, bases.c, import.c: what other nodes have of it (portable.h,
+ *               checkpoints_private.h)
  *   merge.c     deep stacks made flat in the background
  *   warm.c      warm templates; warm_make.c makes one
  *   state.c     the one function that changes the state; saving the record
@@ -38,6 +41,7 @@
 #include "node/sandbox/agent_link_open.h"
 #include "node/sandbox/cgroup.h"
 #include "node/sandbox/manager_open.h"
+#include "node/sandbox/portable.h"
 #include "node/sandbox/process.h"
 #include "node/sandbox/stack.h"
 #include "node/sandbox/vmm_link.h"
@@ -95,6 +99,7 @@ struct sandbox {
                                         since, or what the next one starts from */
     struct node_layer_id overlay;    /* referenced: what the present run writes */
     struct node_layer_id next;       /* referenced: what it is about to write, in a snapshot */
+    bool imported;                   /* of another node, and not run here since */
     bool has_slot;
     uint32_t slot;
     struct node_process_id vmm_id;
@@ -111,10 +116,18 @@ struct sandbox {
     bool draining;          /* hibernates as soon as nobody holds it */
     uint32_t idle_failures; /* hibernations on idle that failed in a row */
     bool merging;
-    bool merge_failed; /* since the stack changed last */
-    bool layers_due;   /* the VMM may still have the layers from before a merge */
-    bool telling;      /* it is being told of the present ones */
-    bool tell_failed;  /* since the stack changed last */
+    bool merge_failed;           /* since the stack changed last */
+    bool layers_due;             /* the VMM may still have the layers from before a merge */
+    bool telling;                /* it is being told of the present ones */
+    struct gate_call *gate_call; /* asked whether it may run, not answered (wake.c) */
+    bool moved;                  /* another node has it: ends without leaving a trace */
+    bool saved;                  /* its hibernation is an artefact, or will be */
+    bool save_failed;            /* its hibernation did not become an artefact: tried again later */
+    uint64_t autosave_at_ms;     /* monotonic; 0: not running */
+    bool paused;                 /* its vCPUs are to stand still (pause.c) */
+    bool pause_due;              /* the VMM was not told of that yet */
+    bool pausing, pause_told;    /* it is being told this */
+    bool tell_failed;            /* since the stack changed last */
 
     /* while it has a run: set by run_begin, gone after run_end */
     bool run;
@@ -178,6 +191,7 @@ struct sandbox {
     void (*job_done)(struct sandbox *sandbox);
     int job_rc;
     struct shl_err job_err;
+    char found_base[NODE_LAYER_ID_SIZE]; /* of the template, when the run begins without one */
 };
 
 struct node_manager {
@@ -203,12 +217,15 @@ struct node_manager {
     uint32_t ended;
     uint32_t memory_committed_mb, cpus_committed;
     struct node_layers *layers;
-    struct shl_list warms; /* of struct warm */
+    struct shl_list warms;         /* of struct warm */
+    char salt[NODE_LAYER_ID_SIZE]; /* of the ids of warm templates: no other node's are the same */
     bool warm_wanted;
     bool without_sandboxes;
     uint64_t hibernations, wakes_warm, wakes_cold; /* that succeeded */
     const struct node_manager_watch *watch;        /* or NULL */
     void *watch_arg;
+    node_gate gate; /* or NULL */
+    void *gate_arg;
     uint32_t jobs; /* on the thread pool that belong to no run; close waits */
 
     uv_timer_t housekeeping;
@@ -241,6 +258,8 @@ struct sandbox *sandbox_new(struct node_manager *manager); /* NULL without memor
 void sandbox_free(struct sandbox *sandbox);
 /* Called when a living sandbox was finished or let go. */
 void manager_on_finished(struct node_manager *manager);
+/* Those that another node has, and nobody here looks at, are forgotten. */
+void manager_drop_moved(struct node_manager *manager);
 /* One of manager->jobs is over. */
 void manager_job_ended(struct node_manager *manager);
 
@@ -322,12 +341,25 @@ void wake_later(struct sandbox *sandbox); /* from the loop */
 void wake_failed(struct sandbox *sandbox);
 /* @code says that what was saved cannot be restored here, so a boot from the disk may help. */
 bool wake_is_useless(const struct sandbox *sandbox, int code);
+/* The gate's answer is of no interest any more. */
+void gate_forget(struct sandbox *sandbox);
+/* As wake_begin when the gate says so. */
+void wake_ask(struct sandbox *sandbox);
 
 /* reboot.c: the VMM ended while a soft reboot waits for that */
 void reboot_on_exit(struct sandbox *sandbox);
 /* A wake succeeded (0) or failed: tells those who wait for a reboot or restore. */
 void reboot_answer(struct sandbox *sandbox, int code, const char *msg);
 void switch_drop(struct sandbox *sandbox);
+
+/* artefacts.c: hibernations as artefacts */
+void saves_on_hibernated(struct sandbox *sandbox);
+void saves_on_ended(struct sandbox *sandbox, bool moved);
+/* Something that other nodes may have was saved of it. */
+bool saves_any_ready(const struct sandbox *sandbox);
+
+/* pause.c: after something changed: tell the VMM, and those who wait */
+void pause_apply(struct sandbox *sandbox);
 
 /* snapshot.c: the run ends; nothing more is begun */
 void snapshot_refuse_waiting(struct sandbox *sandbox, int code, const char *msg);
@@ -416,6 +448,12 @@ SHL_MUST_CHECK int files_open_template(const struct node_manager *manager,
                                        int *ret_fd,
                                        char identity[NODE_LAYER_ID_SIZE],
                                        struct shl_err *err);
+/* The image with that identity that was imported: its size, or SHL_ENOTFOUND ... */
+SHL_MUST_CHECK int files_base(const struct node_manager *manager,
+                              const char *id,
+                              uint64_t *ret_bytes);
+/* ... and itself; 0 or -errno. */
+SHL_MUST_CHECK int files_open_base(const struct node_manager *manager, const char *id, int *ret_fd);
 SHL_MUST_CHECK int files_check(const struct node_manager *manager, struct shl_err *err);
 /* Folder and files of a run, and those of what it starts from. */
 SHL_MUST_CHECK int files_prepare(struct sandbox *sandbox, struct shl_err *err);

@@ -18,6 +18,7 @@ static void for_each(struct node_manager *manager,
 {
     unsigned i;
 
+    act(manager, stack->base); /* there is a file of it only when it was imported */
     act(manager, stack->warm);
     for (i = 0; i < stack->disk_count; i++) {
         act(manager, stack->disk[i].hex);
@@ -269,12 +270,17 @@ static int open_base(const struct node_manager *manager,
     char identity[NODE_LAYER_ID_SIZE];
     int rc = files_open_template(manager, template_name, &fds->base, identity, err);
 
-    if (rc == 0 && stack->base[0] && strcmp(identity, stack->base) != 0) {
-        rc = shl_err_set(err, SHL_ECONFLICT,
-                         "the template %s was built anew since this was saved on top of it",
-                         template_name);
+    if (!stack->base[0] || (rc == 0 && strcmp(identity, stack->base) == 0)) {
+        return rc;
     }
-    return rc;
+    close_one(&fds->base);
+    if (files_open_base(manager, stack->base, &fds->base) == 0) {
+        return 0;
+    }
+    return rc < 0 ? rc
+                  : shl_err_set(err, SHL_ECONFLICT,
+                                "the template %s was built anew since this was saved on top of it",
+                                template_name);
 }
 
 int node_stack_open(const struct node_manager *manager,

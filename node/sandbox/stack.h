@@ -11,7 +11,11 @@
  * Warm templates: DATA/warm/ID/{mem,state,disk,work}, made by this node from a template,
  * kernel, initrd and CPU of that identity (ID is their hash); stacks name ID as warm and
  * start with its memory as the raw base and its disk as the lowest layer. `work` is the memory
- * layer of a trial run: which pages a run that starts from it is going to write.
+ * layer of a trial run: which pages a run that starts from it is going to write. Those of other
+ * nodes, which this one has for what it imported, have only mem (portable.h).
+ *
+ * Images: DATA/bases/ID/disk.raw, imported, too; used when the template's own has another
+ * identity, or is not there.
  *
  * Loop thread, except node_stack_open (thread pool), which touches only its arguments.
  */
@@ -34,8 +38,7 @@ struct node_layer_id {
 };
 
 struct node_stack {
-    char base[NODE_LAYER_ID_SIZE]; /* identity of the template's disk image, to notice a rebuilt one
-                                    */
+    char base[NODE_LAYER_ID_SIZE]; /* identity of the disk image, to notice a rebuilt template */
     char warm[NODE_LAYER_ID_SIZE]; /* warm template below, "" when booted from the image alone */
     bool warm_mem;                 /* memory begins with the warm template's; false: with zeros */
     bool whole_disk; /* @disk stands on the template's image; the warm one's disk is not below */

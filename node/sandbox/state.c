@@ -102,7 +102,7 @@ int sandbox_save(struct sandbox *sandbox, struct shl_err *err)
     struct shl_buf buf;
     int rc;
 
-    if (sandbox->hidden) {
+    if (sandbox->hidden || sandbox->moved) {
         return 0;
     }
     shl_buf_init(&buf, RECORD_MAX);

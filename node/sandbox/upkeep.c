@@ -2,7 +2,8 @@
  *
  *   tidy      once, before the first ingest: manifests that no record names are deleted
  *             (the daemon died between deleting a record and its manifest, or between a
- *             commit and its record; the latter is ingested again)
+ *             commit and its record; the latter is ingested again), unless the watcher of
+ *             artefacts wants them: copies for other nodes. While it does not know yet they stay
  *   delete    manifests of deleted checkpoints
  *   collect   chunks that no manifest names, soon after a deletion and every hour
  *   scrub     1 % of the bytes per hour are read and verified
@@ -75,6 +76,7 @@ static void on_work_done(uv_work_t *work, int status)
     job_free(job);
     upkeep_pump(set);
     ingest_pump(set);
+    bases_pump(set);
     manager_job_ended(manager);
 }
 
@@ -153,25 +155,56 @@ static int run_tidy(struct upkeep_job *job)
     return rc;
 }
 
-static void mark_named(struct upkeep_job *job, bool *named)
+static bool mark(struct upkeep_job *job, bool *named, const char *manifest)
+{
+    struct ckpt_id id, *found = NULL;
+
+    if (manifest_id_parse(manifest, &id) && job->count > 0) {
+        found = bsearch(&id, job->ids, job->count, sizeof(id), compare_ids);
+    }
+    if (found) {
+        named[found - job->ids] = true;
+    }
+    return found;
+}
+
+struct marking {
+    struct upkeep_job *job;
+    bool *named;
+};
+
+static void mark_base(void *arg, const char *manifest)
+{
+    struct marking *marking = arg;
+
+    (void)mark(marking->job, marking->named, manifest);
+}
+
+static void mark_list(struct upkeep_job *job, bool *named, struct shl_list *list)
 {
     struct shl_list *it;
 
-    SHL_LIST_FOREACH(it, &job->set->all) {
+    SHL_LIST_FOREACH(it, list) {
         struct node_checkpoint *pub = shl_container_of(it, struct node_checkpoint, link);
-        struct ckpt_id id, *found = NULL;
 
-        if (manifest_id_parse(pub->manifest, &id) && job->count > 0) {
-            found = bsearch(&id, job->ids, job->count, sizeof(id), compare_ids);
+        if (mark(job, named, pub->manifest)) {
+            continue;
         }
-        if (found) {
-            named[found - job->ids] = true;
-        } else if (pub->manifest[0]) {
+        if (pub->manifest[0]) {
             SHL_LOG(&job->set->manager->log, SHL_LOG_ERROR, "checkpoint_manifest_missing",
                     SHL_S("checkpoint", pub->id), SHL_S("manifest", pub->manifest));
             ingest_repair(checkpoint_of(pub));
         }
     }
+}
+
+static void mark_named(struct upkeep_job *job, bool *named)
+{
+    struct marking marking = {job, named};
+
+    mark_list(job, named, &job->set->all);
+    mark_list(job, named, &job->set->saves);
+    bases_each_manifest(job->set, mark_base, &marking);
 }
 
 static void on_tidied(struct upkeep_job *job)
@@ -187,7 +220,7 @@ static void on_tidied(struct upkeep_job *job)
     mark_named(job, named);
     for (i = 0; i < job->count; i++) {
         if (!named[i]) {
-            upkeep_doom(set, &job->ids[i]);
+            upkeep_release(set, &job->ids[i]);
         }
     }
     free(named);
@@ -228,6 +261,37 @@ static void on_deleted(struct upkeep_job *job)
     job->set->collect_wanted = true;
 }
 
+struct naming {
+    const char *manifest;
+    bool found;
+};
+
+static void compare_name(void *arg, const char *manifest)
+{
+    struct naming *naming = arg;
+
+    naming->found = naming->found || strcmp(naming->manifest, manifest) == 0;
+}
+
+/* It may have been made again since nobody named it. */
+static bool is_named(struct checkpoints *set, const struct ckpt_id *id)
+{
+    struct shl_list *lists[] = {&set->all, &set->saves};
+    char hex[NODE_MANIFEST_SIZE];
+    struct naming naming = {.manifest = hex};
+    struct shl_list *it;
+    size_t i;
+
+    shl_hex_encode(hex, id->bytes, sizeof(id->bytes));
+    for (i = 0; i < SHL_ARRAY_SIZE(lists); i++) {
+        SHL_LIST_FOREACH(it, lists[i]) {
+            compare_name(&naming, shl_container_of(it, struct node_checkpoint, link)->manifest);
+        }
+    }
+    bases_each_manifest(set, compare_name, &naming);
+    return naming.found;
+}
+
 static void start_delete(struct checkpoints *set)
 {
     struct upkeep_job *job = job_new(set, "delete");
@@ -236,7 +300,7 @@ static void start_delete(struct checkpoints *set)
     while (job && (node = shl_list_first(&set->doomed))) {
         struct doomed_manifest *doomed = shl_container_of(node, struct doomed_manifest, node);
 
-        if (add_id(job, &doomed->id) < 0) {
+        if (!is_named(set, &doomed->id) && add_id(job, &doomed->id) < 0) {
             break;
         }
         shl_list_remove(node);
@@ -259,6 +323,80 @@ void upkeep_doom(struct checkpoints *set, const struct ckpt_id *manifest)
     doomed->id = *manifest;
     shl_list_push_back(&set->doomed, &doomed->node);
     upkeep_pump(set);
+}
+
+static void push(struct shl_list *list, const struct ckpt_id *manifest)
+{
+    struct doomed_manifest *doomed = calloc(1, sizeof(*doomed));
+
+    if (doomed) { /* else the next start finds it */
+        doomed->id = *manifest;
+        shl_list_push_back(list, &doomed->node);
+    }
+}
+
+void upkeep_release(struct checkpoints *set, const struct ckpt_id *manifest)
+{
+    char hex[NODE_MANIFEST_SIZE];
+    int may = 1;
+
+    shl_hex_encode(hex, manifest->bytes, sizeof(manifest->bytes));
+    if (set->watch) {
+        may = set->watch->may_drop(set->watch_arg, hex);
+    }
+    if (may > 0) {
+        upkeep_doom(set, manifest);
+    } else if (may < 0) {
+        push(&set->unknown, manifest);
+    }
+}
+
+void upkeep_ask_again(struct checkpoints *set)
+{
+    struct shl_list asked;
+    struct shl_list *node;
+
+    shl_list_init(&asked);
+    while ((node = shl_list_first(&set->unknown))) {
+        shl_list_remove(node);
+        shl_list_push_back(&asked, node);
+    }
+    while ((node = shl_list_first(&asked))) {
+        struct doomed_manifest *doomed = shl_container_of(node, struct doomed_manifest, node);
+
+        shl_list_remove(node);
+        upkeep_release(set, &doomed->id);
+        free(doomed);
+    }
+}
+
+static void spare(struct shl_list *list, const struct ckpt_id *manifest)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, list) {
+        struct doomed_manifest *doomed = shl_container_of(it, struct doomed_manifest, node);
+
+        if (ckpt_id_equal(&doomed->id, manifest)) {
+            shl_list_remove(it);
+            free(doomed);
+        }
+    }
+}
+
+bool upkeep_spare(struct checkpoints *set, const struct ckpt_id *manifest)
+{
+    const struct upkeep_job *job = set->upkeep;
+    size_t i;
+
+    spare(&set->doomed, manifest);
+    spare(&set->unknown, manifest);
+    for (i = 0; job && job->run == run_delete && i < job->count; i++) {
+        if (ckpt_id_equal(&job->ids[i], manifest)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* ---- collect ------------------------------------------------------------------------ */

@@ -1,11 +1,13 @@
 /* From hibernated to running, and who waits for that.
  *
  * Happy path:
+ *  0. wake_ask: when other nodes may have it, too, the gate says whether it may run here.
  *  1. wake_begin: memory, place and address are admitted; a run begins (boot.c does the
  *     rest) on the layers of the record and a new overlay.
  *  2. boot.c saves the record as running and answers all who wait.
  *
  * What can go wrong:
+ *  - the gate refuses: still hibernated, the callers are told;
  *  - no capacity: still hibernated, the callers are told;
  *  - the memory cannot be restored here (another CPU, version, damaged): one boot from
  *    the disk instead, cold_woken tells;
@@ -91,12 +93,83 @@ void wake_begin(struct sandbox *sandbox)
     begin_run(sandbox);
 }
 
+/* ---- the gate -------------------------------------------------------------------- */
+
+/* Lives until it is answered; the sandbox may be gone before that. */
+struct gate_call {
+    struct sandbox *sandbox; /* NULL: not interested any more */
+};
+
+void gate_forget(struct sandbox *sandbox)
+{
+    if (sandbox->gate_call) {
+        sandbox->gate_call->sandbox = NULL;
+        sandbox->gate_call = NULL;
+    }
+}
+
+static void on_gate(void *arg, int code, const char *msg)
+{
+    struct gate_call *call = arg;
+    struct sandbox *sandbox = call->sandbox;
+
+    free(call);
+    if (!sandbox) {
+        return;
+    }
+    sandbox->gate_call = NULL;
+    if (sandbox->pub.state != NODE_SANDBOX_HIBERNATED || sandbox->over || sandbox->letting_go) {
+        return; /* who waited heard it, or will */
+    }
+    if (code < 0) {
+        SHL_LOG(&sandbox->pub.manager->log, SHL_LOG_WARN, "wake_refused",
+                SHL_S("sandbox", sandbox->pub.id), SHL_S("reason", msg));
+        switch_drop(sandbox);
+        refuse(sandbox, code, msg);
+        return;
+    }
+    wake_begin(sandbox);
+}
+
+/* Nothing of it is anywhere else: nobody else can run it. */
+static bool is_ours_alone(const struct sandbox *sandbox)
+{
+    return !sandbox->imported && !saves_any_ready(sandbox);
+}
+
+void wake_ask(struct sandbox *sandbox)
+{
+    struct node_manager *manager = sandbox->pub.manager;
+
+    if (sandbox->gate_call) {
+        return; /* they share the answer */
+    }
+    if (!manager->gate || is_ours_alone(sandbox)) {
+        wake_begin(sandbox);
+        return;
+    }
+    sandbox->gate_call = calloc(1, sizeof(*sandbox->gate_call));
+    if (!sandbox->gate_call) {
+        switch_drop(sandbox);
+        refuse(sandbox, -ENOMEM, "there is not enough memory to wake a sandbox");
+        return;
+    }
+    sandbox->gate_call->sandbox = sandbox;
+    manager->gate(manager->gate_arg, &sandbox->pub, on_gate, sandbox->gate_call);
+}
+
+void node_manager_set_gate(struct node_manager *manager, node_gate gate, void *arg)
+{
+    manager->gate = gate;
+    manager->gate_arg = arg;
+}
+
 static void on_wake(uv_timer_t *timer)
 {
     struct sandbox *sandbox = timer->data;
 
     if (sandbox->pub.state == NODE_SANDBOX_HIBERNATED) {
-        wake_begin(sandbox);
+        wake_ask(sandbox);
     }
 }
 
@@ -184,7 +257,7 @@ void node_manager_wake(struct node_manager *manager,
             return;
         }
     }
-    if (pub->state == NODE_SANDBOX_RUNNING) {
+    if (pub->state == NODE_SANDBOX_RUNNING && !sandbox->paused) {
         node_sandbox_touch(pub);
         answer_later(manager, cb, arg, 0, "");
         return;
@@ -209,7 +282,7 @@ int node_sandbox_need(struct node_sandbox *pub, node_sandbox_cb cb, void *arg, s
     if (sandbox->letting_go || pub->manager->closing) {
         return shl_err_set(err, SHL_EUNAVAILABLE, "the node daemon is being stopped");
     }
-    if (pub->state == NODE_SANDBOX_RUNNING && pub->agent) {
+    if (pub->state == NODE_SANDBOX_RUNNING && pub->agent && !sandbox->paused) {
         return 1;
     }
     rc = waiter_add(&sandbox->wakers, cb, arg);

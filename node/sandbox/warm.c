@@ -30,6 +30,7 @@
 
 #include "base/id.h"
 #include "base/io.h"
+#include "node/sandbox/checkpoints_private.h"
 #include "node/sandbox/layers.h"
 
 #define TEMPLATES_MAX   256
@@ -107,6 +108,7 @@ static void make_id(struct warm *warm)
                    warm->generation);
     add_text(&hash, text);
     add_text(&hash, warm->base);
+    add_text(&hash, manager->salt); /* machines made from one image have the same inodes */
     (void)snprintf(path, sizeof(path), "%s/kernel/vmlinux", manager->data_dir);
     add_file(&hash, path);
     (void)snprintf(path, sizeof(path), "%s/kernel/initrd", manager->data_dir);
@@ -143,7 +145,8 @@ static void set_ready(struct warm *warm, bool ready)
 }
 
 /* The first generation that is there, or can be made. What was made once is never made
- * again under its id while somebody's layers lie on it: no two have the same pages. */
+ * again under its id while somebody's layers lie on it, here or on another node: no two have the
+ * same pages. */
 static void choose_id(struct warm *warm)
 {
     struct node_manager *manager = warm->manager;
@@ -154,7 +157,7 @@ static void choose_id(struct warm *warm)
             set_ready(warm, true);
             return;
         }
-        if (layers_refs(manager, warm->id) == 0) {
+        if (layers_refs(manager, warm->id) == 0 && !bases_has(manager->checkpoints, warm->id)) {
             return;
         }
     }

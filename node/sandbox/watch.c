@@ -150,6 +150,7 @@ static void on_control_ready(void *arg)
     } else {
         snapshot_on_control(sandbox);
         go_on(sandbox);
+        pause_apply(sandbox);
     }
 }
 
@@ -187,7 +188,7 @@ static void on_silence(uv_timer_t *timer)
 {
     struct sandbox *sandbox = timer->data;
 
-    if (sandbox->resume_due || sandbox->snapshot) {
+    if (sandbox->resume_due || sandbox->snapshot || sandbox->paused) {
         watch_start_silence(sandbox); /* it stands still, as it should */
         return;
     }

@@ -349,6 +349,7 @@ static void make_stack(struct fixture *fix, char fill, struct node_stack *stack)
     *stack = (struct node_stack){.disk_count = 1};
     assert_int_equal(files_open_template(fix->manager, TEMPLATE, &fd, stack->base, NULL), 0);
     (void)close(fd);
+    layers_ref(fix->manager, stack->base);
     layers_new(fix->manager, &stack->disk[0]);
     /* above a warm template what that one wrote into cluster 1 is zeroed */
     write_overlay(fix, files_new_layer(fix->manager, stack->disk[0].hex, LAYERS_DISK, NULL), fill,

@@ -1,5 +1,6 @@
-/* Records of sandboxes (first byte even) and of checkpoints (odd), as a damaged database or
- * another version might hand them over. What decodes must encode and decode again to the same. */
+/* Records of sandboxes (first byte 0 modulo 3), records of checkpoints (1), configs of manifests
+ * (2), as a damaged database, another version or a peer might hand them over. What decodes must
+ * encode and decode again to the same. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,10 +40,32 @@ static bool fuzz_checkpoint(struct shl_bytes bytes, struct shl_buf *buf)
     return rc == 0;
 }
 
+/* What it says of its bases is in the stack where it is made. */
+static bool fuzz_config(struct shl_bytes bytes, struct shl_buf *buf)
+{
+    struct checkpoint *checkpoint = checkpoint_new(&set);
+    struct node_stack *stack = &checkpoint->stack;
+    int rc = checkpoint_decode_config(checkpoint, bytes, NULL);
+
+    if (rc == 0) {
+        assert(strlen(checkpoint->pub.sandbox_id) == 3 + CONFIG_ID_DIGITS);
+        assert(!strchr(checkpoint->pub.sandbox_id, '/'));
+        (void)memcpy(stack->base, checkpoint->bases[0], sizeof(stack->base));
+        (void)memcpy(stack->warm, checkpoint->bases[1], sizeof(stack->warm));
+        stack->warm_mem = stack->warm[0];
+        (void)memcpy(stack->state.hex, "x", 2);
+        rc = checkpoint_encode_config(checkpoint, buf);
+        assert(rc == 0);
+    }
+    checkpoint_free(checkpoint);
+    return rc == 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    bool (*fuzz)(struct shl_bytes bytes, struct shl_buf * buf) =
-        size > 0 && data[0] % 2 ? fuzz_checkpoint : fuzz_sandbox;
+    static bool (*const kinds[])(struct shl_bytes bytes, struct shl_buf * buf) = {
+        fuzz_sandbox, fuzz_checkpoint, fuzz_config};
+    bool (*fuzz)(struct shl_bytes bytes, struct shl_buf * buf) = kinds[size > 0 ? data[0] % 3 : 0];
     struct shl_buf one, two;
 
     if (size == 0) {

@@ -174,7 +174,7 @@ static void test_record_of_another_version(void **state)
     shl_buf_init(&buf, 100);
     shl_mp_writer_init(&w, &buf);
     shl_mp_map(&w);
-    shl_mp_kv_uint(&w, "v", 2);
+    shl_mp_kv_uint(&w, "v", 3);
     shl_mp_end(&w);
     assert_int_equal(shl_mp_done(&w), 0);
     assert_int_equal(decode_bytes(shl_buf_bytes(&buf), NULL, &err), SHL_EVERSION);
@@ -214,6 +214,114 @@ static void test_config(void **state)
     assert_memory_not_equal(shl_buf_data(&one), shl_buf_data(&two), shl_buf_len(&one));
     shl_buf_release(&one);
     shl_buf_release(&two);
+    checkpoint_free(checkpoint);
+}
+
+static struct checkpoint *make_save(void)
+{
+    struct checkpoint *checkpoint = make();
+    struct node_checkpoint *pub = &checkpoint->pub;
+
+    checkpoint->save = true;
+    pub->disk_only = false;
+    pub->name[0] = '\0';
+    (void)snprintf(pub->id, sizeof(pub->id), "00112233-4455-4677-8899-aabbccddeeff");
+    (void)snprintf(pub->sandbox_id, sizeof(pub->sandbox_id), "sb-0123abcd");
+    (void)snprintf(checkpoint->sandbox_from, sizeof(checkpoint->sandbox_from), "%s", pub->id);
+    checkpoint->sandbox_created_at_ms = 5;
+    checkpoint->layer_bytes = 77;
+    pub->spec.on_node_loss = NODE_ON_LOSS_RESTORE;
+    pub->spec.autosave_s = NODE_AUTOSAVE_MIN_S;
+    (void)memset(checkpoint->stack.base, 'b', NODE_LAYER_ID_SIZE - 1);
+    return checkpoint;
+}
+
+static int decode_config_of(const struct checkpoint *checkpoint, struct checkpoint **ret)
+{
+    struct checkpoint *got = checkpoint_new(&set);
+    struct shl_err err = {0};
+    struct shl_buf buf;
+    int rc;
+
+    shl_buf_init(&buf, CHECKPOINT_RECORD_MAX);
+    assert_int_equal(checkpoint_encode_config(checkpoint, &buf), 0);
+    rc = checkpoint_decode_config(got, shl_buf_bytes(&buf), &err);
+    assert_true(rc == 0 || err.msg[0]);
+    shl_buf_release(&buf);
+    if (ret) {
+        *ret = got;
+    } else {
+        checkpoint_free(got);
+    }
+    return rc;
+}
+
+static void test_config_there_and_back(void **state)
+{
+    struct checkpoint *checkpoint = make_save(), *got;
+    struct shl_buf buf;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(decode_config_of(checkpoint, &got), 0);
+    assert_string_equal(got->pub.id, checkpoint->pub.id);
+    assert_string_equal(got->pub.sandbox_id, "sb-0123abcd");
+    assert_true(got->save);
+    assert_int_equal(got->sandbox_created_at_ms, 5);
+    assert_int_equal(got->layer_bytes, 77);
+    assert_string_equal(got->sandbox_from, checkpoint->sandbox_from);
+    assert_string_equal(got->bases[0], checkpoint->stack.base);
+    assert_int_equal(got->pub.spec.on_node_loss, NODE_ON_LOSS_RESTORE);
+    assert_int_equal(got->pub.spec.autosave_s, NODE_AUTOSAVE_MIN_S);
+    assert_int_equal(got->pub.spec.envs.count, checkpoint->pub.spec.envs.count);
+    checkpoint_free(got);
+
+    shl_buf_init(&buf, CHECKPOINT_RECORD_MAX);
+    assert_int_equal(checkpoint_encode_config(checkpoint, &buf), 0);
+    for (len = 0; len < shl_buf_len(&buf); len++) {
+        got = checkpoint_new(&set);
+        assert_int_equal(checkpoint_decode_config(got, shl_bytes_of(shl_buf_data(&buf), len), NULL),
+                         SHL_ECORRUPT);
+        checkpoint_free(got);
+    }
+    shl_buf_release(&buf);
+    checkpoint_free(checkpoint);
+}
+
+/* What a peer may not say. */
+static void test_config_refused(void **state)
+{
+    static const char *const ids[] = {"sb-../../ab", "sb-0123abc",  "sb-0123abcde",
+                                      "sb-0123ABCD", "xx-0123abcd", ""};
+    struct checkpoint *checkpoint = make_save();
+    struct node_checkpoint *pub = &checkpoint->pub;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < SHL_ARRAY_SIZE(ids); i++) {
+        (void)snprintf(pub->sandbox_id, sizeof(pub->sandbox_id), "%s", ids[i]);
+        assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    }
+    (void)snprintf(pub->sandbox_id, sizeof(pub->sandbox_id), "sb-0123abcd");
+    pub->id[3] = '/';
+    assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    pub->id[3] = '1';
+    pub->spec.memory_mb = NODE_MEMORY_MAX_MB + 1;
+    assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    pub->spec.memory_mb = NODE_MEMORY_MIN_MB;
+    pub->spec.autosave_s = NODE_AUTOSAVE_MAX_S + 1;
+    assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    pub->spec.autosave_s = 0;
+    pub->disk_only = true;
+    assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    pub->disk_only = false;
+    checkpoint->stack.base[0] = '/';
+    assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    checkpoint->stack.base[0] = 'b';
+    pub->spec.org[0] = '\n';
+    assert_int_equal(decode_config_of(checkpoint, NULL), SHL_ECORRUPT);
+    pub->spec.org[0] = 'o';
+    assert_int_equal(decode_config_of(checkpoint, NULL), 0);
     checkpoint_free(checkpoint);
 }
 
@@ -325,6 +433,8 @@ int main(void)
         cmocka_unit_test(test_record_of_another_version),
         cmocka_unit_test(test_id_that_is_too_long),
         cmocka_unit_test(test_config),
+        cmocka_unit_test(test_config_there_and_back),
+        cmocka_unit_test(test_config_refused),
         cmocka_unit_test(test_fork_inherits),
         cmocka_unit_test(test_fork_sizes),
         cmocka_unit_test(test_fork_refuses),
