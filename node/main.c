@@ -220,6 +220,8 @@ static int open_cluster(struct node *node, struct shl_err *err)
         .api_listen = node->options.listen,
         .failure_domain = node->options.failure_domain,
         .witness = node->options.witness,
+        .replicas = node->options.replicas,
+        .replica_grace_ms = node->options.replica_grace_s * 1000,
         .slow = machine_is_emulated(),
         .log = &node->log,
     };

@@ -26,6 +26,8 @@ enum {
     OPT_MESH_ADDRESS,
     OPT_JOIN,
     OPT_FAILURE_DOMAIN,
+    OPT_REPLICAS,
+    OPT_REPLICA_GRACE,
     OPT_WITNESS,
     OPT_LOG_LEVEL,
     OPT_CLEANUP,
@@ -52,6 +54,8 @@ static const struct option long_options[] = {
     {"mesh-address", required_argument, NULL, OPT_MESH_ADDRESS},
     {"join", required_argument, NULL, OPT_JOIN},
     {"failure-domain", required_argument, NULL, OPT_FAILURE_DOMAIN},
+    {"replicas", required_argument, NULL, OPT_REPLICAS},
+    {"replica-grace-s", required_argument, NULL, OPT_REPLICA_GRACE},
     {"witness", no_argument, NULL, OPT_WITNESS},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"cleanup", no_argument, NULL, OPT_CLEANUP},
@@ -86,6 +90,8 @@ static const char help_text[] =
     "  --mesh ADDR:PORT        where other nodes reach this one; the next port too (0.0.0.0:8090)\n"
     "  --mesh-address HOST     its address as they see it (that of the default route)\n"
     "  --failure-domain NAME   copies of data go to different ones (the node's name)\n"
+    "  --replicas N            nodes that keep each checkpoint made here, 1 to 5 (2)\n"
+    "  --replica-grace-s N     until a silent node's copies are made again elsewhere (60)\n"
     "  --witness               vote and answer the API, but run no sandboxes; needs no KVM\n"
     "\n"
     "  --cleanup               remove the guest network rules of --pool and end\n"
@@ -194,6 +200,11 @@ static int take(struct node_options *o, int flag, const char *value, struct shl_
     case OPT_MEMORY:
         return parse_number("--memory-mb", value, NODE_MEMORY_MIN_MB, NODE_OPTIONS_MEMORY_MAX_MB,
                             &o->memory_mb, err);
+    case OPT_REPLICAS:
+        return parse_number("--replicas", value, 1, NODE_OPTIONS_REPLICAS_MAX, &o->replicas, err);
+    case OPT_REPLICA_GRACE:
+        return parse_number("--replica-grace-s", value, 1, NODE_OPTIONS_GRACE_MAX_S,
+                            &o->replica_grace_s, err);
     case OPT_WARM:
         return take_warm(o, value, err);
     case OPT_LOG_LEVEL:
@@ -226,6 +237,8 @@ int node_options_parse(int argc, char **argv, struct node_options *ret, struct s
         .pool_cidr = "10.201.0.0/16",
         .sandboxes_max = 200,
         .warm = true,
+        .replicas = 2,
+        .replica_grace_s = 60,
         .mesh_listen = "0.0.0.0:8090",
         .log_level = SHL_LOG_INFO,
     };

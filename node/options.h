@@ -12,6 +12,9 @@
 #define NODE_OPTIONS_SANDBOXES_MAX 10000
 #define NODE_OPTIONS_MEMORY_MAX_MB (64u * 1024 * 1024)
 
+#define NODE_OPTIONS_REPLICAS_MAX 5
+#define NODE_OPTIONS_GRACE_MAX_S  86400
+
 enum node_options_action {
     NODE_OPTIONS_RUN,
     NODE_OPTIONS_CLEANUP, /* remove the guest network rules */
@@ -38,6 +41,8 @@ struct node_options {
     const char *mesh_address;   /* how they reach it; NULL: address of the default route */
     const char *join;           /* token, or @FILE; NULL */
     const char *failure_domain; /* copies go to different ones; NULL: the node's name */
+    uint32_t replicas;          /* copies of checkpoints in the cluster */
+    uint32_t replica_grace_s;   /* until the copies of a node that fell silent count as lost */
     bool witness;               /* votes and serves the API, runs no sandboxes */
     bool warm;                  /* restore creates from a snapshot of their template */
     enum shl_log_level log_level;

@@ -91,6 +91,7 @@ static const struct sched_field checkpoint_fields[] = {
     SCHED_FIXED(CMD, u.checkpoint.manifest, "manifest", NEEDED),
     SCHED_U64(CMD, u.checkpoint.bytes, "bytes", UINT64_MAX, 0),
     SCHED_U32(CMD, u.checkpoint.wanted, "wanted", SCHED_HOLDERS_MAX, NEEDED),
+    SCHED_TEXT(CMD, u.checkpoint.bases, "bases", SCHED_FIELD_OPTIONAL),
     SCHED_NODES(CMD, u.checkpoint.holders, u.checkpoint.holder_count, "holders"),
 };
 static const struct sched_field checkpoint_holder_fields[] = {

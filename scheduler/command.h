@@ -179,7 +179,8 @@ struct sched_cmd_checkpoint {
     uint32_t kind; /* enum sched_checkpoint_kind */
     uint8_t manifest[SCHED_HASH_BYTES];
     uint64_t bytes;
-    uint32_t wanted; /* number of holders */
+    uint32_t wanted;              /* number of holders */
+    char bases[SCHED_BASES_SIZE]; /* artefacts that it is relative to, "" none */
     uint32_t holder_count;
     struct shl_node_id holders[SCHED_HOLDERS_MAX]; /* known to hold all of it */
 };

@@ -16,6 +16,7 @@
 #define SCHED_OWNER_SIZE     65  /* who holds a name: id of a sandbox, store, request */
 #define SCHED_ID_SIZE        40  /* of a sandbox or checkpoint */
 #define SCHED_LABEL_SIZE     129
+#define SCHED_BASES_SIZE     80 /* what a checkpoint is relative to: ids, a space between two */
 #define SCHED_BY_SIZE        65 /* who asked: key label, "shoal", node name */
 #define SCHED_KV_KEY_SIZE    193
 

@@ -148,6 +148,7 @@ struct sched_checkpoint { /* by id */
     uint8_t manifest[SCHED_HASH_BYTES];
     uint64_t bytes;
     uint32_t wanted;
+    char bases[SCHED_BASES_SIZE];
     uint32_t holder_count;
     struct shl_node_id holders[SCHED_HOLDERS_MAX]; /* ascending; members only */
     uint64_t created_at_ms;

@@ -113,6 +113,7 @@ static int insert(struct sched_apply *a, const struct sched_cmd_checkpoint *c)
     memcpy(row->sandbox, c->sandbox, sizeof(row->sandbox));
     memcpy(row->label, c->label, sizeof(row->label));
     memcpy(row->manifest, c->manifest, sizeof(row->manifest));
+    memcpy(row->bases, c->bases, sizeof(row->bases));
     row->kind = c->kind;
     row->bytes = c->bytes;
     row->wanted = c->wanted;

@@ -97,6 +97,7 @@ static const struct sched_field checkpoint_fields[] = {
     SCHED_FIXED(S, manifest, "manifest", NEEDED),
     SCHED_U64(S, bytes, "bytes", NUMBER, 0),
     SCHED_U32(S, wanted, "wanted", SCHED_HOLDERS_MAX, NEEDED),
+    SCHED_TEXT(S, bases, "bases", SCHED_FIELD_OPTIONAL),
     SCHED_NODES(S, holders, holder_count, "holders"),
     SCHED_U64(S, created_at_ms, "created", SCHED_TIME_MAX_MS, 0),
     SCHED_U64(S, index, "index", NUMBER, 0),

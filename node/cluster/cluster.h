@@ -11,6 +11,7 @@
  *   place.c     where a sandbox starts         where.c    who has a sandbox
  *   router.c    the API's questions            identity.c what is kept in DATA/mesh
  *   metrics.c   figures for operators          wire*.c   what nodes say to each other
+ *   replica*.c, catalogue*.c                   copies of checkpoints (replicas.h)
  *
  * A node that starts with an empty DATA/mesh founds a cluster of its own, unless it is
  * given a token. Loop thread, except the writer of the log (writer.h).
@@ -43,7 +44,9 @@ struct cluster_config {
     const char *api_listen;     /* ADDR:PORT of the API; the mesh address is taken for ADDR */
     const char *failure_domain; /* NULL: the node's name */
     bool witness;
-    bool slow; /* emulated machine: longer election timeouts */
+    uint32_t replicas;         /* copies of each checkpoint made here, 1 to 5 */
+    uint32_t replica_grace_ms; /* until the copies of a node that fell silent count as lost */
+    bool slow;                 /* emulated machine: longer election timeouts */
     const struct shl_log *log;
 };
 

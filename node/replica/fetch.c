@@ -235,6 +235,24 @@ int node_replica_fetch(struct node_replica *replica,
     return 0;
 }
 
+void node_replica_raise(struct node_replica_fetch *fetch, enum ckpt_fetch_class class)
+{
+    struct ckpt_fetch_event event = {.type = CKPT_FETCH_EV_ADD};
+
+    if (class >= fetch->class) {
+        return;
+    }
+    fetch->class = class;
+    if (fetch->is_planned) { /* the plan knows its chunks */
+        event.u.add.manifest = fetch->manifest;
+        event.u.add.class = class;
+        event.u.add.deadline_at_ms = CKPT_FETCH_NEVER_MS;
+        (void)replica_step(fetch->replica, &event);
+    } else {
+        replica_schedule(fetch->replica);
+    }
+}
+
 void node_replica_cancel(struct node_replica_fetch *fetch)
 {
     fetch->done = NULL;

@@ -90,6 +90,8 @@ SHL_MUST_CHECK int node_replica_fetch(struct node_replica *replica,
                                       void *arg,
                                       struct node_replica_fetch **ret,
                                       struct shl_err *err);
+/* It has become more urgent; a less urgent class changes nothing. */
+void node_replica_raise(struct node_replica_fetch *fetch, enum ckpt_fetch_class class);
 /* @done will not run. It may be here all the same. */
 void node_replica_cancel(struct node_replica_fetch *fetch);
 
