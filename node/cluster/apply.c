@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "node/api/keys.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/replicas.h"
 
 /* ---- nodes ----------------------------------------------------------------------- */
 
@@ -197,6 +198,7 @@ void cluster_apply_effects(struct cluster *c, uint32_t kind, const struct sched_
     default:
         break;
     }
+    cluster_replicas_applied(c, command);
     if (c->is_joining || !c->is_settled) {
         cluster_join_settled(c);
     }
@@ -211,6 +213,7 @@ void cluster_apply_all(struct cluster *c)
     admit_nodes(c);
     forget_nodes(c);
     take_keys(c);
+    cluster_replicas_loaded(c);
     cluster_join_watch(c);
     if (c->is_joining || !c->is_settled) {
         cluster_join_settled(c);

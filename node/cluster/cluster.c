@@ -10,6 +10,7 @@
 #include "base/id.h"
 #include "base/io.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/replicas.h"
 #include "node/http/wire.h"
 
 #define SLOW_PATIENCE 4
@@ -354,6 +355,7 @@ static int join_again(struct cluster *c, struct shl_err *err)
 
 static int open_parts(struct cluster *c, const struct cluster_config *config, struct shl_err *err)
 {
+    const struct cluster_replicas_config replicas = {config->replicas, config->replica_grace_ms};
     char dir[4096];
     uint64_t seed;
     int rc;
@@ -384,6 +386,10 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
     cluster_propose_init(c);
     cluster_place_init(c);
     cluster_where_init(c);
+    rc = cluster_replicas_open(c, &replicas, err);
+    if (rc < 0) {
+        return rc;
+    }
     node_mesh_accept(c->mesh, NODE_WIRE_KIND, on_request, c);
     if (config->join) {
         rc = cluster_join_start(c, config->join, err);
@@ -455,6 +461,7 @@ void cluster_close_part(void *arg)
         gossip_free(c->gossip);
     }
     gossip_actions_release(&c->gossip_actions);
+    cluster_replicas_free(c);
     cluster_log_free(c);
     sched_place_release(&c->place);
     node_mesh_keys_release(&c->keys);
@@ -476,6 +483,23 @@ static void close_handle(struct cluster *c, uv_timer_t *timer)
     uv_close((uv_handle_t *)timer, on_handle_closed);
 }
 
+/* Transfers use the mesh, the mesh calls the server of chunks: they close in this order. */
+static void on_mesh_closed(void *arg)
+{
+    cluster_replicas_close_server(arg, cluster_close_part);
+}
+
+static void on_replicas_closed(void *arg)
+{
+    struct cluster *c = arg;
+
+    if (c->mesh) {
+        node_mesh_close(c->mesh, LEAVE_MS, on_mesh_closed, c);
+    } else {
+        cluster_close_part(c);
+    }
+}
+
 void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
 {
     struct gossip_event leave = {.type = GOSSIP_EV_LEAVE};
@@ -495,15 +519,13 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     c->close_arg = arg;
     c->joined = NULL;
     cluster_join_close(c);
+    c->handles++; /* replicas, mesh, server */
+    cluster_replicas_close(c, on_replicas_closed);
     cluster_log_close(c); /* tells the orders that wait for an entry */
     cluster_propose_close(c);
     close_handle(c, &c->tick);
     close_handle(c, &c->gossip_timer);
     close_handle(c, &c->log.timer);
-    if (c->mesh) {
-        c->handles++;
-        node_mesh_close(c->mesh, LEAVE_MS, cluster_close_part, c);
-    }
     cluster_close_part(c);
 }
 

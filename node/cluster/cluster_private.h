@@ -26,11 +26,12 @@
 #define CLUSTER_RECORD_MAX     4096   /* bytes of a gossiped record */
 
 /* Kinds and methods on the mesh. */
-#define CLUSTER_MSG_GOSSIP  "gossip"
-#define CLUSTER_MSG_RAFT    "raft"
-#define CLUSTER_RPC_PROPOSE "log.propose"
-#define CLUSTER_RPC_PLACE   "sched.place"
-#define CLUSTER_RPC_WHERE   "where"
+#define CLUSTER_MSG_GOSSIP   "gossip"
+#define CLUSTER_MSG_RAFT     "raft"
+#define CLUSTER_RPC_PROPOSE  "log.propose"
+#define CLUSTER_RPC_PLACE    "sched.place"
+#define CLUSTER_RPC_WHERE    "where"
+#define CLUSTER_RPC_MAY_DROP "replica.may_drop"
 
 /* Gossiped keys of a node. */
 #define CLUSTER_KEY_NODE       "node"
@@ -127,6 +128,8 @@ struct cluster {
     uint64_t templates_at_ms; /* when to look at them again */
     int64_t clock_off_ms;     /* wall clock of this machine, ahead of the cluster's time */
     uint64_t clock_told_at_ms;
+
+    struct cluster_replicas *replicas; /* replicas.h */
 
     node_stream_accept accept; /* of requests that peers pass on */
     void *accept_arg;

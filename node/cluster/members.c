@@ -5,6 +5,7 @@
 
 #include "base/id.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/replicas.h"
 
 #define INCARNATION_ID "incarnation"
 #define BOOK_ID        "book"
@@ -136,6 +137,8 @@ static void take_change(struct cluster *c, const struct gossip_change *change)
     } else {
         link_to(c, &change->id, member->info.key, member->info.control);
     }
+    cluster_replicas_member(c, &change->id,
+                            change->after != GOSSIP_ALIVE && change->after != GOSSIP_SUSPECT);
     if (change->before != change->after || change->is_new) {
         SHL_LOG(&c->log_sink, change->after == GOSSIP_DEAD ? SHL_LOG_WARN : SHL_LOG_INFO,
                 "member_state", SHL_S("node", cluster_node_name(c, &change->id)),

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/replicas.h"
 
 /* The heading of a metric; its values follow. */
 static int head(struct shl_buf *out, const char *name, const char *type, const char *help)
@@ -474,6 +475,9 @@ int cluster_metrics(const struct cluster *cluster, struct shl_buf *out)
     }
     if (rc == 0) {
         rc = write_log(cluster, out);
+    }
+    if (rc == 0) {
+        rc = cluster_replicas_metrics(cluster, out);
     }
     return rc < 0 ? rc : write_clock(cluster, out);
 }

@@ -141,6 +141,7 @@ struct replica_copy *replica_copy_find(const struct cluster_replicas *r,
 void replica_copy_add(struct cluster_replicas *r, const struct ckpt_id *manifest, bool is_made);
 void replica_copy_gone(struct cluster_replicas *r, const struct ckpt_id *manifest);
 void replica_copies_scan(struct cluster_replicas *r, uint64_t now_ms);
+void replica_copies_continue(struct cluster_replicas *r); /* what had to wait */
 /* Delete it in the store. @is_trim: the planner hears of it. */
 void replica_copy_drop(struct cluster_replicas *r, const struct ckpt_id *manifest, bool is_trim);
 
@@ -191,8 +192,8 @@ uint32_t replica_view_weight(uint64_t disk_mb);
 /*- replica_trim.c */
 void replica_trim_init(struct cluster_replicas *r);
 void replica_trim_close(struct cluster_replicas *r);
-void replica_ask(struct cluster_replicas *r, const struct ckpt_plan_action *act);
-void replica_answer(struct cluster_replicas *r, const struct ckpt_plan_action *act);
+void replica_trim_ask(struct cluster_replicas *r, const struct ckpt_plan_action *act);
+void replica_trim_answer(struct cluster_replicas *r, const struct ckpt_plan_action *act);
 /* 0, or it is not done, and the planner is to hear so. */
 SHL_MUST_CHECK int replica_trim(struct cluster_replicas *r, const struct ckpt_plan_action *act);
 

@@ -73,6 +73,18 @@ SHL_MUST_CHECK int cluster_wire_write_where(struct shl_buf *buf,
                                             const struct node_where *what);
 SHL_MUST_CHECK int cluster_wire_read_where(struct shl_bytes body, struct cluster_question *ret);
 
+/*- Dropping copies. */
+
+struct cluster_drop {
+    uint64_t token; /* of the one who asks, comes back with the answer */
+    uint8_t manifest[SCHED_HASH_BYTES];
+};
+
+SHL_MUST_CHECK int cluster_wire_write_drop(struct shl_buf *buf, const struct cluster_drop *drop);
+SHL_MUST_CHECK int cluster_wire_read_drop(struct shl_bytes body, struct cluster_drop *ret);
+SHL_MUST_CHECK int cluster_wire_write_drop_answer(struct shl_buf *buf, bool yes);
+SHL_MUST_CHECK int cluster_wire_read_drop_answer(struct shl_bytes body, bool *ret_yes);
+
 /*- Records. */
 
 /* What a node says of itself under CLUSTER_KEY_NODE. */
