@@ -238,14 +238,15 @@ void catalogue_load(struct cluster_replicas *r)
 
 /*- What follows. */
 
-/* Deleted by somebody: this node's record and copy go. */
+/* Deleted by somebody: this node's record and copy go. Before the store was looked through it may
+ * have one that is not known. */
 static void forget(struct cluster_replicas *r, const struct catalogue_ref *ref)
 {
     const struct replica_copy *copy;
 
     node_artefact_forget(r->c->manager, ref->id);
     copy = replica_copy_find(r, &ref->manifest);
-    if (copy && !catalogue_of_manifest(r, &ref->manifest) &&
+    if ((copy || !r->is_scanned) && !catalogue_of_manifest(r, &ref->manifest) &&
         !replica_is_fetching(r, &ref->manifest) && !catalogue_is_told(r, &ref->manifest)) {
         replica_copy_drop(r, &ref->manifest, false);
     }

@@ -31,7 +31,7 @@
 #define CLUSTER_RPC_PROPOSE  "log.propose"
 #define CLUSTER_RPC_PLACE    "sched.place"
 #define CLUSTER_RPC_WHERE    "where"
-#define CLUSTER_RPC_MAY_DROP "replica.may_drop"
+#define CLUSTER_RPC_MAY_DROP "replica.drop"
 
 /* Gossiped keys of a node. */
 #define CLUSTER_KEY_NODE       "node"

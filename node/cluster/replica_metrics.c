@@ -22,6 +22,9 @@ int cluster_replicas_metrics(const struct cluster *c, struct shl_buf *out)
     }
     const struct line lines[] = {
         {"shoal_replica_wanted", "gauge", "Copies of each checkpoint made here.", r->wanted},
+        {"shoal_replica_ready", "gauge",
+         "1 when this node knows what it holds and what the cluster has.",
+         r->is_caught_up && (r->is_scanned || !r->store)},
         {"shoal_replica_held", "gauge", "Checkpoints whose copy this node has.", r->copies.count},
         {"shoal_replica_entries", "gauge", "Checkpoints of the cluster, at the last plan.",
          r->report.entries},

@@ -73,7 +73,8 @@ export class Node {
       program,
       ["--sandboxes-max", "0", "--data", join(this.dir, "data"), "--run", join(this.dir, "run"),
         "--listen", `${this.host}:${this.apiPort}`, "--mesh", `${this.host}:${this.meshPort}`,
-        "--mesh-address", this.host, "--worker-id", this.name, "--public-url", this.url, ...more],
+        "--mesh-address", this.host, "--worker-id", this.name, "--public-url", this.url,
+        ...(this.options ?? []), ...more],
       { stdio: ["ignore", out, log], env },
     );
     closeSync(out);
@@ -200,6 +201,7 @@ export class Cluster {
 
   node(index = this.nodes.length + 1) {
     const node = new Node(this, index);
+    this.prepare?.(node);
     this.nodes.push(node);
     return node;
   }
@@ -253,10 +255,12 @@ export class Cluster {
   }
 }
 
-/** Runs `body` with a cluster of `count` nodes and always ends it. */
-export function withCluster(count, body) {
+/** Runs `body` with a cluster of `count` nodes and always ends it. `prepare` is called with each
+ *  node before its first start: it may fill its folder, and set its `options`. */
+export function withCluster(count, body, prepare) {
   return async (t) => {
     const cluster = new Cluster();
+    cluster.prepare = prepare;
     try {
       await cluster.start(count);
       await body(cluster, t);

@@ -1,0 +1,142 @@
+// Copies of checkpoints: three real daemons with fake-vmm, in a network namespace of their own.
+//
+//   FAKE_VMM   the program (beside the tests of SHOALD's build)
+//
+// Needs root, for TAPs and rules. The whole file runs a second time, inside the namespace.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import assert from "node:assert/strict";
+import { eventually, noProgram, suite, withCluster } from "./cluster.mjs";
+
+const shoald = process.env.SHOALD ?? fileURLToPath(new URL("../../build/asan/node/shoald", import.meta.url));
+const vmm = process.env.FAKE_VMM ?? join(dirname(shoald), "../tests/node/sandbox/fake-vmm");
+const inside = process.env.IN_NAMESPACE === "yes";
+const skip = noProgram || (existsSync(vmm) ? false : `${vmm} is not built`) ||
+  (process.getuid() === 0 ? false : "needs root for network namespaces");
+
+const GRACE_S = 4;
+
+function prepare(node) {
+  const data = join(node.dir, "data");
+  mkdirSync(join(data, "kernel"), { recursive: true });
+  mkdirSync(join(data, "templates", "minimal"), { recursive: true });
+  writeFileSync(join(data, "kernel", "vmlinux"), "");
+  writeFileSync(join(data, "kernel", "initrd"), "");
+  writeFileSync(join(data, "templates", "minimal", "disk.raw"), "plain\n");
+  node.options = ["--sandboxes-max", "20", "--vmm", vmm, "--warm", "off", "--pool", `10.201.${node.index}.0/24`,
+    "--replica-grace-s", `${GRACE_S}`];
+}
+
+async function metric(node, name) {
+  const text = await node.metrics().catch(() => "");
+  const line = text.split("\n").find((l) => l.startsWith(`${name} `));
+  return line ? Number(line.split(" ").at(-1)) : NaN;
+}
+
+/** Per node, how many checkpoints it has a copy of. */
+const held = async (nodes) => Promise.all(nodes.map((node) => metric(node, "shoal_replica_held")));
+const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+
+async function create(node) {
+  const { status, body } = await node.call("POST", "/api/sandboxes", { templateID: "minimal", memoryMB: 512 });
+  assert.equal(status, 201, JSON.stringify(body));
+  return body.sandboxID;
+}
+
+async function checkpoint(node, sandbox, name) {
+  const { status, body } = await node.call("POST", `/api/sandboxes/${sandbox}/checkpoints`, { name });
+  assert.equal(status, 201, JSON.stringify(body));
+  await eventually("the checkpoint is ready", async () => {
+    const list = await node.call("GET", `/api/sandboxes/${sandbox}/checkpoints`);
+    return list.body.find((c) => c.id === body.id)?.status === "ready";
+  });
+  return body.id;
+}
+
+async function ownerOf(cluster, sandbox) {
+  const { body } = await cluster.nodes[0].call("GET", `/api/sandboxes/${sandbox}`);
+  return cluster.nodes.find((node) => node.name === body.workerID);
+}
+
+/** Daemons leave their sandboxes running; the test does not. */
+async function removeAll(cluster) {
+  const { body } = await cluster.running()[0].call("GET", "/api/sandboxes");
+  for (const sandbox of body) await cluster.running()[0].call("DELETE", `/api/sandboxes/${sandbox.sandboxID}`);
+}
+
+if (!inside) {
+  describe("copies of checkpoints", { timeout: 600_000, skip }, () => {
+    it("in a network namespace", () => {
+      const script = 'ip link set lo up && exec "$0" --test --test-reporter=tap "$1"';
+      const env = { ...process.env, IN_NAMESPACE: "yes" };
+      delete env.NODE_TEST_CONTEXT;
+      const run = spawnSync("unshare", ["--net", "sh", "-c", script, process.execPath, fileURLToPath(import.meta.url)],
+        { encoding: "utf8", env });
+      if (run.status !== 0) console.log(run.stdout, run.stderr);
+      assert.equal(run.status, 0);
+    });
+  });
+}
+
+if (inside) describe("copies", suite, () => {
+  it("are made, made again after a loss, found again, and go", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const sandbox = await create(first);
+    const owner = await ownerOf(cluster, sandbox);
+    const id = await checkpoint(first, sandbox, "one");
+    const rows = await eventually("two copies", async () => {
+      const counts = await held(cluster.nodes);
+      return sum(counts) >= 2 && counts;
+    });
+    const holder = cluster.nodes.find((node, i) => rows[i] > 0 && node !== owner);
+    const third = cluster.nodes.find((node) => node !== owner && node !== holder);
+    assert.equal(await metric(owner, "shoal_replica_held"), 1);
+    assert.equal(await metric(third, "shoal_replica_held"), 0);
+    await eventually("the log knows both", async () => (await metric(owner, "shoal_replica_full")) === 1);
+    assert.equal(await metric(holder, "shoal_replica_fetched_total"), 1);
+
+    await holder.stop("SIGKILL");
+    await eventually("a third copy", async () => (await metric(third, "shoal_replica_held")) === 1);
+    assert.equal(await metric(third, "shoal_replica_fetched_total"), 1);
+
+    await holder.start();
+    await cluster.settled();
+    const trimmed = () => Promise.all(cluster.nodes.map((node) => metric(node, "shoal_replica_trimmed_total")));
+    await eventually("one of three copies is trimmed", async () => sum(await trimmed()) === 1, 90_000);
+    assert.equal(sum(await held(cluster.nodes)), 2);
+    assert.equal(await metric(holder, "shoal_replica_fetched_total"), 0, "what was on its disk came again");
+    assert.equal(await metric(owner, "shoal_replica_held"), 1);
+
+    const gone = await first.call("DELETE", `/api/sandboxes/${sandbox}/checkpoints/${id}`);
+    assert.equal(gone.status, 204, JSON.stringify(gone.body));
+    await eventually("no copy is left", async () => sum(await held(cluster.nodes)) === 0);
+    await eventually("nor a row", async () =>
+      (await first.metrics()).includes('shoal_state_rows{table="checkpoints"} 0\n'));
+    await removeAll(cluster);
+  }, prepare));
+
+  it("of what was deleted while a node was away go when it returns", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const sandbox = await create(first);
+    const owner = await ownerOf(cluster, sandbox);
+    const id = await checkpoint(first, sandbox, "one");
+    await eventually("two copies", async () => sum(await held(cluster.nodes)) === 2);
+    const counts = await held(cluster.nodes);
+    const holder = cluster.nodes.find((node, i) => counts[i] > 0 && node !== owner);
+    await eventually("the log knows both", async () => (await metric(owner, "shoal_replica_full")) === 1);
+
+    await holder.stop("SIGKILL");
+    const other = cluster.nodes.find((node) => node !== holder);
+    const gone = await other.call("DELETE", `/api/sandboxes/${sandbox}/checkpoints/${id}`);
+    assert.equal(gone.status, 204, JSON.stringify(gone.body));
+    await holder.start();
+    await cluster.settled();
+    await eventually("its copy is gone", async () =>
+      (await metric(holder, "shoal_replica_ready")) === 1 && (await metric(holder, "shoal_replica_held")) === 0);
+    assert.equal(sum(await held(cluster.nodes)), 0);
+    await removeAll(cluster);
+  }, prepare));
+});
