@@ -137,10 +137,33 @@ static void fuzz_sandbox(struct shl_bytes value)
     }
 }
 
+static void fuzz_drop(struct shl_bytes body)
+{
+    struct cluster_drop drop, again;
+    struct shl_buf buf;
+
+    if (cluster_wire_read_drop(body, &drop) == 0) {
+        shl_buf_init(&buf, 4096);
+        assert(cluster_wire_write_drop(&buf, &drop) == 0);
+        assert(cluster_wire_read_drop(shl_buf_bytes(&buf), &again) == 0);
+        assert(again.token == drop.token);
+        assert(memcmp(again.manifest, drop.manifest, sizeof(drop.manifest)) == 0);
+        shl_buf_release(&buf);
+    }
+}
+
+static void fuzz_drop_answer(struct shl_bytes body)
+{
+    bool yes;
+
+    (void)!cluster_wire_read_drop_answer(body, &yes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const readers[])(struct shl_bytes body) = {
-        fuzz_join, fuzz_welcome, fuzz_place, fuzz_placed, fuzz_where, fuzz_figures, fuzz_sandbox,
+        fuzz_join,    fuzz_welcome, fuzz_place, fuzz_placed,      fuzz_where,
+        fuzz_figures, fuzz_sandbox, fuzz_drop,  fuzz_drop_answer,
     };
 
     if (size > 0) {

@@ -403,6 +403,54 @@ static void test_wire_sandbox_and_its_texts(void **state)
     shl_buf_release(&buf);
 }
 
+static int read_drop(struct shl_bytes body)
+{
+    struct cluster_drop drop;
+
+    return cluster_wire_read_drop(body, &drop);
+}
+
+static int read_drop_answer(struct shl_bytes body)
+{
+    bool yes;
+
+    return cluster_wire_read_drop_answer(body, &yes);
+}
+
+static void test_wire_drop(void **state)
+{
+    struct cluster_drop drop = {.token = UINT64_MAX, .manifest = {1, 2, 3}}, again;
+    struct shl_mp_writer w;
+    struct shl_buf buf;
+    bool yes = false;
+
+    (void)state;
+    shl_buf_init(&buf, 4096);
+    assert_int_equal(cluster_wire_write_drop(&buf, &drop), 0);
+    assert_int_equal(cluster_wire_read_drop(shl_buf_bytes(&buf), &again), 0);
+    assert_true(again.token == drop.token);
+    assert_memory_equal(again.manifest, drop.manifest, sizeof(drop.manifest));
+    cut_short(&buf, read_drop);
+    keep("drop", 7, &buf);
+    shl_buf_clear(&buf);
+    assert_int_equal(cluster_wire_write_drop_answer(&buf, true), 0);
+    assert_int_equal(cluster_wire_read_drop_answer(shl_buf_bytes(&buf), &yes), 0);
+    assert_true(yes);
+    cut_short(&buf, read_drop_answer);
+    keep("drop_answer", 8, &buf);
+    /* a manifest of another length */
+    shl_buf_clear(&buf);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    shl_mp_kv_uint(&w, "v", 1);
+    shl_mp_kv_uint(&w, "token", 1);
+    shl_mp_kv_bin(&w, "manifest", drop.manifest, 31);
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+    assert_int_equal(read_drop(shl_buf_bytes(&buf)), SHL_EPROTO);
+    shl_buf_release(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_wire_where),
         cmocka_unit_test(test_wire_figures),
         cmocka_unit_test(test_wire_sandbox_and_its_texts),
+        cmocka_unit_test(test_wire_drop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
