@@ -8,6 +8,31 @@ struct line {
     uint64_t number;
 };
 
+/* By kind, as the catalogue has it; "none": not in it. */
+static int write_held(const struct cluster_replicas *r, struct shl_buf *out)
+{
+    static const char *const kinds[SCHED_CHECKPOINT_KIND_END] = {"none", "full", "disk",
+                                                                 "hibernation", "base"};
+    uint64_t counts[SCHED_CHECKPOINT_KIND_END] = {0};
+    size_t i;
+    int rc;
+
+    for (i = 0; i < r->copies.count; i++) {
+        const struct replica_copy *copy = r->copies.items[i];
+        const struct catalogue_ref *ref = catalogue_of_manifest(r, &copy->manifest);
+        const struct sched_checkpoint *row = ref ? catalogue_row(r, ref) : NULL;
+
+        counts[row ? row->kind : 0]++;
+    }
+    rc = shl_buf_printf(out, "# HELP shoal_replica_held Copies that this node has.\n"
+                             "# TYPE shoal_replica_held gauge\n");
+    for (i = 0; rc == 0 && i < SHL_ARRAY_SIZE(kinds); i++) {
+        rc = shl_buf_printf(out, "shoal_replica_held{kind=\"%s\"} %" PRIu64 "\n", kinds[i],
+                            counts[i]);
+    }
+    return rc;
+}
+
 int cluster_replicas_metrics(const struct cluster *c, struct shl_buf *out)
 {
     const struct cluster_replicas *r = c->replicas;
@@ -25,7 +50,6 @@ int cluster_replicas_metrics(const struct cluster *c, struct shl_buf *out)
         {"shoal_replica_ready", "gauge",
          "1 when this node knows what it holds and what the cluster has.",
          r->is_caught_up && (r->is_scanned || !r->store)},
-        {"shoal_replica_held", "gauge", "Checkpoints whose copy this node has.", r->copies.count},
         {"shoal_replica_entries", "gauge", "Checkpoints of the cluster, at the last plan.",
          r->report.entries},
         {"shoal_replica_full", "gauge", "Of these: with as many copies as are wanted.",
@@ -66,5 +90,5 @@ int cluster_replicas_metrics(const struct cluster *c, struct shl_buf *out)
                             lines[i].help, lines[i].name, lines[i].type, lines[i].name,
                             lines[i].number);
     }
-    return rc;
+    return rc < 0 ? rc : write_held(r, out);
 }
