@@ -222,12 +222,18 @@ static void arm(struct cluster *c, uint64_t wake_at_ms)
     (void)uv_timer_start(&c->log.timer, on_timer, wake_at_ms > now_ms ? wake_at_ms - now_ms : 0, 0);
 }
 
+/* Without a writer it is closed already, while the mesh still brings messages. */
+static bool takes_part(const struct cluster *c)
+{
+    return c->log.raft && c->log.writer && !c->log.is_failed;
+}
+
 void cluster_log_event(struct cluster *c, struct sched_raft_event *event)
 {
     uint32_t i;
     int rc;
 
-    if (!c->log.raft || c->log.is_failed) {
+    if (!takes_part(c)) {
         return;
     }
     assert(!c->log.is_stepping);
@@ -305,7 +311,7 @@ static int ask(struct cluster *c,
 {
     struct cluster_proposal *proposal;
 
-    if (!c->log.raft || c->log.is_failed) {
+    if (!takes_part(c)) {
         return SHL_EUNAVAILABLE;
     }
     proposal = calloc(1, sizeof(*proposal));
