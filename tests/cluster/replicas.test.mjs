@@ -143,4 +143,18 @@ if (inside) describe("copies", suite, () => {
     assert.equal(sum(await held(cluster.nodes)), 0);
     await removeAll(cluster);
   }, prepare));
+
+  it("of a hibernated sandbox are made, and go with it", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const sandbox = await create(first);
+    const counts = (kind) => Promise.all(cluster.nodes.map((n) => metric(n, `shoal_replica_held{kind="${kind}"}`)));
+    const { status, body } = await first.call("POST", `/api/sandboxes/${sandbox}/hibernate`);
+    assert.equal(status, 200, JSON.stringify(body));
+    await eventually("two copies", async () => sum(await counts("hibernation")) === 2);
+    await eventually("and of what it is relative to", async () => sum(await counts("base")) >= 2);
+    await settled(first);
+    await removeAll(cluster);
+    await eventually("no copy is left", async () => sum(await counts("hibernation")) === 0);
+    assert.equal(sum(await counts("none")), 0);
+  }, prepare));
 });
