@@ -176,6 +176,7 @@ static int on_facts(struct sched_hold *hold, const struct sched_hold_event *even
         if (rc < 0) {
             return rc;
         }
+        h->adopted = facts->phase == SCHED_HOLD_RUNNING;
         h->deadline_ms = facts->phase == SCHED_HOLD_RUNNING ? facts->deadline_ms : 0;
         if (event->u.facts.state) {
             read_row(hold, h, event->u.facts.state);

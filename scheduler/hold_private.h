@@ -38,8 +38,9 @@ struct held {
     uint64_t wake_until_ms;
     bool deleting;
     uint64_t delete_until_ms;
-    bool ending; /* LET_GO or DELETED was told */
-    bool paused; /* as told */
+    bool ending;  /* LET_GO or DELETED was told */
+    bool adopted; /* it runs since before this process: paused or not, nobody knows */
+    bool paused;  /* as told */
     uint64_t deadline_ms;
     bool dirty;
     uint64_t due_ms;

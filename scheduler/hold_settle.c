@@ -126,7 +126,7 @@ static void order(struct sched_hold *hold,
 
 static void set_deadline(struct sched_hold *hold, struct held *h, uint64_t at_ms)
 {
-    if (h->deadline_ms == at_ms || is_mutated(hold, SCHED_MUT_HOLD_NO_DEADLINE) ||
+    if ((h->deadline_ms == at_ms && !h->adopted) || is_mutated(hold, SCHED_MUT_HOLD_NO_DEADLINE) ||
         is_mutated(hold, SCHED_MUT_HOLD_NO_PAUSE)) {
         return;
     }
@@ -136,10 +136,12 @@ static void set_deadline(struct sched_hold *hold, struct held *h, uint64_t at_ms
 
 static void set_paused(struct sched_hold *hold, struct held *h, bool paused)
 {
-    if (h->paused == paused || (paused && is_mutated(hold, SCHED_MUT_HOLD_NO_PAUSE))) {
+    if ((h->paused == paused && !h->adopted) ||
+        (paused && is_mutated(hold, SCHED_MUT_HOLD_NO_PAUSE))) {
         return;
     }
     h->paused = paused;
+    h->adopted = false;
     emit(hold, h, paused ? SCHED_HOLD_ACT_PAUSE : SCHED_HOLD_ACT_GO_ON);
 }
 
@@ -278,7 +280,8 @@ static void allow(struct sched_hold *hold, struct held *h)
 
 static bool may_use_epoch(const struct sched_hold *hold, const struct held *h)
 {
-    if (is_mutated(hold, SCHED_MUT_HOLD_UNREGISTERED)) {
+    if (is_mutated(hold, SCHED_MUT_HOLD_UNREGISTERED) ||
+        (is_mutated(hold, SCHED_MUT_HOLD_STALE_LOG) && !hold->caught_up)) {
         return true;
     }
     if (is_mutated(hold, SCHED_MUT_HOLD_SAME_EPOCH) && hold_owns(hold, h) && !h->row.released) {
@@ -312,7 +315,7 @@ static void wake(struct sched_hold *hold, struct held *h, uint64_t now_ms)
         return;
     }
     if (is_claimable(hold, h)) {
-        if (!hold_is_leased(hold, now_ms) && !is_mutated(hold, SCHED_MUT_HOLD_RUNS_UNLEASED)) {
+        if (!hold_is_leased(hold, now_ms)) {
             return;
         }
         set_deadline(hold, h, hold->lease_until_ms);
@@ -327,6 +330,7 @@ static void rest(struct sched_hold *hold, struct held *h, uint64_t now_ms)
     const struct sched_hold_facts *facts = &h->facts;
 
     h->paused = false;
+    h->adopted = false;
     h->deadline_ms = 0;
     if (!facts->elsewhere || facts->copy || h->saving) {
         return;

@@ -152,10 +152,6 @@ int sched_apply_owner_register(struct sched_apply *a, const struct sched_cmd_own
     a->result->existed = true;
     a->result->number = row->epoch;
     row->claimable = row->claimable || c->claimable;
-    if (a->state->mutations & SCHED_MUT_REGISTER_TAKES_BACK) {
-        row->claimable = c->claimable;
-        row->released = false;
-    }
     sched_table_touch(&a->state->tables[SCHED_TABLE_OWNERS], row);
     return 0;
 }

@@ -83,7 +83,6 @@ struct world {
     bool restore[SANDBOXES];
     bool deleted[SANDBOXES];
     uint64_t acked[SANDBOXES]; /* counter of the newest point that was told to be durable */
-    uint64_t acked_epoch[SANDBOXES];
     struct sched_hold_actions actions;
     struct hold_world_result *ret;
 };
@@ -214,8 +213,8 @@ static void start_vm(struct world *w, struct node *node, uint32_t s)
     l->memory.hibernated = false;
     l->disk.hibernated = false; /* durable before it runs, as its VMM's runtime folder is */
     if (l->vm.counter < w->acked[s] && !w->deleted[s]) {
-        broken(w, "a sandbox goes on from an older point than was told", (uint32_t)(node - w->nodes),
-               s);
+        broken(w, "a sandbox goes on from an older point than was told",
+               (uint32_t)(node - w->nodes), s);
     }
     tell_facts(w, node, s);
 }
@@ -482,6 +481,8 @@ static void replicate(struct world *w, uint32_t n, uint32_t s)
     }
     peer->local[s].copy =
         (struct copy){.there = true, .epoch = SHL_MAX(l->memory.epoch, 1), .counter = counter};
+    l->memory.counter = counter; /* it is durable here first */
+    l->disk.counter = counter;
     w->acked[s] = SHL_MAX(w->acked[s], counter);
     l->elsewhere = true;
     tell_facts(w, node, s);
@@ -543,7 +544,7 @@ static void wake(struct world *w, uint32_t n, uint32_t s)
     step(w, node, &event);
 }
 
-static void delete(struct world *w, uint32_t n, uint32_t s)
+static void delete (struct world *w, uint32_t n, uint32_t s)
 {
     struct node *node = &w->nodes[n];
     struct sched_hold_event event = {.type = SCHED_HOLD_EV_DELETE};
@@ -590,6 +591,8 @@ static void finish_save(struct world *w, uint32_t n, uint32_t s)
     step(w, node, &event);
 }
 
+static void pass_time(struct world *w, bool calm);
+
 static void disturb(struct world *w)
 {
     uint32_t n = (uint32_t)below(w, NODES);
@@ -597,22 +600,24 @@ static void disturb(struct world *w)
     struct node *node = &w->nodes[n];
     bool awake = node->up && w->now_ms >= node->stalled_until_ms;
 
-    switch (below(w, 40)) {
+    switch (below(w, 30)) {
     case 0:
         crash(w, n, below(w, 2) == 0);
         break;
     case 1:
-        node->cut = !node->cut;
+        node->cut = !node->cut || below(w, 3) > 0;
         break;
     case 2:
-        node->stalled_until_ms = w->now_ms + below(w, 4000);
+        node->stalled_until_ms = w->now_ms + below(w, 5000);
         break;
     case 3:
-        w->term++;
-        sched_leases_elected(&w->leases, w->term, w->now_ms);
+        if (below(w, 4) == 0) {
+            w->term++;
+            sched_leases_elected(&w->leases, w->term, w->now_ms);
+        }
         break;
     case 4:
-        w->restore[s] = !w->restore[s];
+        w->restore[s] = below(w, 8) > 0 ? w->restore[s] : !w->restore[s];
         for (uint32_t i = 0; i < NODES; i++) {
             if (w->nodes[i].up) {
                 tell_facts(w, &w->nodes[i], s);
@@ -649,6 +654,27 @@ static void disturb(struct world *w)
     case 16:
         if (!node->up) {
             boot(w, n);
+        }
+        break;
+    case 17:
+        if (awake) { /* at once, and again: orders overtake each other */
+            hibernate(w, n, s);
+            replicate(w, n, s);
+            pass_time(w, false);
+            if (node->up) {
+                wake(w, n, s);
+            }
+        }
+        break;
+    case 18:
+    case 19:
+    case 20:
+    case 21:
+        /* A user who needs it asks everywhere. */
+        for (uint32_t i = 0; i < NODES; i++) {
+            if (w->nodes[i].up && !w->nodes[i].cut && w->now_ms >= w->nodes[i].stalled_until_ms) {
+                wake(w, i, s);
+            }
         }
         break;
     default:
@@ -710,6 +736,7 @@ static void begin(struct world *w)
 {
     struct sched_command c = kit_command(&w->leader, SCHED_CLUSTER_INIT);
 
+    c.at_ms = KIT_START_MS;
     memset(c.u.cluster_init.cluster, 7, sizeof(c.u.cluster_init.cluster));
     c.u.cluster_init.lease_ms = LEASE_MS;
     c.u.cluster_init.node = kit_spec(1);
@@ -717,10 +744,12 @@ static void begin(struct world *w)
     for (unsigned n = 2; n <= NODES; n++) {
         c = kit_command(&w->leader, SCHED_TOKEN_CREATE);
         c.u.token_create.token[0] = (uint8_t)n;
+        c.u.token_create.secret_hash[0] = 1;
         c.u.token_create.ttl_ms = SCHED_TTL_MAX_MS;
         commit(w, &c);
         c = kit_command(&w->leader, SCHED_NODE_JOIN);
         c.u.node_join.token[0] = (uint8_t)n;
+        c.u.node_join.secret_hash[0] = 1;
         c.u.node_join.node = kit_spec(n);
         commit(w, &c);
         assert(w->leader.result.err.code == 0);
@@ -728,10 +757,9 @@ static void begin(struct world *w)
     for (uint32_t n = 0; n < NODES; n++) {
         w->nodes[n].id = kit_id(n + 1);
         kit_open(&w->nodes[n].kit, NULL);
-        w->nodes[n].local[n % SANDBOXES].disk =
-            (struct record){.there = true, .hibernated = false};
+        w->nodes[n].local[n % SANDBOXES].disk = (struct record){.there = true, .hibernated = false};
         w->nodes[n].local[n % SANDBOXES].vm.alive = true;
-        w->restore[n % SANDBOXES] = below(w, 2) == 0;
+        w->restore[n % SANDBOXES] = below(w, 3) > 0;
         boot(w, n);
     }
 }
@@ -767,8 +795,8 @@ static void heal(struct world *w)
         char text[SCHED_ID_SIZE];
 
         text_of(text, s);
-        w->deleted[s] = w->deleted[s] ||
-                        sched_state_tombstone(w->leader.state, SCHED_TOMBSTONE_SANDBOX, text);
+        w->deleted[s] =
+            w->deleted[s] || sched_state_tombstone(w->leader.state, SCHED_TOMBSTONE_SANDBOX, text);
         for (uint32_t n = 0; n < NODES; n++) {
             running += executes(w, &w->nodes[n].local[s].vm);
             records += w->nodes[n].local[s].memory.there && !w->nodes[n].local[s].memory.copy;
