@@ -269,8 +269,10 @@ static void believe(struct sched_hold *hold,
         return;
     }
     row.at = event->u.outcome.index;
+    row.believed = true;
     if (kind == SCHED_OWNER_CLAIM || (kind == SCHED_OWNER_REGISTER && !row.there)) {
         row = (struct hold_row){.there = true,
+                                .believed = true,
                                 .owner = hold->config.self,
                                 .epoch = event->u.outcome.number,
                                 .claimable = h->order.claimable,

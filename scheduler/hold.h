@@ -32,8 +32,7 @@
  *   WAKE: the gate of node/sandbox/portable.h. The phase is STARTING from then on, until FACTS
  *     says otherwise. Exactly one ALLOW or REFUSE follows, within wait_ms.
  *     A node without a record first fetches and imports: FACTS with `copy` and the epoch of the
- *     row (sched_claim_judge), then WAKE. When what it fetched is not the newest
- *     any more once ALLOW comes (scheduler/claim.h), it lets go and fetches again.
+ *     row (sched_claim_judge), then WAKE. After a REFUSE of a copy the importer may let it go.
  *   DELETE: somebody deletes it. Exactly one DELETED follows, within wait_ms; after an error it
  *     may still be deleted later.
  *   ORDER: to the leader, as the command of that kind; there through sched_claim_stamp. OUTCOME
@@ -42,12 +41,14 @@
  *   Actions are carried out in their order; of one sandbox, DEADLINE is with the VMM before a
  *     later ORDER, ALLOW or GO_ON leaves.
  *   SAVE: epoch and claimable into the record, durably, `copy` no longer; then SAVED. Not at all
- *     when that fails: the sandbox stays as it is.
- *   PAUSE, GO_ON: node_sandbox_set_paused. The VMM may have paused by itself: GO_ON ends that.
- *   DEADLINE: at_ms of this node's monotonic clock, 0 none: the VMM stops the vCPUs then by
- *     itself. Comes with each renewal. For one that is not running yet: it is started with it.
- *   LET_GO: node_sandbox_let_go, then GONE.
- *   More than SCHED_HOLD_ACTIONS_MAX actions: `more` is set; step with TICK at once.
+ *     when that fails: the sandbox stays as it is. Of a copy it means that the claim is in the
+ *     log as applied here: by now nobody adds to what it can go on from, so before SAVED it is
+ * fetched once more unless it is the newest artefact (scheduler/claim.h says which that is). PAUSE,
+ * GO_ON: node_sandbox_set_paused. The VMM may have paused by itself: GO_ON ends that. DEADLINE:
+ * at_ms of this node's monotonic clock, 0 none: the VMM stops the vCPUs then by itself. Comes with
+ * each renewal. For one that is not running yet: it is started with it. LET_GO:
+ * node_sandbox_let_go, then GONE. More than SCHED_HOLD_ACTIONS_MAX actions: `more` is set; step
+ * with TICK at once.
  */
 #ifndef SHL_SCHEDULER_HOLD_H
 #define SHL_SCHEDULER_HOLD_H

@@ -11,6 +11,7 @@ struct hold_row { /* of the log, as far as it is known here */
     bool stone;
     bool claimable;
     bool released;
+    bool believed; /* from an outcome: the log is not applied up to it yet */
     struct shl_node_id owner;
     uint64_t epoch;
     uint64_t at; /* index up to which this is known */

@@ -369,7 +369,8 @@ void hold_settle(struct sched_hold *hold, struct held *h, uint64_t now_ms)
     if (h->ending || has_ended(hold, h)) {
         return;
     }
-    if (is_own_next(hold, h)) {
+    /* What a copy goes on from is looked up in the log as of the claim. */
+    if (is_own_next(hold, h) && !(h->facts.copy && h->row.believed)) {
         save(hold, h, h->row.epoch, h->row.claimable);
     }
     if (h->facts.phase != SCHED_HOLD_HIBERNATED && !h->waking) {

@@ -569,14 +569,8 @@ static void finish_save(struct world *w, uint32_t n, uint32_t s)
         return;
     }
     l->save_due = false;
-    l->memory.epoch = l->save_epoch;
-    l->memory.claimable = l->save_claimable;
-    l->memory.copy = false;
-    l->disk.epoch = l->save_epoch;
-    l->disk.claimable = l->save_claimable;
-    l->disk.copy = false;
     /* What it goes on from is the newest that there is: the claim has ended all other sources. */
-    if (l->starting) {
+    if (l->memory.copy) {
         struct copy copy;
 
         if (newest_holder(w, s, &copy) < NODES && copy.counter > l->memory.counter) {
@@ -584,6 +578,12 @@ static void finish_save(struct world *w, uint32_t n, uint32_t s)
             l->disk.counter = copy.counter;
         }
     }
+    l->memory.epoch = l->save_epoch;
+    l->memory.claimable = l->save_claimable;
+    l->memory.copy = false;
+    l->disk.epoch = l->save_epoch;
+    l->disk.claimable = l->save_claimable;
+    l->disk.copy = false;
     text_of(text, s);
     event.sandbox = text;
     event.u.saved.epoch = l->save_epoch;
