@@ -147,7 +147,13 @@ static void on_row(struct sched_hold *hold, const struct sched_hold_event *event
 {
     struct held *h = find(hold, event->sandbox);
 
-    hold->member = sched_state_node(event->u.row, &hold->config.self) != NULL;
+    /* One that has not joined yet, or whose log is not that far, is not one that was removed. */
+    if (sched_state_node(event->u.row, &hold->config.self)) {
+        hold->member = true;
+        hold->was_member = true;
+    } else if (hold->was_member) {
+        hold->member = false;
+    }
     if (h) {
         read_row(hold, h, event->u.row);
     }

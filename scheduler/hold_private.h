@@ -54,6 +54,7 @@ struct sched_hold {
     uint64_t next_token;
     bool caught_up;
     bool member; /* this node, as far as the log is applied */
+    bool was_member;
     uint64_t lease_until_ms;
     struct sched_hold_actions *actions; /* of the step under way */
 };
