@@ -143,17 +143,22 @@ static void read_row(struct sched_hold *hold, struct held *h, const struct sched
     learn(hold, h, &row);
 }
 
-static void on_row(struct sched_hold *hold, const struct sched_hold_event *event)
+/* One that has not joined yet, or whose log is not that far, is not one that was removed. */
+static void note_member(struct sched_hold *hold, const struct sched_state *state)
 {
-    struct held *h = find(hold, event->sandbox);
-
-    /* One that has not joined yet, or whose log is not that far, is not one that was removed. */
-    if (sched_state_node(event->u.row, &hold->config.self)) {
+    if (sched_state_node(state, &hold->config.self)) {
         hold->member = true;
         hold->was_member = true;
     } else if (hold->was_member) {
         hold->member = false;
     }
+}
+
+static void on_row(struct sched_hold *hold, const struct sched_hold_event *event)
+{
+    struct held *h = find(hold, event->sandbox);
+
+    note_member(hold, event->u.row);
     if (h) {
         read_row(hold, h, event->u.row);
     }
@@ -185,6 +190,7 @@ static int on_facts(struct sched_hold *hold, const struct sched_hold_event *even
         h->adopted = facts->phase == SCHED_HOLD_RUNNING;
         h->deadline_ms = facts->phase == SCHED_HOLD_RUNNING ? facts->deadline_ms : 0;
         if (event->u.facts.state) {
+            note_member(hold, event->u.facts.state);
             read_row(hold, h, event->u.facts.state);
         }
     }

@@ -128,6 +128,8 @@ void sim_check_vm_from(struct sim_node *node, uint64_t id, uint64_t count);
 /* It was told that this count is durable elsewhere. */
 void sim_check_durable(struct sim_node *node, uint64_t id, uint64_t count);
 struct sim_known *sim_check_known(struct sim_check *check, uint64_t id);
+/* It runs nowhere, and could. */
+bool sim_check_is_asleep(struct sim_world *world, uint64_t id);
 /* A wake was answered: 10. */
 void sim_check_wake(struct sim_world *world, const struct sim_op *op);
 /* At the end: 1, 2, 15. */

@@ -192,7 +192,7 @@ static void check_get(struct sim_world *world, const struct sim_op *op)
     } else if (op->state == SIM_OP_REFUSED && op->code == SHL_EGONE && known->kill_us == 0) {
         sim_check_fail(world, 7, "a sandbox of n%u is gone, and nobody killed it", known->owner);
     } else if (op->probe && op->state != SIM_OP_DONE && known->kill_us == 0 &&
-               !may_be_lost(world, known)) {
+               !may_be_lost(world, known) && !sim_check_is_asleep(world, op->sandbox)) {
         sim_check_fail(world, 22, "n%u does not find a sandbox of n%u: %s", op->entry, known->owner,
                        shl_err_name(op->code));
     }

@@ -128,6 +128,18 @@ static bool must_wake(const struct sim_world *world,
             !sched_state_node(entry->state, &row->owner));
 }
 
+bool sim_check_is_asleep(struct sim_world *world, uint64_t id)
+{
+    const struct sim_known *known = sim_check_known(&world->check, id);
+
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        if (!world->nodes[i].gone && sim_vm_find(&world->nodes[i], id)) {
+            return false;
+        }
+    }
+    return known->durable > 0 && known->kill_us == 0;
+}
+
 void sim_check_wake(struct sim_world *world, const struct sim_op *op)
 {
     const struct sim_known *known = sim_check_known(&world->check, op->sandbox);

@@ -12,6 +12,7 @@
 #define ATTEMPTS_MAX 4
 #define PROBES_MAX   40 /* sandboxes asked for at the end, the newest */
 #define KEY_OPEN     (1u << 20)
+#define PROBE_END    UINT64_MAX
 
 static const char *const op_names[] = {
     [SIM_OP_CREATE] = "create",
@@ -326,6 +327,11 @@ void sim_client_wake(struct sim_world *world, uint32_t client, uint64_t attempt)
     uint64_t open = world->clients.clients[client].op;
     struct sim_op *op = open ? &world->clients.ops[open - 1] : NULL;
 
+    if (attempt == PROBE_END) {
+        sim_check_end(world);
+        world->phase = SIM_PHASE_DONE;
+        return;
+    }
     if (attempt == 0) {
         if (!op && world->phase == SIM_PHASE_FAULTS && !world->no_clients) {
             begin(world, client);
@@ -382,7 +388,8 @@ static struct sim_op *next_probe(struct sim_world *world)
         if (created.probe) {
             break;
         }
-        if (created.kind == SIM_OP_CREATE && created.state == SIM_OP_DONE) {
+        if (created.kind == SIM_OP_CREATE && created.state == SIM_OP_DONE &&
+            !(clients->probe_wake && !sim_check_is_asleep(world, created.sandbox))) {
             struct sim_op *op = op_new(world, 0, clients->probe_wake ? SIM_OP_WAKE : SIM_OP_GET);
 
             if (op) {
@@ -392,6 +399,7 @@ static struct sim_op *next_probe(struct sim_world *world)
             clients->probe_wake = !clients->probe_wake;
             return op;
         }
+        clients->probe_wake = false;
         clients->probe_next++;
     }
     if (clients->probe_next < SIM_OPS_MAX) {
@@ -413,9 +421,8 @@ static void probe(struct sim_world *world)
 {
     struct sim_op *op = next_probe(world);
 
-    if (!op) {
-        sim_check_end(world);
-        world->phase = SIM_PHASE_DONE;
+    if (!op) { /* a moment for all to hear of the last ones */
+        wake_later(world, 0, SIM_SECOND, PROBE_END);
         return;
     }
     op->probe = true;

@@ -82,8 +82,12 @@ bool sim_copy_put(struct sim_node *node, const struct sim_copy *copy);
 void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_point *ret);
 /* The point of @sandbox onto another node and into the catalogue. */
 void sim_copy_push(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t count);
-/* Get at least @point here, then sim_hold_fetched. False when there is nobody to ask. */
-bool sim_copy_fetch(struct sim_node *node, uint64_t id, const struct sim_point *point);
+/* Get at least @point here, from another holder each @turn; then sim_hold_fetched. False when
+ * there is nobody to ask. */
+bool sim_copy_fetch(struct sim_node *node,
+                    uint64_t id,
+                    const struct sim_point *point,
+                    uint32_t turn);
 void sim_copy_receive(struct sim_node *node, uint32_t from, const struct sim_rpc *rpc);
 void sim_copy_answer(struct sim_node *node,
                      struct sim_task *task,

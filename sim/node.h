@@ -74,6 +74,8 @@ struct sim_sandbox {
     uint64_t saving_epoch;
     uint64_t deadline_ms; /* to start it with */
     uint64_t autosave_ms, push_ms, fetch_ms;
+    uint32_t fetch_turn; /* which holder next */
+    uint32_t fetch_tries;
     uint64_t listed_index, listed_epoch, listed_count; /* put into the catalogue */
     struct sim_waiter wake, kill;
 };

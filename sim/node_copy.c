@@ -78,12 +78,15 @@ void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_po
 {
     size_t low = 0, high = sched_state_count(state, SCHED_TABLE_CHECKPOINTS);
     char text[SCHED_ID_SIZE];
+    size_t len = 0;
     const struct sched_checkpoint *row = NULL;
     unsigned epoch = 0, count = 0;
 
     *ret = (struct sim_point){0};
     sim_sandbox_text(text, id);
-    strcat(text, "/"); /* behind every '.' */
+    len = strlen(text);
+    text[len] = '/'; /* behind every '.' */
+    text[len + 1] = 0;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
@@ -94,13 +97,13 @@ void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_po
             high = middle;
         }
     }
-    text[strlen(text) - 1] = 0;
+    text[len] = 0;
     if (low == 0) {
         return;
     }
     row = sched_state_at(state, SCHED_TABLE_CHECKPOINTS, low - 1);
     if (strcmp(row->sandbox, text) != 0 ||
-        sscanf(row->id + strlen(text), ".%x.%x", &epoch, &count) != 2) {
+        sscanf(row->id + len, ".%x.%x", &epoch, &count) != 2) {
         return;
     }
     ret->there = true;
@@ -153,13 +156,15 @@ void sim_copy_push(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t 
     sim_route_ask(node, task, (uint32_t)peer, SIM_RPC_COPY, n, (struct shl_bytes){0}, COPY_MS);
 }
 
-bool sim_copy_fetch(struct sim_node *node, uint64_t id, const struct sim_point *point)
+bool sim_copy_fetch(struct sim_node *node,
+                    uint64_t id,
+                    const struct sim_point *point,
+                    uint32_t turn)
 {
     uint64_t n[5] = {id, point->epoch, point->count, 0, 0};
-    uint32_t first = (uint32_t)sim_rng_below(&node->rng, SCHED_HOLDERS_MAX);
 
     for (uint32_t i = 0; i < point->holder_count; i++) {
-        uint32_t slot = point->holders[(first + i) % point->holder_count];
+        uint32_t slot = point->holders[(turn + i) % point->holder_count];
         const struct gossip_member *member =
             gossip_member_find(node->gossip, &node->world->nodes[slot].id);
         struct sim_task *task = NULL;
@@ -172,7 +177,7 @@ bool sim_copy_fetch(struct sim_node *node, uint64_t id, const struct sim_point *
             return false;
         }
         task->sandbox = id;
-        sim_route_ask(node, task, slot, SIM_RPC_FETCH, n, (struct shl_bytes){0}, 400);
+        sim_route_ask(node, task, slot, SIM_RPC_FETCH, n, (struct shl_bytes){0}, 150);
         return true;
     }
     return false;
@@ -218,6 +223,21 @@ static void list(struct sim_node *node, struct sim_task *task)
     struct sched_command command = {.kind = SCHED_CHECKPOINT_PUT};
     struct sched_cmd_checkpoint *c = &command.u.checkpoint;
 
+    struct sim_point newest;
+
+    task->step = 1;
+    sim_copy_newest(node->state, task->sandbox, &newest);
+    if (newest.there && newest.epoch == task->key && newest.count == task->idem) {
+        struct sched_command holder = {.kind = SCHED_CHECKPOINT_HOLDER};
+
+        /* It is listed, but a holder was lost: repair. */
+        point_text(holder.u.checkpoint_holder.id, task->sandbox, task->key, task->idem);
+        holder.u.checkpoint_holder.node = node->world->nodes[task->target].id;
+        holder.u.checkpoint_holder.held = true;
+        sim_task_encode(task, &holder);
+        sim_task_ask_leader(node, task);
+        return;
+    }
     point_text(c->id, task->sandbox, task->key, task->idem);
     snprintf(c->org, sizeof(c->org), ORG);
     sim_sandbox_text(c->sandbox, task->sandbox);
@@ -228,7 +248,6 @@ static void list(struct sim_node *node, struct sim_task *task)
     c->holder_count = 2;
     c->holders[0] = node->id;
     c->holders[1] = node->world->nodes[task->target].id;
-    task->step = 1;
     sim_task_encode(task, &command);
     sim_task_ask_leader(node, task);
 }

@@ -10,10 +10,9 @@
 #include "sim/route_task.h"
 #include "sim/world.h"
 
-#define DEPTH_MAX   16
-#define AUTOSAVE_MS 700
-#define PUSH_MS     300
-#define FETCH_MS    300
+#define DEPTH_MAX 16
+#define PUSH_MS   300
+#define FETCH_MS  300
 
 /*- VMs. */
 
@@ -193,7 +192,7 @@ static void run_vm(struct sim_node *node, struct sim_sandbox *sandbox)
     sandbox->starting = false;
     sandbox->status = SIM_SANDBOX_RUNNING;
     sandbox->elsewhere = sandbox->epoch > 0; /* the image that it was started from */
-    sandbox->autosave_ms = sim_node_now_ms(node) + AUTOSAVE_MS;
+    sandbox->autosave_ms = sim_node_now_ms(node) + node->world->tuning.autosave_ms;
     SIM_TRACE(node->world, node->index, "runs sandbox %llx from %llu, epoch %llu, deadline %llu",
               (unsigned long long)sandbox->id, (unsigned long long)vm->count,
               (unsigned long long)sandbox->epoch, (unsigned long long)vm->deadline_ms);
@@ -274,7 +273,7 @@ static void try_save(struct sim_node *node, struct sim_sandbox *sandbox)
         (point.epoch > sandbox->count_epoch ||
          (point.epoch == sandbox->count_epoch && point.count > sandbox->count))) {
         sandbox->fetch_ms = sim_node_now_ms(node) + FETCH_MS;
-        (void)sim_copy_fetch(node, sandbox->id, &point);
+        (void)sim_copy_fetch(node, sandbox->id, &point, sandbox->fetch_turn++);
         return;
     }
     save_now(node, sandbox);
@@ -438,7 +437,7 @@ void sim_hold_begin(struct sim_node *node)
         }
         sandbox->status = vm ? SIM_SANDBOX_RUNNING : SIM_SANDBOX_HIBERNATED;
         sandbox->elsewhere = vm && sandbox->epoch > 0;
-        sandbox->autosave_ms = sim_node_now_ms(node) + AUTOSAVE_MS;
+        sandbox->autosave_ms = sim_node_now_ms(node) + node->world->tuning.autosave_ms;
         tell_facts(node, sandbox);
         if (ran && !vm && sandbox->status == SIM_SANDBOX_HIBERNATED) {
             wake(node, sandbox);
@@ -490,6 +489,14 @@ void sim_hold_fetched(struct sim_node *node, uint64_t id, int code)
     }
     if (!sandbox || sandbox->status != SIM_SANDBOX_MOVED) {
         return;
+    }
+    if (code < 0 && sandbox->fetch_tries++ < 3) { /* another holder */
+        struct sim_point point;
+
+        sim_copy_newest(node->state, id, &point);
+        if (sim_copy_fetch(node, id, &point, sandbox->fetch_turn++)) {
+            return;
+        }
     }
     sim_sandbox_text(text, id);
     sched_claim_judge(node->state, node->ready ? &node->leases : NULL, text, &node->id,
@@ -543,10 +550,11 @@ static int begin_import(struct sim_node *node, uint64_t id, uint32_t peer, uint6
         }
     }
     wait_for(node, &sandbox->wake, peer, req);
+    sandbox->fetch_tries = 0;
     if (own &&
         (own->epoch > point.epoch || (own->epoch == point.epoch && own->count >= point.count))) {
         sim_hold_fetched(node, id, 0);
-    } else if (!sim_copy_fetch(node, id, &point)) {
+    } else if (!sim_copy_fetch(node, id, &point, sandbox->fetch_turn++)) {
         answer(node, &sandbox->wake, SHL_EUNAVAILABLE);
     }
     return 0;
@@ -667,6 +675,19 @@ static void promise(struct sim_node *node, struct sim_sandbox *sandbox)
     }
 }
 
+/* The image that it would be woken from is in the catalogue already, with another holder. */
+static bool is_listed(const struct sim_node *node, const struct sim_sandbox *sandbox)
+{
+    struct sim_point point;
+    bool is_there = false;
+
+    sim_copy_newest(node->state, sandbox->id, &point);
+    for (uint32_t i = 0; i < point.holder_count; i++) {
+        is_there = is_there || point.holders[i] != node->index;
+    }
+    return is_there && point.epoch == sandbox->count_epoch && point.count == sandbox->count;
+}
+
 static void tend(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t now_ms)
 {
     struct sim_vm *vm = sim_vm_find(node, sandbox->id);
@@ -677,13 +698,18 @@ static void tend(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t no
     }
     if (sandbox->status == SIM_SANDBOX_RUNNING && vm && sandbox->restore &&
         now_ms >= sandbox->autosave_ms && sim_vm_executes(node, vm) && !sandbox->saving) {
-        sandbox->autosave_ms = now_ms + AUTOSAVE_MS;
+        sandbox->autosave_ms = now_ms + node->world->tuning.autosave_ms;
         make_point(node, sandbox, vm, false);
     }
     if (sandbox->status == SIM_SANDBOX_HIBERNATED && !sandbox->copy && !sandbox->elsewhere &&
         !sandbox->starting && sandbox->count_epoch > 0 && now_ms >= sandbox->push_ms) {
         sandbox->push_ms = now_ms + PUSH_MS;
-        sim_copy_push(node, sandbox, sandbox->count);
+        if (sandbox->epoch > 0 && is_listed(node, sandbox)) {
+            sandbox->elsewhere = true;
+            tell_facts(node, sandbox);
+        } else {
+            sim_copy_push(node, sandbox, sandbox->count);
+        }
     }
 }
 
