@@ -166,9 +166,10 @@ struct sched_cmd_owner {
     char org[SCHED_ORG_SIZE];     /* register */
     struct shl_node_id owner;     /* the owner now */
     uint64_t epoch;               /* the epoch now */
-    struct shl_node_id new_owner; /* claim */
-    bool claimable;               /* register: others may start it when the owner is lost */
-    bool lapsed;                  /* claim: the leader saw the owner's lease end for certain */
+    struct shl_node_id new_owner; /* claim; the owner itself begins a new epoch with it */
+    bool claimable;               /* register, claim: others may start it when the owner is lost */
+    bool lapsed;                  /* claim: the leader saw the owner's lease end for certain; only
+                                     sched_claim_stamp sets it */
 };
 
 struct sched_cmd_checkpoint {

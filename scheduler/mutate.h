@@ -16,6 +16,15 @@ enum sched_mutation {
     SCHED_MUT_LEASE_UNWAITED = 1u << 8,      /* leases: a new leader does not wait */
     SCHED_MUT_LEASE_FROM_ACK = 1u << 9,      /* leases: a node counts from the answer */
     SCHED_MUT_VOTERS_UNSAFE = 1u << 10,      /* voters: takes live voters away, unchecked */
+    SCHED_MUT_CLAIM_BELIEVED = 1u << 11,     /* claim: what the proposer says of the lease counts */
+    SCHED_MUT_HOLD_NO_PAUSE = 1u << 12,      /* hold: runs on without a lease */
+    SCHED_MUT_HOLD_NO_DEADLINE = 1u << 13,   /* hold: the VMM is told no deadline */
+    SCHED_MUT_HOLD_UNREGISTERED = 1u << 14,  /* hold: wakes what is released without a claim */
+    SCHED_MUT_HOLD_UNSAVED = 1u << 15,       /* hold: orders before its record says so durably */
+    SCHED_MUT_HOLD_SAME_EPOCH = 1u << 16,    /* hold: a row of its own is enough to wake */
+    SCHED_MUT_HOLD_STALE_LOG = 1u << 17,     /* hold: a restarted one believes its record */
+    SCHED_MUT_HOLD_STONE_IGNORED = 1u << 18, /* hold: tombstones are not looked at */
+    SCHED_MUT_HOLD_KEEPS_STALE = 1u << 19,   /* hold: a higher epoch does not end a sandbox */
 };
 
 #endif /* SHL_SCHEDULER_MUTATE_H */

@@ -119,7 +119,7 @@ struct sched_owner { /* by sandbox */
     struct shl_node_id owner;
     uint64_t epoch;
     bool claimable;
-    bool released;  /* the owner let go of it: anybody may claim it */
+    bool released;  /* the owner let go of it: anybody may claim it, until the next epoch */
     uint64_t index; /* of the last change of owner */
     uint64_t term;
 };

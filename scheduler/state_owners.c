@@ -1,5 +1,10 @@
 /* Who may run a sandbox that others could start: owner and epoch, and what was deleted.
- * The epoch only grows; every change of owner is an entry of its own. */
+ * The epoch only grows; every change of owner is an entry of its own.
+ *
+ * Within one epoch things only go one way: not claimable -> claimable, held -> released. So an
+ * order that arrives twice, or long after a later one, changes nothing that its sender does
+ * not expect. The way back is a claim by the owner itself, which begins a new epoch: a release
+ * that was on its way when it woke its sandbox again must not reach the running one. */
 #include <errno.h>
 #include <string.h>
 
@@ -146,8 +151,7 @@ int sched_apply_owner_register(struct sched_apply *a, const struct sched_cmd_own
     }
     a->result->existed = true;
     a->result->number = row->epoch;
-    row->claimable = c->claimable;
-    row->released = false; /* it goes on with it: nobody had claimed it */
+    row->claimable = row->claimable || c->claimable;
     sched_table_touch(&a->state->tables[SCHED_TABLE_OWNERS], row);
     return 0;
 }
@@ -174,6 +178,9 @@ static bool may_claim(struct sched_apply *a,
                       const struct sched_cmd_owner *c)
 {
     const struct sched_node *node = sched_node_find(a->state, &c->new_owner);
+    /* The owner itself; or nobody who could still be running it: it left the cluster. */
+    bool is_free = row->released || shl_node_id_equal(&row->owner, &c->new_owner) ||
+                   !sched_node_find(a->state, &row->owner);
 
     if (!is_at(row, c) && !(a->state->mutations & SCHED_MUT_EPOCH_UNCHECKED)) {
         (void)refuse_epoch(a, row);
@@ -182,11 +189,11 @@ static bool may_claim(struct sched_apply *a,
     } else if (node->spec.role == SCHED_ROLE_WITNESS) {
         (void)sched_refuse(a, SHL_EINVALIDARG, "node \"%s\" is a witness and runs no sandboxes",
                            node->spec.name);
-    } else if (!row->released && !row->claimable) {
+    } else if (!is_free && !row->claimable) {
         (void)sched_refuse(a, SHL_EBADSTATE,
                            "sandbox %s is not to be started elsewhere: it comes back with its node",
                            row->sandbox);
-    } else if (!row->released && !c->lapsed) {
+    } else if (!is_free && !c->lapsed) {
         (void)sched_refuse(a, SHL_EBADSTATE,
                            "the owner of sandbox %s has neither released it nor lost its lease",
                            row->sandbox);
@@ -215,6 +222,7 @@ int sched_apply_owner_claim(struct sched_apply *a, const struct sched_cmd_owner 
     row->owner = c->new_owner;
     row->epoch++;
     row->released = false;
+    row->claimable = c->claimable; /* as the new owner wants to run it */
     row->index = a->index;
     row->term = a->term;
     a->result->number = row->epoch;

@@ -70,6 +70,7 @@ struct sim_known { /* a sandbox that clients know of */
     uint64_t killed_us; /* first kill acknowledged; 0 none */
     uint64_t epoch;     /* highest by the log, 0: not registered */
     uint32_t epoch_owner;
+    uint64_t durable; /* highest count that was told to be durable */
 };
 
 #define SIM_REGISTERS 8 /* SIM_KEYS keys, then SIM_KEYS names */
@@ -86,7 +87,8 @@ struct sim_check {
     struct sim_known *known;
     size_t known_count, known_cap;
     uint64_t elections, claims, stale_reads;
-    int code; /* number of the broken invariant, 0 none */
+    uint64_t lapsed, pauses, starts, points, wakes; /* claims of lapsed ones; VMs; durable points */
+    int code;                                       /* number of the broken invariant, 0 none */
     char text[256];
     bool expect_quiet; /* directed: no live node may be called dead */
     bool disk_changed; /* directed: somebody's disk is not what it wrote */
@@ -118,8 +120,20 @@ void sim_check_voters(struct sim_node *node,
                       const struct sched_voters_change *change);
 /* A scheduler or entry node chose @target: 16, 17. */
 void sim_check_placed(struct sim_node *placer, uint32_t target, const struct sched_view *view);
-/* A lease was renewed: what the node now runs must be its own. */
-void sim_check_granted(struct sim_node *node);
+/* A VM was started, let go on or given time: 2. */
+struct sim_vm;
+void sim_check_vm(struct sim_node *node, const struct sim_vm *vm);
+/* A VM starts from this count: 10. */
+void sim_check_vm_from(struct sim_node *node, uint64_t id, uint64_t count);
+/* It was told that this count is durable elsewhere. */
+void sim_check_durable(struct sim_node *node, uint64_t id, uint64_t count);
+struct sim_known *sim_check_known(struct sim_check *check, uint64_t id);
+/* It runs nowhere, and could. */
+bool sim_check_is_asleep(struct sim_world *world, uint64_t id);
+/* A wake was answered: 10. */
+void sim_check_wake(struct sim_world *world, const struct sim_op *op);
+/* At the end: 1, 2, 15. */
+void sim_check_vms_end(struct sim_world *world);
 /* A node admitted a sandbox: 16, 22. */
 void sim_check_admitted(struct sim_node *node);
 /* The log names an owner: 1, 3. */

@@ -12,11 +12,15 @@
 #define ATTEMPTS_MAX 4
 #define PROBES_MAX   40 /* sandboxes asked for at the end, the newest */
 #define KEY_OPEN     (1u << 20)
+#define PROBE_END    UINT64_MAX
 
 static const char *const op_names[] = {
     [SIM_OP_CREATE] = "create",
     [SIM_OP_GET] = "get",
     [SIM_OP_KILL] = "kill",
+    [SIM_OP_HIBERNATE] = "hibernate",
+    [SIM_OP_WAKE] = "wake",
+    [SIM_OP_DELETE] = "delete",
     [SIM_OP_NAME_CLAIM] = "name-claim",
     [SIM_OP_NAME_RELEASE] = "name-release",
     [SIM_OP_NAME_GET] = "name-get",
@@ -40,7 +44,8 @@ static void draw_weights(struct sim_clients *clients, struct sim_rng *rng)
         [SIM_OP_CREATE] = 12,    [SIM_OP_GET] = 12,         [SIM_OP_KILL] = 6,
         [SIM_OP_NAME_CLAIM] = 8, [SIM_OP_NAME_RELEASE] = 4, [SIM_OP_NAME_GET] = 6,
         [SIM_OP_KV_SET] = 8,     [SIM_OP_KV_GET] = 10,      [SIM_OP_CORDON] = 1,
-        [SIM_OP_DRAIN] = 1,      [SIM_OP_UNMARK] = 4,
+        [SIM_OP_DRAIN] = 1,      [SIM_OP_UNMARK] = 4,       [SIM_OP_HIBERNATE] = 6,
+        [SIM_OP_WAKE] = 10,      [SIM_OP_DELETE] = 1,
     };
 
     for (unsigned kind = 0; kind < SIM_OP_KINDS; kind++) {
@@ -78,6 +83,12 @@ void sim_clients_start(struct sim_world *world)
     for (uint32_t i = 0; i < world->clients.client_count; i++) {
         wake_later(world, i, sim_rng_below(&world->clients.clients[i].rng, 100000), 0);
     }
+}
+
+static bool names_sandbox(enum sim_op_kind kind)
+{
+    return kind == SIM_OP_GET || kind == SIM_OP_KILL || kind == SIM_OP_HIBERNATE ||
+           kind == SIM_OP_WAKE || kind == SIM_OP_DELETE;
 }
 
 /* A node that a client would have in its list. */
@@ -154,7 +165,7 @@ uint64_t sim_client_call(struct sim_world *world,
     op->entry = entry;
     op->key = key;
     op->value = value;
-    op->sandbox = kind == SIM_OP_GET || kind == SIM_OP_KILL ? value : 0;
+    op->sandbox = names_sandbox(kind) ? value : 0;
     op->memory_mb = 256;
     op->claimable = kind == SIM_OP_CREATE && value != 0;
     send(world, op);
@@ -220,7 +231,7 @@ static void begin(struct sim_world *world, uint32_t client)
     uint64_t sandbox = 0;
     struct sim_op *op = NULL;
 
-    if (kind == SIM_OP_GET || kind == SIM_OP_KILL) {
+    if (names_sandbox(kind)) {
         created = pick_created(world, rng);
         sandbox = created ? created->sandbox : 0;
         kind = created ? kind : SIM_OP_CREATE;
@@ -243,6 +254,9 @@ static void begin(struct sim_world *world, uint32_t client)
         break;
     case SIM_OP_GET:
     case SIM_OP_KILL:
+    case SIM_OP_HIBERNATE:
+    case SIM_OP_WAKE:
+    case SIM_OP_DELETE:
         op->sandbox = sandbox;
         break;
     case SIM_OP_NAME_RELEASE:
@@ -313,6 +327,11 @@ void sim_client_wake(struct sim_world *world, uint32_t client, uint64_t attempt)
     uint64_t open = world->clients.clients[client].op;
     struct sim_op *op = open ? &world->clients.ops[open - 1] : NULL;
 
+    if (attempt == PROBE_END) {
+        sim_check_end(world);
+        world->phase = SIM_PHASE_DONE;
+        return;
+    }
     if (attempt == 0) {
         if (!op && world->phase == SIM_PHASE_FAULTS && !world->no_clients) {
             begin(world, client);
@@ -337,7 +356,8 @@ void sim_client_answer(struct sim_world *world, uint64_t number, uint32_t attemp
     } else if (code != SIM_CODE_UNKNOWN && code != SHL_EUNAVAILABLE) {
         end(world, op, SIM_OP_REFUSED);
     } else if (op->attempt < ATTEMPTS_MAX && can_repeat(op)) {
-        wake_later(world, op->client, AGAIN_US, token_of(op));
+        wake_later(world, op->client,
+                   op->probe && op->kind == SIM_OP_WAKE ? 2 * SIM_SECOND : AGAIN_US, token_of(op));
     } else if (op->kind == SIM_OP_KV_SET && code == SHL_EUNAVAILABLE) {
         end(world, op, SIM_OP_REFUSED);
     } else {
@@ -363,19 +383,24 @@ static struct sim_op *next_probe(struct sim_world *world)
     struct sim_clients *clients = &world->clients;
 
     while (clients->probe_next < clients->count) {
-        const struct sim_op created = clients->ops[clients->probe_next++];
+        const struct sim_op created = clients->ops[clients->probe_next];
 
         if (created.probe) {
             break;
         }
-        if (created.kind == SIM_OP_CREATE && created.state == SIM_OP_DONE) {
-            struct sim_op *op = op_new(world, 0, SIM_OP_GET);
+        if (created.kind == SIM_OP_CREATE && created.state == SIM_OP_DONE &&
+            !(clients->probe_wake && !sim_check_is_asleep(world, created.sandbox))) {
+            struct sim_op *op = op_new(world, 0, clients->probe_wake ? SIM_OP_WAKE : SIM_OP_GET);
 
             if (op) {
                 op->sandbox = created.sandbox;
             }
+            clients->probe_next += clients->probe_wake;
+            clients->probe_wake = !clients->probe_wake;
             return op;
         }
+        clients->probe_wake = false;
+        clients->probe_next++;
     }
     if (clients->probe_next < SIM_OPS_MAX) {
         clients->probe_next = SIM_OPS_MAX; /* then the keys, counted from here */
@@ -396,9 +421,8 @@ static void probe(struct sim_world *world)
 {
     struct sim_op *op = next_probe(world);
 
-    if (!op) {
-        sim_check_end(world);
-        world->phase = SIM_PHASE_DONE;
+    if (!op) { /* a moment for all to hear of the last ones */
+        wake_later(world, 0, SIM_SECOND, PROBE_END);
         return;
     }
     op->probe = true;

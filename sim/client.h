@@ -21,6 +21,9 @@ enum sim_op_kind {
     SIM_OP_CREATE,
     SIM_OP_GET,
     SIM_OP_KILL,
+    SIM_OP_HIBERNATE,
+    SIM_OP_WAKE,   /* on the entry node */
+    SIM_OP_DELETE, /* by the log, of one that was released */
     SIM_OP_NAME_CLAIM,
     SIM_OP_NAME_RELEASE,
     SIM_OP_NAME_GET, /* strong */
@@ -75,6 +78,7 @@ struct sim_clients {
     struct sim_op nowhere; /* late answers write here */
     uint32_t weights[SIM_OP_KINDS];
     size_t probe_next;
+    bool probe_wake; /* the same sandbox again: it must wake */
     uint64_t done, refused, unknown, retries;
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sim/directed_log.h"
+#include "sim/hold.h"
 #include "sim/world.h"
 
 /* A world without drawn faults, on a fast and steady network. */
@@ -409,10 +410,12 @@ static void run_removed(uint32_t mutation, FILE *trace, struct sim_result *ret)
 static void run_late_answer(uint32_t mutation, FILE *trace, struct sim_result *ret)
 {
     struct stage s;
+    uint64_t ids[4] = {0};
 
-    set_up(&s, 3, 0, 320, mutation, trace); /* the rounds below take some 250 s */
+    set_up(&s, 3, 0, 420, mutation, trace); /* the rounds below take some 330 s */
     s.world->tuning.slow_gossip = false;
     s.world->tuning.lease_ms = 800;
+    s.world->tuning.autosave_ms = 150;
     s.world->tuning.msg_entries = 16;
     s.world->tuning.inflight = 8;
     s.world->tuning.snapshot_entries = 100000;
@@ -422,17 +425,213 @@ static void run_late_answer(uint32_t mutation, FILE *trace, struct sim_result *r
         uint32_t owner = (leader_of(&s) + 1 + round % 2) % 3;
 
         for (unsigned i = 0; i < 4; i++) {
-            (void)call(&s, SIM_OP_CREATE, owner, 0, 1);
+            ids[i] = call(&s, SIM_OP_CREATE, owner, 0, 1).sandbox;
         }
         wait_s(&s, 1.5 + 0.037 * round);
+        for (unsigned i = 0; i < 4; i++) { /* refused, but the copy is there from now on */
+            for (uint32_t n = 0; n < 3; n++) {
+                (void)call(&s, SIM_OP_WAKE, n, 0, ids[i]);
+            }
+        }
         sim_world_split(s.world, UINT64_C(1) << owner, true);
         /* Longer than a lease, shorter than a node waits for an answer. */
-        wait_s(&s, 0.92 + 0.004 * (round % 20));
+        wait_s(&s, 0.7 + 0.004 * (round % 20));
+        for (unsigned k = 0; k < 11; k++) {
+            for (unsigned i = 0; i < 4; i++) {
+                (void)sim_client_call(s.world, SIM_OP_WAKE, (owner + 1 + k % 2) % 3, 0, ids[i]);
+            }
+            wait_s(&s, 0.02);
+        }
         sim_world_join(s.world, UINT64_C(1) << owner);
         wait_s(&s, 2);
+        for (unsigned i = 0; i < 4; i++) { /* their points would fill the log */
+            (void)call(&s, SIM_OP_KILL, i % 3, 0, ids[i]);
+        }
     }
     must(&s, s.world->check.claims > 0, 3, "sandboxes were to change their owner here");
+    s.world->tuning.autosave_ms = 60000;
     s.world->net.delay_mean_us = 200; /* calls that must succeed belong to a network that works */
+    finish(&s, ret);
+}
+
+/*- Ownership. */
+
+/* The node that keeps a sandbox (runs it, or has its image), or -1. */
+static int keeper_of(struct stage *s, uint64_t id)
+{
+    for (uint32_t i = 0; i < s->world->node_count; i++) {
+        const struct sim_node *node = &s->world->nodes[i];
+        const struct sim_sandbox *sandbox = node->up ? sim_sandbox_find(node, id) : NULL;
+
+        if (sandbox && !sandbox->copy &&
+            (sandbox->status == SIM_SANDBOX_RUNNING || sandbox->status == SIM_SANDBOX_HIBERNATED)) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static bool runs(const struct stage *s, uint32_t slot, uint64_t id)
+{
+    const struct sim_vm *vm = sim_vm_find(&s->world->nodes[slot], id);
+
+    return vm && sim_vm_executes(&s->world->nodes[slot], vm);
+}
+
+/* 20 sandboxes, half of them hibernated; their node dies and its disk with it. */
+static void run_node_lost(uint32_t mutation, FILE *trace, struct sim_result *ret)
+{
+    struct stage s;
+    uint64_t ids[20];
+    uint32_t victim = 0;
+    uint64_t lost_us = 0;
+    uint32_t back = 0;
+
+    set_up(&s, 5, 0, 60, mutation, trace);
+    s.world->tuning.lease_ms = 10000;
+    s.world->tuning.slow_gossip = true;
+    wait_s(&s, 13); /* a new leader waits for a lease */
+    victim = (leader_of(&s) + 1) % 5;
+    /* All on one node: there is no room anywhere else. */
+    for (uint32_t i = 0; i < 5; i++) {
+        if (i != victim) {
+            (void)call(&s, SIM_OP_CORDON, leader_of(&s), i, 1);
+        }
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        struct sim_op made = call(&s, SIM_OP_CREATE, victim, 0, 1);
+
+        must(&s, made.state == SIM_OP_DONE && made.owner == victim, 16, "a create fails");
+        ids[i] = made.sandbox;
+    }
+    wait_s(&s, 4);
+    for (unsigned i = 0; i < 10; i++) {
+        must(&s, call(&s, SIM_OP_HIBERNATE, victim, 0, ids[i]).state == SIM_OP_DONE, 10,
+             "a sandbox does not hibernate");
+    }
+    wait_s(&s, 3);
+    for (uint32_t i = 0; i < 5; i++) {
+        (void)call(&s, SIM_OP_UNMARK, leader_of(&s), i, 1);
+    }
+    begin(&s, SIM_FAULT_WIPE, victim, 0);
+    must(&s, s.world->nodes[victim].gone, 10, "the node was not lost");
+    lost_us = s.world->now_us;
+    /* The hibernated ones at once. */
+    for (unsigned i = 0; i < 10; i++) {
+        must(&s, call(&s, SIM_OP_WAKE, (victim + 1 + i % 4) % 5, 0, ids[i]).state == SIM_OP_DONE,
+             10, "a hibernated sandbox does not wake elsewhere at once");
+    }
+    must(&s, s.world->now_us < lost_us + SIM_SECOND, 10, "ten wakes take more than a second");
+    /* The running ones when the lease of their node has ended. */
+    while (back < 20 && !s.world->check.code &&
+           s.world->now_us < lost_us + 15 * (uint64_t)SIM_SECOND) {
+        wait_s(&s, 0.25);
+        back = 0;
+        for (unsigned i = 0; i < 20; i++) {
+            int keeper = keeper_of(&s, ids[i]);
+
+            back += keeper >= 0 && runs(&s, (uint32_t)keeper, ids[i]);
+        }
+    }
+    must(&s, back == 20, 10, "not all 20 sandboxes run again 15 s after the loss of their node");
+    SIM_TRACE(s.world, -1, "all run again %.2f s after the loss",
+              (double)(s.world->now_us - lost_us) / SIM_SECOND);
+    finish(&s, ret);
+}
+
+/* Its owner is away for a minute; it is claimed, and let go of by the one that returns. */
+static void run_owner_away(uint32_t mutation, FILE *trace, struct sim_result *ret)
+{
+    struct stage s;
+    uint64_t id = 0;
+    int keeper = 0;
+    uint32_t owner = 0;
+
+    set_up(&s, 3, 0, 100, mutation, trace);
+    s.world->tuning.lease_ms = 3000;
+    wait_s(&s, 5);
+    owner = (leader_of(&s) + 1) % 3;
+    id = call(&s, SIM_OP_CREATE, owner, 0, 1).sandbox;
+    wait_s(&s, 4);
+    keeper = keeper_of(&s, id);
+    must(&s, keeper >= 0, 10, "a sandbox was to run");
+    if (keeper >= 0 && !s.world->check.code) {
+        owner = (uint32_t)keeper;
+        sim_world_split(s.world, UINT64_C(1) << owner, false);
+        wait_s(&s, 60);
+        must(&s, !runs(&s, owner, id), 2, "the owner runs it without a lease");
+        must(&s, runs(&s, (owner + 1) % 3, id) || runs(&s, (owner + 2) % 3, id), 10,
+             "nobody goes on with it within a minute");
+        sim_world_join(s.world, UINT64_C(1) << owner);
+        wait_s(&s, 8);
+        must(&s, keeper_of(&s, id) != (int)owner, 1, "the old owner keeps it");
+    }
+    finish(&s, ret);
+}
+
+/* Every daemon stands still while its VMs would run on: their own deadline ends them. */
+static void run_stuck_daemon(uint32_t mutation, FILE *trace, struct sim_result *ret)
+{
+    struct stage s;
+    uint64_t id = 0;
+    int keeper = -1;
+
+    set_up(&s, 3, 0, 100, mutation, trace);
+    s.world->tuning.lease_ms = 3000;
+    wait_s(&s, 5);
+    for (unsigned round = 0; round < 4 && !s.world->check.code; round++) {
+        id = call(&s, SIM_OP_CREATE, leader_of(&s), 0, 1).sandbox;
+        wait_s(&s, 4);
+        keeper = keeper_of(&s, id);
+        if (keeper < 0 || (uint32_t)keeper == leader_of(&s)) {
+            continue;
+        }
+        s.world->nodes[keeper].stalled_us = s.world->now_us + 12 * (uint64_t)SIM_SECOND;
+        wait_s(&s, 10);
+        must(&s, !runs(&s, (uint32_t)keeper, id), 2,
+             "a VM runs on behind a daemon that stands still");
+        wait_s(&s, 6);
+        must(&s, keeper_of(&s, id) != keeper, 1, "the old owner keeps it");
+    }
+    must(&s, s.world->check.lapsed > 0, 3, "sandboxes were to change their owner here");
+    finish(&s, ret);
+}
+
+/* An owner wakes what it released, while that release is on its way: it must not reach what
+ * runs by then. */
+static void run_late_release(uint32_t mutation, FILE *trace, struct sim_result *ret)
+{
+    struct stage s;
+    uint64_t id = 0;
+    uint32_t owner = 0;
+    const struct sim_sandbox *sandbox = NULL;
+
+    set_up(&s, 3, 0, 40, mutation, trace);
+    s.world->tuning.lease_ms = 3000;
+    wait_s(&s, 5);
+    owner = (leader_of(&s) + 1) % 3;
+    (void)call(&s, SIM_OP_CORDON, owner, leader_of(&s), 1);
+    (void)call(&s, SIM_OP_CORDON, owner,
+               (owner + 1) % 3 == leader_of(&s) ? (owner + 2) % 3 : (owner + 1) % 3, 1);
+    id = call(&s, SIM_OP_CREATE, owner, 0, 1).sandbox;
+    wait_s(&s, 3);
+    (void)call(&s, SIM_OP_HIBERNATE, owner, 0, id);
+    wait_s(&s, 2);
+    must(&s, call(&s, SIM_OP_WAKE, owner, 0, id).state == SIM_OP_DONE, 10, "it does not wake");
+    wait_s(&s, 0.1);
+    (void)call(&s, SIM_OP_HIBERNATE, owner, 0, id);
+    sandbox = sim_sandbox_find(&s.world->nodes[owner], id);
+    must(&s, sandbox != NULL, 10, "its owner was to keep it");
+    while (sandbox && !sandbox->elsewhere && sim_world_step(s.world)) {
+    }
+    /* The release has left; nothing arrives for a while. */
+    sim_world_split(s.world, UINT64_C(1) << owner, true);
+    (void)sim_client_call(s.world, SIM_OP_WAKE, owner, 0, id);
+    wait_s(&s, 0.3);
+    sim_world_join(s.world, UINT64_C(1) << owner);
+    wait_s(&s, 0.2);
+    (void)call(&s, SIM_OP_WAKE, (owner + 1) % 3, 0, id);
+    wait_s(&s, 3);
     finish(&s, ret);
 }
 
@@ -524,6 +723,12 @@ static const struct sim_directed table[] = {
     {"removed-while-away", "a node is removed while partitioned, and returns", run_removed},
     {"late-answer", "a renewal that is answered late gives no lease on what is lost",
      run_late_answer},
+    {"node-lost", "20 sandboxes, half hibernated, run again after their node died with its disk",
+     run_node_lost},
+    {"owner-away", "an owner that is cut off for a minute lets go when it returns", run_owner_away},
+    {"late-release", "a release that is late does not reach what its owner woke meanwhile",
+     run_late_release},
+    {"stuck-daemon", "no VM runs on behind a daemon that stands still", run_stuck_daemon},
     {"missed-rumour", "a record that was missed arrives by comparing digests", run_missed_rumour},
     {"quiet-minute", "nobody is called dead in a minute without faults", run_quiet},
     {"stall-5-s", "a node that stands still for 5 s is not called dead", run_stall},

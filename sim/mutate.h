@@ -11,6 +11,7 @@ enum sim_mutation_bits {
     SIM_MUT_TAKEOVER_STALE = 1u << 2,   /* an old state decides that a node was removed */
     SIM_MUT_INCARNATION_LOST = 1u << 3, /* the incarnation is not stored */
     SIM_MUT_READ_LOCAL = 1u << 4,       /* strong reads are answered from the local state */
+    SIM_MUT_COPY_OLD = 1u << 5,         /* a claimed copy is not compared with the catalogue */
 };
 
 struct sim_mutation {

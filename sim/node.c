@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/hold.h"
 #include "sim/route.h"
 #include "sim/world.h"
 
@@ -40,6 +41,7 @@ static void shut(struct sim_node *node)
 {
     sim_raft_shut(node);
     sim_gossip_shut(node);
+    sim_hold_shut(node);
     if (node->up) {
         sched_place_release(&node->place);
     }
@@ -69,6 +71,7 @@ void sim_node_release(struct sim_node *node)
     sched_raft_actions_release(&node->raft_actions);
     gossip_actions_release(&node->gossip_actions);
     sim_disk_release(&node->disk);
+    sim_hold_release(node);
     free(node->tasks);
     free(node->sandboxes);
     free(node->calls);
@@ -111,6 +114,7 @@ void sim_node_boot(struct sim_node *node)
     sim_check_boot(node);
     sim_sandbox_load(node);
     sim_sched_boot(node);
+    sim_hold_boot(node);
     if (!sim_raft_boot(node) || !sim_gossip_boot(node)) {
         sim_check_fail(node->world, 7, "n%u cannot start from its own disk", node->index);
         return;
@@ -118,6 +122,7 @@ void sim_node_boot(struct sim_node *node)
     /* Both have read the disk by now; the first step may write. */
     tick.now_ms = sim_node_now_ms(node);
     sim_raft_step(node, &tick);
+    sim_hold_begin(node);
     sim_gossip_begin(node);
     sim_sched_installed(node);
 }
@@ -141,7 +146,7 @@ void sim_node_crash(struct sim_node *node, enum sim_disk_crash how)
         sim_clock_init(&node->clock, world->now_us,
                        sim_rng_below(&node->clock_rng, 1000000) * 1000);
         node->clock.rate_ppm = rate;
-        node->fence_ms = 0;
+        sim_hold_power_cut(node);
         node->clock.wall_shift_us = shift;
     }
     sim_client_broken(world, node->index);
@@ -196,6 +201,14 @@ static void answer_sync(struct sim_node *node, const struct sim_sync *sync)
     if (sync->kind == SIM_SYNC_OTHER) {
         return;
     }
+    if (sync->kind == SIM_SYNC_SAVE || sync->kind == SIM_SYNC_POINT) {
+        sim_hold_synced(node, sync);
+        return;
+    }
+    if (sync->kind == SIM_SYNC_COPY) {
+        sim_route_reply(node, sync->peer, sync->req, 0, 0, NULL, (struct shl_bytes){0});
+        return;
+    }
     sandbox = sim_sandbox_find(node, sync->a);
     if (!sandbox) {
         return;
@@ -204,9 +217,7 @@ static void answer_sync(struct sim_node *node, const struct sim_sync *sync)
     sim_gossip_publish_sandbox(node, sandbox);
     if (sync->kind == SIM_SYNC_ADMIT) {
         sim_check_admitted(node);
-        if (sandbox->claimable && !sandbox->registered) {
-            sim_route_register(node, sandbox);
-        }
+        sim_hold_start(node, sandbox);
     }
     {
         const struct gossip_record *record = gossip_record_get(node->gossip, &node->id, "load");
@@ -299,6 +310,8 @@ void sim_node_wake(struct sim_node *node)
         sim_sched_tick(node);
         route = sim_route_tick(node);
         node->sched_wake_ms = SHL_MIN(node->sched_wake_ms, route);
+    } else if (now_ms >= node->hold_wake_ms) {
+        sim_hold_tick(node);
     }
 }
 
@@ -308,6 +321,7 @@ void sim_node_arm(struct sim_node *node)
     uint64_t at_us = 0;
 
     wake_ms = SHL_MIN(wake_ms, node->sched_wake_ms);
+    wake_ms = SHL_MIN(wake_ms, node->hold_wake_ms);
     if (wake_ms == UINT64_MAX) {
         return;
     }

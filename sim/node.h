@@ -42,7 +42,14 @@ enum sim_msg_kind {
 enum sim_sandbox_status {
     SIM_SANDBOX_RUNNING = 1,
     SIM_SANDBOX_DELETED, /* tombstone */
-    SIM_SANDBOX_MOVED,   /* another node owns it with a higher epoch */
+    SIM_SANDBOX_MOVED,   /* another node owns it, or may */
+    SIM_SANDBOX_HIBERNATED,
+};
+
+struct sim_waiter { /* who waits for an answer */
+    bool there;
+    uint32_t peer;
+    uint64_t req;
 };
 
 /* A record on the owner's disk. */
@@ -52,11 +59,25 @@ struct sim_sandbox {
     uint64_t epoch;
     uint32_t memory_mb;
     uint8_t status;
-    bool claimable;    /* registered: others may start it when this node is lost */
-    bool registered;   /* volatile: the log knows */
-    bool stored;       /* the record is durable */
-    bool published;    /* volatile: gossiped by this process */
-    uint64_t asked_ms; /* volatile: last registration attempt */
+    bool restore;         /* others may go on with it when this node is lost */
+    bool claimable;       /* as the holding core saved it */
+    bool copy;            /* fetched, not claimed so far */
+    uint64_t count_epoch; /* its newest durable point here; 0 none */
+    uint64_t count;
+    /* Volatile from here. */
+    bool stored;    /* the record is durable */
+    bool published; /* gossiped by this process */
+    bool starting;
+    bool elsewhere; /* in the catalogue, on another node */
+    bool saving;    /* the core waits for it */
+    bool saving_claimable;
+    uint64_t saving_epoch;
+    uint64_t deadline_ms; /* to start it with */
+    uint64_t autosave_ms, push_ms, fetch_ms;
+    uint32_t fetch_turn; /* which holder next */
+    uint32_t fetch_tries;
+    uint64_t listed_index, listed_epoch, listed_count; /* put into the catalogue */
+    struct sim_waiter wake, kill;
 };
 
 /* What the disk completes, in order of the syncs. */
@@ -64,6 +85,9 @@ enum sim_sync_kind {
     SIM_SYNC_RAFT,
     SIM_SYNC_ADMIT,
     SIM_SYNC_KILL,
+    SIM_SYNC_SAVE,  /* req: epoch, peer: claimable */
+    SIM_SYNC_POINT, /* req: count */
+    SIM_SYNC_COPY,  /* a copy for others */
     SIM_SYNC_OTHER
 };
 struct sim_sync {
@@ -84,7 +108,12 @@ struct sim_wait {
     uint32_t peer; /* may be this node itself */
 };
 
-struct sim_task;      /* sim/route.h */
+struct sim_task; /* sim/route.h */
+struct sim_outcome;
+struct sim_vm; /* sim/hold.h */
+struct sim_copy;
+struct sched_hold;
+struct sched_hold_actions;
 struct sim_raft_call; /* sim/node_raft.c */
 
 struct sim_node {
@@ -109,7 +138,8 @@ struct sim_node {
     uint8_t via[SIM_NODES_MAX]; /* directed: plus 1, slot that spoke last with this identity */
     uint32_t copy_of;           /* directed: plus 1, slot whose identity this one has */
     uint32_t role;              /* enum sched_role */
-    uint64_t fence_ms;          /* VMs run on without the daemon, until this time of the clock */
+    struct sim_vm *vms;         /* run on without the daemon; sim/hold.h */
+    uint32_t vm_count, vm_cap;
     uint64_t down_until_us;
     uint64_t crash_at_write_us; /* a fault: the next write is cut off, down for so long */
     uint32_t stale_token;       /* token of another node to try first, 0 none */
@@ -120,7 +150,13 @@ struct sim_node {
     struct sched_state *state;
     struct gossip *gossip;
     struct gossip_actions gossip_actions;
-    uint64_t raft_wake_ms, gossip_wake_ms, sched_wake_ms;
+    struct sched_hold *hold;
+    struct sched_hold_actions *hold_actions[16]; /* steps may nest */
+    uint32_t hold_depth;
+    struct sim_copy *copies;
+    uint32_t copy_count, copy_cap;
+    uint64_t poke_ms; /* leader: when it asked for a restore last */
+    uint64_t raft_wake_ms, gossip_wake_ms, sched_wake_ms, hold_wake_ms;
     uint64_t wake_us; /* planned WAKE event; UINT64_MAX none */
 
     bool leading;
@@ -252,15 +288,11 @@ void sim_sched_placed(struct sim_node *node,
 
 /*- Sandboxes of this node (sim/node_sandbox.c). */
 void sim_sandbox_load(struct sim_node *node);
-struct sim_sandbox *sim_sandbox_find(struct sim_node *node, uint64_t id);
-/* The log gave a sandbox to a new owner; number: the epoch now. */
-void sim_sandbox_claimed(struct sim_node *node,
-                         const struct sched_cmd_owner *claim,
-                         uint64_t epoch);
-/* The log says that it was deleted, whoever runs it. */
-void sim_sandbox_deleted(struct sim_node *node, const char *text);
-/* After a snapshot: what the log says about the sandboxes of this node. */
-void sim_sandbox_reconcile(struct sim_node *node);
+struct sim_sandbox *sim_sandbox_find(const struct sim_node *node, uint64_t id);
+/* NULL when there are too many. */
+struct sim_sandbox *sim_sandbox_add(struct sim_node *node, const struct sim_sandbox *sandbox);
+/* Into the open batch. */
+void sim_sandbox_put(struct sim_node *node, const struct sim_sandbox *sandbox);
 void sim_sandbox_text(char dst[SCHED_ID_SIZE], uint64_t id);
 uint64_t sim_sandbox_parse(const char *text); /* 0: not one */
 

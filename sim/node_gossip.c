@@ -228,12 +228,13 @@ void sim_gossip_publish(struct sim_node *node)
 void sim_gossip_publish_sandbox(struct sim_node *node, struct sim_sandbox *sandbox)
 {
     struct gossip_event event = {.now_ms = sim_node_now_ms(node)};
-    uint64_t value[2] = {sandbox->epoch, sandbox->status};
+    uint64_t value[2] = {sandbox->epoch + 1, sandbox->status};
     char key[SCHED_ID_SIZE + 2] = "s/";
 
     sim_sandbox_text(key + 2, sandbox->id);
     event.record.key = key;
-    if (sandbox->status == SIM_SANDBOX_RUNNING && sandbox->stored) {
+    if ((sandbox->status == SIM_SANDBOX_RUNNING || sandbox->status == SIM_SANDBOX_HIBERNATED) &&
+        sandbox->stored && !sandbox->copy) {
         event.type = GOSSIP_EV_SET;
         event.record.value = shl_bytes_of(value, sizeof(value));
         sandbox->published = true;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scheduler/claim.h"
 #include "sim/node.h"
 #include "sim/route.h"
 #include "sim/world.h"
@@ -543,6 +544,15 @@ void sim_raft_propose(struct sim_node *node, struct shl_bytes command, uint32_t 
         return;
     }
     decoded.at_ms = sched_cluster_time_now(&node->time, event.now_ms);
+    if (peer != SIM_NOBODY) {
+        int rc = sched_claim_stamp(&node->leases, &node->world->nodes[peer].id, event.now_ms,
+                                   &decoded, NULL);
+
+        if (rc < 0) {
+            sim_route_reply(node, peer, req, rc, 0, NULL, (struct shl_bytes){0});
+            return;
+        }
+    }
     if (decoded.kind == SCHED_LEASE_RENEW) {
         decoded.u.lease_renew.term = node->lead_term;
         /* From here on, not only from its application: a claim must not be proposed behind a

@@ -1,5 +1,6 @@
 /* Sandboxes of a simulated node: records on its disk, admission, end. */
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ uint64_t sim_sandbox_parse(const char *text)
     return strncmp(text, "sb-", 3) == 0 ? strtoull(text + 3, NULL, 16) : 0;
 }
 
-struct sim_sandbox *sim_sandbox_find(struct sim_node *node, uint64_t id)
+struct sim_sandbox *sim_sandbox_find(const struct sim_node *node, uint64_t id)
 {
     for (uint32_t i = 0; i < node->sandbox_count; i++) {
         if (node->sandboxes[i].id == id) {
@@ -31,8 +32,11 @@ struct sim_sandbox *sim_sandbox_find(struct sim_node *node, uint64_t id)
     return NULL;
 }
 
-static struct sim_sandbox *add(struct sim_node *node, const struct sim_sandbox *sandbox)
+struct sim_sandbox *sim_sandbox_add(struct sim_node *node, const struct sim_sandbox *sandbox)
 {
+    if (node->sandbox_count == SIM_SANDBOXES_MAX) {
+        return NULL;
+    }
     if (node->sandbox_count == node->sandbox_cap) {
         node->sandbox_cap = node->sandbox_cap ? node->sandbox_cap * 2 : 16;
         assert(node->sandbox_cap <= SIM_SANDBOXES_MAX);
@@ -40,7 +44,7 @@ static struct sim_sandbox *add(struct sim_node *node, const struct sim_sandbox *
         assert(node->sandboxes);
     }
     node->sandboxes[node->sandbox_count] = *sandbox;
-    if (sandbox->status == SIM_SANDBOX_RUNNING) {
+    if (sandbox->status == SIM_SANDBOX_RUNNING || sandbox->status == SIM_SANDBOX_HIBERNATED) {
         node->committed_mb += sandbox->memory_mb;
     }
     return &node->sandboxes[node->sandbox_count++];
@@ -52,20 +56,18 @@ void sim_sandbox_load(struct sim_node *node)
     size_t end = sim_disk_lower(&node->disk, SIM_DISK_KEY(SPACE_SANDBOX + 1, 0));
 
     for (; i < end; i++) {
-        struct sim_sandbox sandbox;
+        struct sim_sandbox sandbox = {0};
 
-        memcpy(&sandbox, node->disk.map.items[i].data, sizeof(sandbox));
+        memcpy(&sandbox, node->disk.map.items[i].data, offsetof(struct sim_sandbox, stored));
         sandbox.stored = true;
-        sandbox.registered = false;
-        sandbox.published = false;
-        sandbox.asked_ms = 0;
-        (void)add(node, &sandbox);
+        (void)sim_sandbox_add(node, &sandbox);
     }
 }
 
-static void put(struct sim_node *node, const struct sim_sandbox *sandbox)
+void sim_sandbox_put(struct sim_node *node, const struct sim_sandbox *sandbox)
 {
-    sim_disk_put(&node->disk, SIM_DISK_KEY(SPACE_SANDBOX, sandbox->id), sandbox, sizeof(*sandbox));
+    sim_disk_put(&node->disk, SIM_DISK_KEY(SPACE_SANDBOX, sandbox->id), sandbox,
+                 offsetof(struct sim_sandbox, stored));
 }
 
 static bool is_marked(const struct sim_node *node)
@@ -80,10 +82,9 @@ void sim_sandbox_admit(struct sim_node *node, const struct sim_rpc *rpc, uint32_
     struct sim_sandbox *sandbox = sim_sandbox_find(node, rpc->n[0]);
     struct sim_sandbox fresh = {.id = rpc->n[0],
                                 .key = rpc->n[1],
-                                .epoch = 1,
                                 .memory_mb = (uint32_t)rpc->n[2],
                                 .status = SIM_SANDBOX_RUNNING,
-                                .claimable = rpc->n[3] != 0};
+                                .restore = rpc->n[3] != 0};
 
     if (sandbox && sandbox->status == SIM_SANDBOX_DELETED) {
         sim_route_reply(node, peer, rpc->req, SHL_EGONE, 0, NULL, (struct shl_bytes){0});
@@ -100,9 +101,9 @@ void sim_sandbox_admit(struct sim_node *node, const struct sim_rpc *rpc, uint32_
             sim_route_reply(node, peer, rpc->req, SHL_ENOCAPACITY, 0, NULL, (struct shl_bytes){0});
             return;
         }
-        sandbox = add(node, &fresh);
+        sandbox = sim_sandbox_add(node, &fresh);
     }
-    put(node, sandbox);
+    sim_sandbox_put(node, sandbox);
     (void)sim_node_sync(
         node,
         (struct sim_sync){.kind = SIM_SYNC_ADMIT, .a = sandbox->id, .req = rpc->req, .peer = peer});
@@ -113,99 +114,11 @@ void sim_sandbox_kill(struct sim_node *node, uint64_t id, uint32_t peer, uint64_
     struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
 
     assert(sandbox);
-    if (sandbox->status == SIM_SANDBOX_RUNNING) {
+    if (sandbox->status == SIM_SANDBOX_RUNNING || sandbox->status == SIM_SANDBOX_HIBERNATED) {
         sandbox->status = SIM_SANDBOX_DELETED;
         node->committed_mb -= sandbox->memory_mb;
     }
-    put(node, sandbox);
+    sim_sandbox_put(node, sandbox);
     (void)sim_node_sync(
         node, (struct sim_sync){.kind = SIM_SYNC_KILL, .a = id, .req = req, .peer = peer});
-}
-
-/*- Owners by the log. */
-
-static void destroy(struct sim_node *node,
-                    struct sim_sandbox *sandbox,
-                    enum sim_sandbox_status after)
-{
-    if (sandbox->status != SIM_SANDBOX_RUNNING) {
-        return;
-    }
-    sandbox->status = (uint8_t)after;
-    node->committed_mb -= sandbox->memory_mb;
-    put(node, sandbox);
-    if (sim_node_sync(node, (struct sim_sync){.kind = SIM_SYNC_OTHER})) {
-        sim_gossip_publish_sandbox(node, sandbox);
-    }
-}
-
-void sim_sandbox_claimed(struct sim_node *node, const struct sched_cmd_owner *claim, uint64_t epoch)
-{
-    uint64_t id = sim_sandbox_parse(claim->sandbox);
-    struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
-
-    if (!shl_node_id_equal(&claim->new_owner, &node->id)) {
-        if (sandbox && sandbox->epoch < epoch && sandbox->status == SIM_SANDBOX_RUNNING) {
-            SIM_TRACE(node->world, node->index, "destroys %s: epoch %llu was claimed",
-                      claim->sandbox, (unsigned long long)epoch);
-            destroy(node, sandbox, SIM_SANDBOX_MOVED);
-        }
-        return;
-    }
-    if (sandbox && sandbox->epoch >= epoch) {
-        return; /* the log is applied again after a restart */
-    }
-    if (!sandbox) {
-        struct sim_sandbox fresh = {
-            .id = id, .memory_mb = 0, .claimable = true, .status = SIM_SANDBOX_MOVED};
-
-        if (node->sandbox_count == SIM_SANDBOXES_MAX) {
-            return;
-        }
-        sandbox = add(node, &fresh);
-    } else {
-        destroy(node, sandbox, SIM_SANDBOX_MOVED);
-    }
-    SIM_TRACE(node->world, node->index, "takes over %s with epoch %llu", claim->sandbox,
-              (unsigned long long)epoch);
-    sandbox->epoch = epoch;
-    sandbox->status = SIM_SANDBOX_RUNNING;
-    sandbox->memory_mb = 0; /* what was planned for it is gone with the old owner */
-    sandbox->registered = true;
-    put(node, sandbox);
-    (void)sim_node_sync(node,
-                        (struct sim_sync){.kind = SIM_SYNC_ADMIT, .a = id, .peer = SIM_NOBODY});
-}
-
-/* Records of sandboxes that the log gave to somebody else meanwhile, or to this node. */
-void sim_sandbox_reconcile(struct sim_node *node)
-{
-    size_t count = sched_state_count(node->state, SCHED_TABLE_OWNERS);
-
-    for (size_t i = 0; i < count; i++) {
-        const struct sched_owner *row = sched_state_at(node->state, SCHED_TABLE_OWNERS, i);
-        struct sched_cmd_owner claim = {.new_owner = row->owner};
-
-        memcpy(claim.sandbox, row->sandbox, sizeof(claim.sandbox));
-        if (row->epoch > 1) {
-            sim_sandbox_claimed(node, &claim, row->epoch);
-        }
-    }
-    for (uint32_t i = 0; i < node->sandbox_count; i++) {
-        char text[SCHED_ID_SIZE];
-
-        sim_sandbox_text(text, node->sandboxes[i].id);
-        if (sched_state_tombstone(node->state, SCHED_TOMBSTONE_SANDBOX, text)) {
-            destroy(node, &node->sandboxes[i], SIM_SANDBOX_DELETED);
-        }
-    }
-}
-
-void sim_sandbox_deleted(struct sim_node *node, const char *text)
-{
-    struct sim_sandbox *sandbox = sim_sandbox_find(node, sim_sandbox_parse(text));
-
-    if (sandbox) {
-        destroy(node, sandbox, SIM_SANDBOX_DELETED);
-    }
 }

@@ -3,13 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sim/hold.h"
 #include "sim/node.h"
-#include "sim/route.h"
+#include "sim/route_task.h"
 #include "sim/world.h"
 
-#define TICK_MS     100
-#define JOIN_MS     400 /* between two attempts to be admitted */
-#define REGISTER_MS 1000
+#define TICK_MS 100
+#define JOIN_MS 400 /* between two attempts to be admitted */
+#define POKE_MS 300 /* between two restores that the scheduler asks for */
 
 void sim_sched_boot(struct sim_node *node)
 {
@@ -102,7 +103,7 @@ void sim_sched_installed(struct sim_node *node)
 
         tell_removed(node, &row->id);
     }
-    sim_sandbox_reconcile(node);
+    sim_hold_row(node, NULL);
 }
 
 void sim_sched_applied(struct sim_node *node,
@@ -125,10 +126,11 @@ void sim_sched_applied(struct sim_node *node,
             tell_removed(node, &command->u.node_remove.node);
         } else if (command->kind == SCHED_LEASE_RENEW) {
             (void)sched_leases_renewed(&node->leases, &command->u.lease_renew.node, now_ms);
-        } else if (command->kind == SCHED_OWNER_CLAIM) {
-            sim_sandbox_claimed(node, &command->u.owner, result->number);
-        } else if (command->kind == SCHED_OWNER_DELETE) {
-            sim_sandbox_deleted(node, command->u.owner.sandbox);
+        } else if (command->kind >= SCHED_OWNER_REGISTER && command->kind <= SCHED_OWNER_DELETE) {
+            sim_hold_row(node, command->u.owner.sandbox);
+        }
+        if (command->kind == SCHED_NODE_REMOVE) {
+            sim_hold_row(node, NULL);
         }
         node->joined = sched_state_node(node->state, &node->id) != NULL;
     }
@@ -137,7 +139,7 @@ void sim_sched_applied(struct sim_node *node,
     if (node->granted_index > 0 && index >= node->granted_index) {
         node->granted_index = 0;
         sched_lease_granted(&node->lease, node->granted_seq, now_ms);
-        sim_check_granted(node);
+        sim_hold_lease(node);
     }
 }
 
@@ -146,7 +148,7 @@ void sim_sched_granted(struct sim_node *node, uint64_t seq, uint64_t index)
     if (sched_state_index(node->state) >= index ||
         (node->world->mutate.sim & SIM_MUT_GRANT_EARLY)) {
         sched_lease_granted(&node->lease, seq, sim_node_now_ms(node));
-        sim_check_granted(node);
+        sim_hold_lease(node);
         return;
     }
     node->granted_seq = seq;
@@ -325,27 +327,29 @@ static uint32_t pick_owner(struct sim_node *node)
     return node->index;
 }
 
-/* Sandboxes of a node whose lease has certainly ended go to another one. */
-static void claim_lost(struct sim_node *node, uint64_t now_ms)
+/* Sandboxes of a node whose lease has certainly ended: another one is asked to go on with them. */
+static void restore_lost(struct sim_node *node, uint64_t now_ms)
 {
     size_t count = sched_state_count(node->state, SCHED_TABLE_OWNERS);
+    size_t first = count ? (size_t)sim_rng_below(&node->rng, count) : 0;
 
+    if (now_ms < node->poke_ms + POKE_MS) {
+        return;
+    }
+    node->poke_ms = now_ms;
     for (size_t i = 0; i < count; i++) {
-        const struct sched_owner *row = sched_state_at(node->state, SCHED_TABLE_OWNERS, i);
-        struct sched_command command = {.kind = SCHED_OWNER_CLAIM, .at_ms = 1};
+        const struct sched_owner *row =
+            sched_state_at(node->state, SCHED_TABLE_OWNERS, (first + i) % count);
+        uint64_t n[5] = {0};
         int slot = sim_world_find(node->world, &row->owner);
 
-        if (!row->claimable || slot < 0 || node->alive_ms[slot] != 0 ||
+        if (!row->claimable || row->released || slot < 0 || node->alive_ms[slot] != 0 ||
             !sched_leases_lapsed(&node->leases, &row->owner, now_ms)) {
             continue;
         }
-        snprintf(command.u.owner.sandbox, sizeof(command.u.owner.sandbox), "%s", row->sandbox);
-        command.u.owner.owner = row->owner;
-        command.u.owner.epoch = row->epoch;
-        command.u.owner.new_owner = node->world->nodes[pick_owner(node)].id;
-        command.u.owner.lapsed = true;
-        propose(node, &command);
-        return; /* one at a time; the table moves */
+        n[0] = sim_sandbox_parse(row->sandbox);
+        sim_route_tell(node, pick_owner(node), SIM_RPC_RESTORE, n);
+        return;
     }
 }
 
@@ -363,19 +367,7 @@ static void lead(struct sim_node *node, uint64_t now_ms)
     if (!node->change_under_way) {
         change_voters(node, now_ms);
     }
-    claim_lost(node, now_ms);
-}
-
-static void register_again(struct sim_node *node, uint64_t now_ms)
-{
-    for (uint32_t i = 0; i < node->sandbox_count; i++) {
-        struct sim_sandbox *sandbox = &node->sandboxes[i];
-
-        if (sandbox->claimable && sandbox->status == SIM_SANDBOX_RUNNING && sandbox->stored &&
-            !sandbox->registered && now_ms >= sandbox->asked_ms + REGISTER_MS) {
-            sim_route_register(node, sandbox);
-        }
-    }
+    restore_lost(node, now_ms);
 }
 
 void sim_sched_tick(struct sim_node *node)
@@ -396,8 +388,8 @@ void sim_sched_tick(struct sim_node *node)
     if (node->joined && now_ms >= sched_lease_ask_at(&node->lease)) {
         sim_route_renew(node);
     }
-    if (node->joined) {
-        register_again(node, now_ms);
+    if (!node->dying) {
+        sim_hold_tick(node);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/hold.h"
 #include "sim/route_task.h"
 #include "sim/world.h"
 
@@ -172,23 +173,23 @@ static void on_call(struct sim_node *node, uint32_t from, const struct sim_rpc *
     }
     if (!sandbox || !sandbox->stored) {
         sim_route_reply(node, from, rpc->req, SHL_ENOTFOUND, 0, NULL, (struct shl_bytes){0});
-    } else if (sandbox->status == SIM_SANDBOX_MOVED) {
+    } else if (sandbox->status == SIM_SANDBOX_MOVED || sandbox->copy) {
         int owner = sim_route_owner(node, sandbox->id);
 
         sim_route_reply(node, from, rpc->req, SHL_ENOTFOUND, (uint32_t)(owner + 1), NULL,
                         (struct shl_bytes){0});
     } else if (sandbox->status == SIM_SANDBOX_DELETED) {
         sim_route_reply(node, from, rpc->req, SHL_EGONE, 0, NULL, (struct shl_bytes){0});
-    } else if (sandbox->claimable && !sched_lease_valid(&node->lease, sim_node_now_ms(node))) {
-        /* Paused: somebody else may own it by now, and nobody here would know. */
+    } else if (sandbox->epoch > 0 && !sched_lease_valid(&node->lease, sim_node_now_ms(node))) {
+        /* Somebody else may own it by now, and nobody here would know. */
         sim_route_reply(node, from, rpc->req, SHL_EUNAVAILABLE, 0, NULL, (struct shl_bytes){0});
     } else if (rpc->n[1] == 0) {
         n[0] = sandbox->epoch;
         sim_route_reply(node, from, rpc->req, 0, node->index + 1, n, (struct shl_bytes){0});
-    } else if (sandbox->claimable) {
-        sim_route_delete(node, sandbox, from, rpc->req);
+    } else if (rpc->n[1] == 2) {
+        sim_hold_hibernate(node, sandbox->id, from, rpc->req);
     } else {
-        sim_sandbox_kill(node, sandbox->id, from, rpc->req);
+        sim_hold_delete(node, sandbox->id, from, rpc->req);
     }
 }
 
@@ -197,7 +198,8 @@ static void on_who(struct sim_node *node, uint32_t from, const struct sim_rpc *r
     const struct sim_sandbox *sandbox = sim_sandbox_find(node, rpc->n[0]);
     int code = SHL_ENOTFOUND;
 
-    if (sandbox && sandbox->stored && sandbox->status == SIM_SANDBOX_RUNNING) {
+    if (sandbox && sandbox->stored && !sandbox->copy &&
+        (sandbox->status == SIM_SANDBOX_RUNNING || sandbox->status == SIM_SANDBOX_HIBERNATED)) {
         code = 0;
     } else if (sandbox && sandbox->status == SIM_SANDBOX_DELETED) {
         code = SHL_EGONE;
@@ -237,6 +239,16 @@ void sim_route_receive(struct sim_node *node, uint32_t from, const struct sim_rp
         return;
     case SIM_RPC_WHO:
         on_who(node, from, rpc);
+        return;
+    case SIM_RPC_WAKE:
+        sim_hold_wake(node, rpc->n[0], from, rpc->req);
+        return;
+    case SIM_RPC_RESTORE:
+        sim_hold_wake(node, rpc->n[0], SIM_NOBODY, 0);
+        return;
+    case SIM_RPC_COPY:
+    case SIM_RPC_FETCH:
+        sim_copy_receive(node, from, rpc);
         return;
     case SIM_RPC_REPLY:
         for (uint32_t i = 0; i < node->task_count; i++) {

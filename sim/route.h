@@ -21,8 +21,12 @@ enum sim_rpc_kind {
     SIM_RPC_PLACE,   /* n[0] memory, n[1] set of excluded slots */
     SIM_RPC_ADMIT,   /* n[0] sandbox, n[1] idempotency key, n[2] memory, n[3] claimable */
     SIM_RPC_PLACED,  /* n[0] reservation, n[1] accepted, n[2] version, n[3] slot; no answer */
-    SIM_RPC_CALL,    /* n[0] sandbox, n[1] 1: kill */
+    SIM_RPC_CALL,    /* n[0] sandbox, n[1] 1: kill, 2: hibernate */
     SIM_RPC_WHO,     /* n[0] sandbox: is it yours? */
+    SIM_RPC_WAKE,    /* n[0] sandbox; by the entry node for itself */
+    SIM_RPC_RESTORE, /* n[0] sandbox; from the scheduler, no answer */
+    SIM_RPC_COPY,    /* n[0] sandbox, n[1] epoch, n[2] count, n[3] memory, n[4] restore: keep it */
+    SIM_RPC_FETCH,   /* n[0] sandbox, n[1] epoch, n[2] count: that or a newer one */
     SIM_RPC_REPLY,
 };
 
@@ -53,8 +57,10 @@ enum sim_task_kind {
     SIM_TASK_READ,
     SIM_TASK_JOIN,
     SIM_TASK_LEASE,
-    SIM_TASK_REGISTER,
-    SIM_TASK_DELETE,
+    SIM_TASK_WAKE,
+    SIM_TASK_ORDER, /* of the holding core */
+    SIM_TASK_PUSH,  /* a point to another node */
+    SIM_TASK_FETCH,
 };
 
 struct sim_task {
@@ -75,7 +81,7 @@ struct sim_task {
     uint64_t key;
     uint32_t memory_mb;
     bool claimable;
-    bool kill;
+    uint8_t wish; /* n[1] of CALL */
     uint64_t sandbox;
     uint32_t target;
     uint64_t excluded; /* set of slots that refused */
@@ -86,8 +92,6 @@ struct sim_task {
     uint64_t who_left; /* set of slots not heard yet */
     bool who_silent;   /* one did not answer */
     uint64_t lease_seq;
-    uint32_t peer; /* delete: whom to answer */
-    uint64_t peer_req;
     uint64_t idem; /* create: idempotency key, 0 none */
     struct shl_buf command;
     uint8_t value[SCHED_VALUE_MAX]; /* idempotency: what is stored now */
@@ -119,6 +123,5 @@ void sim_sandbox_kill(struct sim_node *node, uint64_t id, uint32_t peer, uint64_
 
 void sim_route_join(struct sim_node *node);
 void sim_route_renew(struct sim_node *node);
-void sim_route_register(struct sim_node *node, struct sim_sandbox *sandbox);
 
 #endif /* SHL_SIM_ROUTE_H */

@@ -44,6 +44,14 @@ static void make_command(const struct sim_node *node,
         snprintf(command->u.name.owner, sizeof(command->u.name.owner), "op%llu",
                  (unsigned long long)op->value);
         command->u.name.value = shl_bytes_of(&op->value, sizeof(op->value));
+    } else if (op->kind == SIM_OP_DELETE) {
+        const struct sched_owner *row = NULL;
+
+        command->kind = SCHED_OWNER_DELETE;
+        sim_sandbox_text(command->u.owner.sandbox, op->sandbox);
+        row = sched_state_owner(node->state, command->u.owner.sandbox);
+        command->u.owner.owner = row ? row->owner : node->id;
+        command->u.owner.epoch = row ? row->epoch : 0;
     } else {
         mark_command(node, op, command);
     }
@@ -90,7 +98,10 @@ static enum sim_task_kind kind_of(enum sim_op_kind kind)
         return SIM_TASK_CREATE;
     case SIM_OP_GET:
     case SIM_OP_KILL:
+    case SIM_OP_HIBERNATE:
         return SIM_TASK_CALL;
+    case SIM_OP_WAKE:
+        return SIM_TASK_WAKE;
     case SIM_OP_NAME_GET:
     case SIM_OP_KV_GET:
         return SIM_TASK_READ;
@@ -101,6 +112,7 @@ static enum sim_task_kind kind_of(enum sim_op_kind kind)
     case SIM_OP_DRAIN:
     case SIM_OP_UNMARK:
     case SIM_OP_REMOVE:
+    case SIM_OP_DELETE:
     case SIM_OP_KINDS:
         break;
     }
@@ -112,6 +124,20 @@ void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
     struct sim_task *task = sim_route_task_new(node, kind_of(op->kind), TASK_MS);
     struct sched_command command;
 
+    if (op->kind == SIM_OP_DELETE) {
+        char text[SCHED_ID_SIZE];
+
+        /* By the log alone, through any node: of one that nobody holds just now. */
+        sim_sandbox_text(text, op->sandbox);
+        if (!sched_state_owner(node->state, text) ||
+            !sched_state_owner(node->state, text)->released) {
+            if (task) {
+                sim_route_task_free(node, task);
+            }
+            sim_client_answer(node->world, op->number, attempt, SHL_EBADSTATE);
+            return;
+        }
+    }
     if (!task) {
         sim_client_answer(node->world, op->number, attempt, SHL_EUNAVAILABLE);
         return;
@@ -120,7 +146,7 @@ void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
     task->attempt = attempt;
     task->key = op->key;
     task->sandbox = op->sandbox;
-    task->kill = op->kind == SIM_OP_KILL;
+    task->wish = op->kind == SIM_OP_KILL ? 1 : op->kind == SIM_OP_HIBERNATE ? 2 : 0;
     task->repeatable = op->kind != SIM_OP_KV_SET;
     switch (task->kind) {
     case SIM_TASK_CREATE:
@@ -133,6 +159,12 @@ void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
     case SIM_TASK_CALL:
         sim_task_call_begin(node, task);
         return;
+    case SIM_TASK_WAKE: {
+        uint64_t n[5] = {op->sandbox, 0, 0, 0, 0};
+
+        sim_route_ask(node, task, node->index, SIM_RPC_WAKE, n, (struct shl_bytes){0}, TASK_MS);
+        return;
+    }
     case SIM_TASK_READ:
         task->table = op->kind == SIM_OP_KV_GET ? SCHED_TABLE_KV + 1 : SCHED_TABLE_NAMES + 1;
         sim_task_ask_leader(node, task);
@@ -140,8 +172,9 @@ void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
     case SIM_TASK_PROPOSE:
     case SIM_TASK_JOIN:
     case SIM_TASK_LEASE:
-    case SIM_TASK_REGISTER:
-    case SIM_TASK_DELETE:
+    case SIM_TASK_ORDER:
+    case SIM_TASK_PUSH:
+    case SIM_TASK_FETCH:
         make_command(node, op, &command);
         sim_task_encode(task, &command);
         sim_task_ask_leader(node, task);
@@ -182,54 +215,6 @@ void sim_route_renew(struct sim_node *node)
     command.u.lease_renew.boot = node->lease_boot;
     command.u.lease_renew.term = 1; /* the leader's business */
     command.u.lease_renew.seq = task->lease_seq;
-    sim_task_encode(task, &command);
-    sim_task_ask_leader(node, task);
-}
-
-static void owner_command(const struct sim_node *node,
-                          const struct sim_sandbox *sandbox,
-                          struct sched_command *command)
-{
-    sim_sandbox_text(command->u.owner.sandbox, sandbox->id);
-    snprintf(command->u.owner.org, sizeof(command->u.owner.org), ORG);
-    command->u.owner.owner = node->id;
-    command->u.owner.epoch = sandbox->epoch;
-    command->u.owner.claimable = true;
-}
-
-void sim_route_register(struct sim_node *node, struct sim_sandbox *sandbox)
-{
-    struct sim_task *task = sim_route_task_new(node, SIM_TASK_REGISTER, PROPOSE_MS);
-    struct sched_command command = {.kind = SCHED_OWNER_REGISTER};
-
-    if (!task) {
-        return;
-    }
-    sandbox->asked_ms = sim_node_now_ms(node);
-    task->sandbox = sandbox->id;
-    task->repeatable = true;
-    owner_command(node, sandbox, &command);
-    sim_task_encode(task, &command);
-    sim_task_ask_leader(node, task);
-}
-
-void sim_route_delete(struct sim_node *node,
-                      struct sim_sandbox *sandbox,
-                      uint32_t peer,
-                      uint64_t req)
-{
-    struct sim_task *task = sim_route_task_new(node, SIM_TASK_DELETE, 900);
-    struct sched_command command = {.kind = SCHED_OWNER_DELETE};
-
-    if (!task) {
-        sim_route_reply(node, peer, req, SHL_EUNAVAILABLE, 0, NULL, (struct shl_bytes){0});
-        return;
-    }
-    task->sandbox = sandbox->id;
-    task->peer = peer;
-    task->peer_req = req;
-    task->repeatable = true;
-    owner_command(node, sandbox, &command);
     sim_task_encode(task, &command);
     sim_task_ask_leader(node, task);
 }

@@ -26,7 +26,7 @@ int sim_route_owner(struct sim_node *node, uint64_t sandbox)
 
 static void ask_owner(struct sim_node *node, struct sim_task *task, uint32_t owner)
 {
-    uint64_t n[5] = {task->sandbox, task->kill, 0, 0, 0};
+    uint64_t n[5] = {task->sandbox, task->wish, 0, 0, 0};
 
     task->step = CALL_OWNER;
     if (owner != node->index) {
@@ -98,7 +98,7 @@ void sim_task_call_begin(struct sim_node *node, struct sim_task *task)
     struct sim_sandbox *local = sim_sandbox_find(node, task->sandbox);
     int owner = -1;
 
-    if (local && local->stored && local->status != SIM_SANDBOX_MOVED) {
+    if (local && local->stored && local->status != SIM_SANDBOX_MOVED && !local->copy) {
         ask_owner(node, task, node->index);
         return;
     }

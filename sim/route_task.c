@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "sim/hold.h"
 #include "sim/world.h"
 
 /*- Ends. */
@@ -22,7 +23,8 @@ void sim_task_finish(struct sim_node *node, struct sim_task *task, int code)
     uint64_t op = task->op;
     uint32_t attempt = task->attempt;
     bool internal = task->kind == SIM_TASK_JOIN || task->kind == SIM_TASK_LEASE ||
-                    task->kind == SIM_TASK_REGISTER || task->kind == SIM_TASK_DELETE;
+                    task->kind == SIM_TASK_ORDER || task->kind == SIM_TASK_PUSH ||
+                    task->kind == SIM_TASK_FETCH;
 
     sim_route_task_free(node, task);
     if (!internal) {
@@ -130,20 +132,12 @@ static void on_proposed(struct sim_node *node, struct sim_task *task, const stru
     }
     if (task->kind == SIM_TASK_LEASE && rpc->code == 0) {
         sim_sched_granted(node, task->lease_seq, out.index);
-    } else if (task->kind == SIM_TASK_REGISTER && rpc->code == 0) {
-        struct sim_sandbox *sandbox = sim_sandbox_find(node, task->sandbox);
+    } else if (task->kind == SIM_TASK_ORDER) {
+        uint64_t token = task->lease_seq;
 
-        sandbox->registered = true;
-    } else if (task->kind == SIM_TASK_DELETE) {
-        struct sim_sandbox *sandbox = sim_sandbox_find(node, task->sandbox);
-
-        if (rpc->code == 0 && sandbox->status != SIM_SANDBOX_MOVED) {
-            sim_sandbox_kill(node, task->sandbox, task->peer, task->peer_req);
-        } else {
-            sim_route_reply(node, task->peer, task->peer_req,
-                            rpc->code == 0 ? SHL_EUNAVAILABLE : rpc->code, 0, NULL,
-                            (struct shl_bytes){0});
-        }
+        sim_task_finish(node, task, 0);
+        sim_hold_outcome(node, token, rpc->code, &out);
+        return;
     } else if (task->kind == SIM_TASK_PROPOSE && rpc->code == 0) {
         /* A claim that was made before has the index of then; a release of nothing has none. */
         bool moot = sim_task_op(node, task)->kind == SIM_OP_NAME_CLAIM     ? out.existed
@@ -195,11 +189,18 @@ void sim_task_answer(struct sim_node *node,
     case SIM_TASK_READ:
         on_read(node, task, rpc);
         return;
+    case SIM_TASK_WAKE:
+        sim_task_op(node, task)->owner = from;
+        sim_task_finish(node, task, rpc->code);
+        return;
+    case SIM_TASK_PUSH:
+    case SIM_TASK_FETCH:
+        sim_copy_answer(node, task, from, rpc);
+        return;
     case SIM_TASK_PROPOSE:
     case SIM_TASK_JOIN:
     case SIM_TASK_LEASE:
-    case SIM_TASK_REGISTER:
-    case SIM_TASK_DELETE:
+    case SIM_TASK_ORDER:
         on_proposed(node, task, rpc);
         return;
     }
@@ -207,8 +208,30 @@ void sim_task_answer(struct sim_node *node,
 
 /*- Time. */
 
+/* What the node asked for itself, and did not get. */
+static bool give_up(struct sim_node *node, struct sim_task *task)
+{
+    enum sim_task_kind kind = task->kind;
+    uint64_t token = task->lease_seq, sandbox = task->sandbox;
+    struct sim_outcome nothing = {0};
+
+    if (kind != SIM_TASK_ORDER && kind != SIM_TASK_PUSH && kind != SIM_TASK_FETCH) {
+        return false;
+    }
+    sim_task_finish(node, task, 0);
+    if (kind == SIM_TASK_ORDER) {
+        sim_hold_outcome(node, token, SHL_EUNAVAILABLE, &nothing);
+    } else if (kind == SIM_TASK_FETCH) {
+        sim_hold_fetched(node, sandbox, SHL_EUNAVAILABLE);
+    }
+    return true;
+}
+
 static void silent(struct sim_node *node, struct sim_task *task)
 {
+    if (give_up(node, task)) {
+        return;
+    }
     if (task->kind == SIM_TASK_CREATE) {
         if (task->step == CREATE_PLACE) {
             sim_task_place_here(node, task);
@@ -218,7 +241,7 @@ static void silent(struct sim_node *node, struct sim_task *task)
             sim_task_ask_again(node, task, 0);
         }
     } else if (task->kind == SIM_TASK_CALL && task->step == CALL_OWNER) {
-        sim_task_finish(node, task, task->kill ? SIM_CODE_UNKNOWN : SHL_EUNAVAILABLE);
+        sim_task_finish(node, task, task->wish ? SIM_CODE_UNKNOWN : SHL_EUNAVAILABLE);
     } else if (task->kind == SIM_TASK_CALL && task->step == CALL_SCHEDULER) {
         sim_task_ask_everybody(node, task);
     } else if (task->kind == SIM_TASK_CALL) {
@@ -236,9 +259,8 @@ void sim_task_timeout(struct sim_node *node, struct sim_task *task, uint64_t now
     if (now_ms >= task->end_ms) {
         bool told_nothing = task->pausing && !task->repeatable && task->kind != SIM_TASK_CREATE;
 
-        if (task->kind == SIM_TASK_DELETE) {
-            sim_route_reply(node, task->peer, task->peer_req, SIM_CODE_UNKNOWN, 0, NULL,
-                            (struct shl_bytes){0});
+        if (give_up(node, task)) {
+            return;
         }
         sim_task_finish(node, task, told_nothing ? SHL_EUNAVAILABLE : SIM_CODE_UNKNOWN);
         return;

@@ -78,10 +78,5 @@ void sim_task_ask_everybody(struct sim_node *node, struct sim_task *task);
 void sim_task_end_search(struct sim_node *node, struct sim_task *task);
 /* Owner by gossip record, the highest epoch; slot or -1. */
 int sim_route_owner(struct sim_node *node, uint64_t sandbox);
-/* The owner ends a sandbox that others could start: first in the log, then here. */
-void sim_route_delete(struct sim_node *node,
-                      struct sim_sandbox *sandbox,
-                      uint32_t peer,
-                      uint64_t req);
 
 #endif /* SHL_SIM_ROUTE_TASK_H */

@@ -27,6 +27,7 @@ static void draw_tuning(struct sim_world *world)
     t->voters_stable_ms = (uint32_t)sim_rng_range(rng, 2, 20) * 100;
     t->voters_dead_ms = (uint32_t)sim_rng_range(rng, 10, 60) * 100;
     t->memory_mb = 4096u << sim_rng_below(rng, 3);
+    t->autosave_ms = 1500;
     t->clients = (uint32_t)sim_rng_range(rng, 1, 5);
     t->think_us = 20000u << sim_rng_below(rng, 4);
     /* The mean delay between nodes; a LAN in most runs. */

@@ -62,7 +62,8 @@ struct sim_tuning {
     uint32_t inflight;
     uint32_t voters_stable_ms;
     uint32_t voters_dead_ms;
-    uint32_t memory_mb; /* of each node */
+    uint32_t memory_mb;   /* of each node */
+    uint32_t autosave_ms; /* of sandboxes that want to be restored */
     uint32_t clients;
     uint32_t think_us;
 };

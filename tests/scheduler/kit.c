@@ -199,7 +199,7 @@ int kit_owner(struct kit *kit,
     if (new_owner) {
         c.u.owner.new_owner = kit_id(new_owner);
     }
-    c.u.owner.claimable = kind == SCHED_OWNER_REGISTER;
+    c.u.owner.claimable = kind == SCHED_OWNER_REGISTER || (kind == SCHED_OWNER_CLAIM && lapsed);
     c.u.owner.lapsed = lapsed;
     return kit_apply(kit, &c);
 }

@@ -67,9 +67,8 @@ static void test_owners_release_lets_anyone_claim(void **state)
     open_three(&kit, NULL);
     assert_int_equal(register_it(&kit, 1, 1), 0);
     assert_int_equal(kit_owner(&kit, SCHED_OWNER_RELEASE, "sb-1", 1, 1, 0, false), 0);
-    assert_int_equal(register_it(&kit, 1, 1), 0); /* taken back in time */
-    assert_int_equal(claim_it(&kit, 1, 1, 3, false), SHL_EBADSTATE);
-    assert_int_equal(kit_owner(&kit, SCHED_OWNER_RELEASE, "sb-1", 1, 1, 0, false), 0);
+    assert_int_equal(register_it(&kit, 1, 1), 0); /* late: it does not take it back */
+    assert_true(sched_state_owner(kit.state, "sb-1")->released);
     assert_int_equal(claim_it(&kit, 1, 1, 3, false), 0);
     assert_int_equal(register_it(&kit, 1, 1), SHL_ECONFLICT);
     assert_int_equal(kit_owner(&kit, SCHED_OWNER_RELEASE, "sb-1", 1, 1, 0, false), SHL_ECONFLICT);
@@ -101,11 +100,46 @@ static void test_owners_refusals(void **state)
     c = kit_command(&kit, SCHED_OWNER_REGISTER);
     snprintf(c.u.owner.sandbox, sizeof(c.u.owner.sandbox), "sb-1");
     c.u.owner.owner = kit_id(1);
-    c.u.owner.epoch = 1; /* not claimable any more */
+    c.u.owner.epoch = 1; /* late: what is claimable stays so in its epoch */
     assert_int_equal(kit_apply(&kit, &c), 0);
-    assert_int_equal(claim_it(&kit, 1, 1, 2, true), SHL_EBADSTATE);
+    assert_true(sched_state_owner(kit.state, "sb-1")->claimable);
+    /* A claim says anew what it is. */
+    assert_int_equal(claim_it(&kit, 1, 1, 1, false), 0);
+    assert_false(sched_state_owner(kit.state, "sb-1")->claimable);
+    assert_int_equal(claim_it(&kit, 1, 2, 2, true), SHL_EBADSTATE);
     assert_says(&kit, "not to be started elsewhere");
-    assert_int_equal(sched_state_owner(kit.state, "sb-1")->epoch, 1);
+    assert_int_equal(sched_state_owner(kit.state, "sb-1")->epoch, 2);
+    kit_close(&kit);
+}
+
+/* The owner wakes what it released, while its release is sent once more. */
+static void test_owners_late_release_does_not_reach_the_next_epoch(void **state)
+{
+    struct kit kit;
+
+    (void)state;
+    open_three(&kit, NULL);
+    assert_int_equal(register_it(&kit, 1, 1), 0);
+    assert_int_equal(kit_owner(&kit, SCHED_OWNER_RELEASE, "sb-1", 1, 1, 0, false), 0);
+    assert_int_equal(claim_it(&kit, 1, 1, 1, false), 0);
+    assert_int_equal(kit.result.number, 2);
+    assert_int_equal(kit_owner(&kit, SCHED_OWNER_RELEASE, "sb-1", 1, 1, 0, false), SHL_ECONFLICT);
+    assert_false(sched_state_owner(kit.state, "sb-1")->released);
+    kit_close(&kit);
+}
+
+static void test_owners_of_a_removed_node_are_free(void **state)
+{
+    struct kit kit;
+
+    (void)state;
+    open_three(&kit, NULL);
+    assert_int_equal(register_it(&kit, 3, 1), 0);
+    assert_int_equal(claim_it(&kit, 3, 1, 3, false), 0); /* not claimable from here on */
+    assert_int_equal(claim_it(&kit, 3, 2, 2, true), SHL_EBADSTATE);
+    assert_int_equal(kit_remove(&kit, 3, true), 0);
+    assert_int_equal(claim_it(&kit, 3, 2, 2, false), 0);
+    assert_int_equal(kit.result.number, 3);
     kit_close(&kit);
 }
 
@@ -273,6 +307,8 @@ int main(void)
         cmocka_unit_test(test_owners_claim_needs_lapse_or_release),
         cmocka_unit_test(test_owners_release_lets_anyone_claim),
         cmocka_unit_test(test_owners_refusals),
+        cmocka_unit_test(test_owners_late_release_does_not_reach_the_next_epoch),
+        cmocka_unit_test(test_owners_of_a_removed_node_are_free),
         cmocka_unit_test(test_owners_deleted_stays_deleted),
         cmocka_unit_test(test_owners_tables_are_bounded),
         cmocka_unit_test(test_owners_epoch_mutation_shows),
