@@ -23,6 +23,7 @@ struct vmm_config {
     uint64_t hotplug_bytes;
     uint64_t disk_bytes;
     uint64_t serial_max_bytes;
+    uint64_t deadline_ms; /* 0: none */
     char cmdline[VMM_CMDLINE_MAX];
     uint8_t mac[VMM_NET_MAC_BYTES];
     int kernel_fd;

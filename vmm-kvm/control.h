@@ -21,7 +21,7 @@
  * Operations:
  *   start   {vcpus 1..4, memory_bytes (multiple of 1 MiB), cmdline, disk_bytes
  *            (multiple of 512), mac "aa:bb:..", serial_max_bytes?, hotplug_max_bytes?,
- *            hotplug_bytes?, fds: [names]}
+ *            hotplug_bytes?, deadline_ms?, fds: [names]}
  *           with the named descriptors attached to the message's first byte by
  *           SCM_RIGHTS, in the order of `fds`:
  *             kernel    uncompressed ELF vmlinux (or bzImage), read-only
@@ -38,9 +38,11 @@
  *           VMM_HOTPLUG_BLOCK_BYTES, 0: no such device), fixed for the life of the
  *           guest and all its snapshots; hotplug_bytes: how much of it the guest is
  *           to have now.
+ *           deadline_ms: as of the op deadline, 0 or absent: none.
  *           Replies when the vCPUs run. Once per process; after a refused start or
  *           restore the process ends with host_error and the same text as detail.
- *   restore {disk_bytes, mac?, hotplug_bytes?, serial_max_bytes?, paused?, fds: [names]}
+ *   restore {disk_bytes, mac?, hotplug_bytes?, serial_max_bytes?, deadline_ms?, paused?,
+ *            fds: [names]}
  *           instead of start. vCPUs, boot memory, devices come from the state file.
  *             state     written by snapshot, read-only
  *             mem_base  raw memory image of exactly the boot memory, read-only; absent:
@@ -62,7 +64,13 @@
  *           SHL_EINCOMPATIBLE with the reason. -> {vcpus, memory_bytes, hotplug_bytes,
  *           load_us}. Replies when the vCPUs run (paused: when they could).
  *   pause   -> {} vCPUs stopped, I/O drained. Fine when it is paused already.
- *   resume  -> {} undoes pause and a snapshot's keep_paused. Fine when it runs.
+ *   resume  -> {} undoes pause, a snapshot's keep_paused and a deadline that struck. Fine when
+ *           it runs. SHL_EBADSTATE when the deadline has passed: a later one or none first.
+ *   deadline {at_ms} -> {struck}: CLOCK_MONOTONIC of this machine, 0: none. At that time the
+ *           VM pauses itself, also in the middle of a snapshot (which is completed), unless
+ *           another deadline came before; then not even I/O that the guest asked for goes on.
+ *           struck: that has happened and it was not resumed since, which a later deadline
+ *           alone does not do. One that has passed strikes at once.
  *   snapshot {keep_paused?, disk_only?, fds: [state, mem, overlay?]}: all files empty
  *           and read-write. Pauses, drains, writes the VM's state to `state` and every
  *           page that differs from what is mapped (mem_base and mem layers, or zeros) to
@@ -79,7 +87,8 @@
  *   stop    {grace_ms <= 600000}: 0 ends at once. Otherwise the guest agent is expected to shut
  *           the guest down (the node asks it); after grace_ms it ends anyway.
  *   status  -> {state, reason, detail, pid, vcpus, memory_bytes, hotplug_max_bytes,
- *            hotplug_bytes (asked), hotplug_plugged_bytes, uptime_ms, agent_connected}:
+ *            hotplug_bytes (asked), hotplug_plugged_bytes, uptime_ms, agent_connected,
+ *            deadline_ms, deadline_struck}:
  *           agent_connected: a guest process has the agent port open
  *   stats   -> {exits{io, mmio, hlt, other}, disk{reads, writes, read_bytes,
  *            write_bytes, flushes, errors, overlay_bytes}, net{rx_packets, rx_bytes, tx_packets,

@@ -83,8 +83,12 @@ int vmm_loop_run(struct vmm_loop *loop)
         }
         loop->batch_count = (unsigned)n;
         for (i = 0; i < n; i++) {
-            struct vmm_watch *watch = loop->batch[i];
+            struct vmm_watch *watch;
 
+            if (loop->before_event) {
+                loop->before_event(loop);
+            }
+            watch = loop->batch[i];
             if (watch) {
                 watch->on_event(watch, events[i].events);
             }

@@ -23,7 +23,8 @@ struct vmm_watch {
 struct vmm_loop {
     int epoll_fd;
     bool stopping;
-    struct vmm_watch *batch[16]; /* events of this round not yet delivered */
+    void (*before_event)(struct vmm_loop *loop); /* each callback; NULL: nothing */
+    struct vmm_watch *batch[16];                 /* events of this round not yet delivered */
     unsigned batch_count;
 };
 

@@ -143,7 +143,8 @@ int vmm_machine_start_threads(struct vmm_machine *machine, struct shl_err *err)
 void vmm_machine_run(struct vmm_machine *machine)
 {
     machine->started_at_ms = shl_monotonic_ms();
-    if (!machine->config.start_paused) {
+    vmm_deadline_set(&machine->deadline, machine->config.deadline_ms);
+    if (!vmm_machine_keep_deadline(machine) && !machine->config.start_paused) {
         vmm_machine_resume(machine);
     }
 }

@@ -18,6 +18,7 @@
 #include "vmm-kvm/console.h"
 #include "vmm-kvm/console_log.h"
 #include "vmm-kvm/control.h"
+#include "vmm-kvm/deadline.h"
 #include "vmm-kvm/hotplug.h"
 #include "vmm-kvm/kvm.h"
 #include "vmm-kvm/layout.h"
@@ -51,7 +52,8 @@ struct vmm_machine {
     unsigned left_count;   /* threads that ended */
     bool paused;           /* the loop thread's view: all are parked */
     bool asleep;           /* restored and not run since */
-    int pagemap_fd;        /* borrowed: /proc/self/pagemap */
+    struct vmm_deadline deadline;
+    int pagemap_fd; /* borrowed: /proc/self/pagemap */
 
     pthread_mutex_t serial_lock;
     struct vmm_serial serial;
@@ -96,6 +98,14 @@ void vmm_machine_run(struct vmm_machine *machine);
  * thread, which does all device work: while it does not return, devices stand still too. */
 SHL_MUST_CHECK int vmm_machine_pause(struct vmm_machine *machine, struct shl_err *err);
 void vmm_machine_resume(struct vmm_machine *machine);
+
+/* When its deadline comes now, true: it was paused, and its devices do no more work either,
+ * which for one that is only paused goes on to the end of what the guest asked for. Loop
+ * thread, before it does anything else. */
+bool vmm_machine_keep_deadline(struct vmm_machine *machine);
+
+/* Op resume: SHL_EBADSTATE when the deadline has passed, else as vmm_machine_resume. */
+SHL_MUST_CHECK int vmm_machine_go_on(struct vmm_machine *machine, struct shl_err *err);
 
 /* Kick all vCPUs out of the guest and join them; the outcome must be set before. */
 void vmm_machine_join(struct vmm_machine *machine);

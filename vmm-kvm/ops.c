@@ -108,7 +108,10 @@ static int on_machine(struct vmm_process *process,
     case VMM_OP_PAUSE:
         return vmm_machine_pause(&process->machine, err);
     case VMM_OP_RESUME:
-        vmm_machine_resume(&process->machine);
+        return vmm_machine_go_on(&process->machine, err);
+    case VMM_OP_DEADLINE:
+        vmm_process_set_deadline(process, request->at_ms);
+        shl_mp_kv_bool(reply, "struck", process->machine.deadline.struck);
         return 0;
     case VMM_OP_SNAPSHOT:
         return snapshot(process, map, fds, fd_count, reply, err);
@@ -152,6 +155,7 @@ int vmm_process_request(void *ctx,
     case VMM_OP_RESUME:
     case VMM_OP_SNAPSHOT:
     case VMM_OP_LAYERS:
+    case VMM_OP_DEADLINE:
         return on_machine(process, request, map, fds, fd_count, reply, err);
     }
     return SHL_EINVALIDARG;

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include "base/io.h"
 #include "vmm-kvm/devices.h"
 #include "vmm-kvm/machine.h"
 #include "vmm-kvm/vcpu_state.h"
@@ -100,4 +101,34 @@ void vmm_machine_resume(struct vmm_machine *machine)
     }
     machine->paused = false;
     vmm_machine_unpark(machine);
+}
+
+static void hold_devices(struct vmm_machine *machine, bool held)
+{
+    unsigned i;
+
+    for (i = 0; i < machine->slot_count; i++) {
+        vmm_slot_hold(&machine->slots[i], held);
+    }
+}
+
+bool vmm_machine_keep_deadline(struct vmm_machine *machine)
+{
+    if (!vmm_deadline_strikes(&machine->deadline, shl_monotonic_ms())) {
+        return false;
+    }
+    hold_devices(machine, true);
+    (void)!vmm_machine_pause(machine, NULL); /* or it has ended */
+    return true;
+}
+
+int vmm_machine_go_on(struct vmm_machine *machine, struct shl_err *err)
+{
+    int r = vmm_deadline_resume(&machine->deadline, shl_monotonic_ms(), err);
+
+    if (r == 0) {
+        hold_devices(machine, false);
+        vmm_machine_resume(machine);
+    }
+    return r;
 }

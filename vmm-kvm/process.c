@@ -48,6 +48,8 @@ struct vmm_status vmm_process_status(struct vmm_process *process)
         .hotplug_plugged_bytes = machine->hotplug.plugged_bytes,
         .uptime_ms = process->running ? shl_monotonic_ms() - machine->started_at_ms : 0,
         .agent_connected = machine->console.guest_open,
+        .deadline_ms = machine->deadline.at_ms,
+        .deadline_struck = machine->deadline.struck,
     };
 }
 
@@ -123,6 +125,50 @@ static int prepare_report(struct vmm_process *process)
     return r;
 }
 
+/* ---- the deadline ---- */
+
+static void arm_deadline(struct vmm_process *process)
+{
+    uint64_t at_ms = process->machine.deadline.at_ms;
+    const struct itimerspec at = {
+        .it_value = {.tv_sec = (time_t)(at_ms / 1000), .tv_nsec = (long)(at_ms % 1000) * 1000000},
+    };
+
+    (void)timerfd_settime(process->deadline_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static void keep_deadline(struct vmm_process *process)
+{
+    if (process->running && vmm_machine_keep_deadline(&process->machine)) {
+        process->told_paused = true;
+        vmm_process_announce(process);
+    }
+}
+
+void vmm_process_set_deadline(struct vmm_process *process, uint64_t at_ms)
+{
+    keep_deadline(process); /* the present one comes first */
+    vmm_deadline_set(&process->machine.deadline, at_ms);
+    arm_deadline(process);
+    keep_deadline(process); /* it may have passed on its way here */
+}
+
+/* The timer only wakes the loop. It is looked at before each event, since the loop may come
+ * back late from a slow disk, and then nothing that waited may be done first. */
+static void on_before_event(struct vmm_loop *loop)
+{
+    keep_deadline(shl_container_of(loop, struct vmm_process, loop));
+}
+
+static void on_deadline(struct vmm_watch *watch, uint32_t events)
+{
+    uint64_t count;
+    ssize_t n = read(watch->fd, &count, sizeof(count));
+
+    (void)events;
+    (void)n; /* there is nothing more to it */
+}
+
 /* ---- starting ---- */
 
 int vmm_process_fail(struct vmm_process *process, int code, const struct shl_err *err)
@@ -162,6 +208,7 @@ int vmm_process_start(struct vmm_process *process, struct shl_err *err)
         return vmm_process_fail(process, r, err);
     }
     vmm_machine_run(machine);
+    arm_deadline(process);
     process->running = true;
     return 0;
 }
@@ -254,7 +301,8 @@ static int open_signals(struct vmm_process *process)
     }
     process->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     process->grace_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    return process->signal_fd < 0 || process->grace_fd < 0 ? -errno : 0;
+    process->deadline_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return process->signal_fd < 0 || process->grace_fd < 0 || process->deadline_fd < 0 ? -errno : 0;
 }
 
 static int watch_all(struct vmm_process *process)
@@ -269,6 +317,10 @@ static int watch_all(struct vmm_process *process)
     if (r == 0) {
         r = vmm_loop_add(&process->loop, &process->grace_watch, process->grace_fd, EPOLLIN,
                          on_grace);
+    }
+    if (r == 0) {
+        r = vmm_loop_add(&process->loop, &process->deadline_watch, process->deadline_fd, EPOLLIN,
+                         on_deadline);
     }
     return r == 0 ? vmm_server_init(&process->server, &process->loop, process->control_fd) : r;
 }
@@ -285,6 +337,7 @@ int vmm_process_open(struct vmm_process *process, struct shl_err *err)
     process->server.after_request = vmm_process_replied;
     process->server.ctx = process;
     r = vmm_loop_init(&process->loop);
+    process->loop.before_event = on_before_event;
     if (r == 0) {
         r = vmm_outcome_init(&process->outcome);
     }
@@ -343,6 +396,7 @@ void vmm_process_release(struct vmm_process *process)
     close_if_open(process->agent_fd);
     close_if_open(process->signal_fd);
     close_if_open(process->grace_fd);
+    close_if_open(process->deadline_fd);
     close_if_open(process->statm_fd);
     close_if_open(process->machine.pagemap_fd);
     close_if_open(process->exit_fd);

@@ -22,10 +22,12 @@ struct vmm_process {
     struct vmm_watch outcome_watch;
     struct vmm_watch signal_watch;
     struct vmm_watch grace_watch;
+    struct vmm_watch deadline_watch;
     int control_fd; /* listeners */
     int agent_fd;
     int signal_fd;
-    int grace_fd; /* timer of a stop with grace */
+    int grace_fd;    /* timer of a stop with grace */
+    int deadline_fd; /* timer of the deadline */
     int statm_fd;
     int exit_fd; /* the exit file under its temporary name */
 
@@ -44,6 +46,9 @@ SHL_MUST_CHECK int vmm_process_start(struct vmm_process *process, struct shl_err
 
 /* A VM that cannot start ends the process, after the reply. Returns @code. */
 int vmm_process_fail(struct vmm_process *process, int code, const struct shl_err *err);
+
+/* Op deadline. */
+void vmm_process_set_deadline(struct vmm_process *process, uint64_t at_ms);
 
 struct vmm_status vmm_process_status(struct vmm_process *process);
 /* Tell all clients the state. */

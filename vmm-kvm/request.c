@@ -26,9 +26,10 @@ int vmm_request_decode(const msgpack_object *map, struct vmm_request *ret, struc
         const char *name;
         enum vmm_op op;
     } ops[] = {
-        {"start", VMM_OP_START},   {"restore", VMM_OP_RESTORE},   {"pause", VMM_OP_PAUSE},
-        {"resume", VMM_OP_RESUME}, {"snapshot", VMM_OP_SNAPSHOT}, {"layers", VMM_OP_LAYERS},
-        {"stop", VMM_OP_STOP},     {"status", VMM_OP_STATUS},     {"stats", VMM_OP_STATS},
+        {"start", VMM_OP_START},       {"restore", VMM_OP_RESTORE},   {"pause", VMM_OP_PAUSE},
+        {"resume", VMM_OP_RESUME},     {"snapshot", VMM_OP_SNAPSHOT}, {"layers", VMM_OP_LAYERS},
+        {"deadline", VMM_OP_DEADLINE}, {"stop", VMM_OP_STOP},         {"status", VMM_OP_STATUS},
+        {"stats", VMM_OP_STATS},
     };
     char name[16];
     size_t i;
@@ -48,6 +49,9 @@ int vmm_request_decode(const msgpack_object *map, struct vmm_request *ret, struc
     r = shl_mp_get_uint(map, "grace_ms", VMM_GRACE_MAX_MS, &ret->grace_ms);
     if (r < 0 && r != SHL_ENOTFOUND) {
         return shl_err_set(err, SHL_EINVALIDARG, "grace_ms must be 0 to %u", VMM_GRACE_MAX_MS);
+    }
+    if (ret->op == VMM_OP_DEADLINE && shl_mp_get_uint(map, "at_ms", UINT64_MAX, &ret->at_ms) < 0) {
+        return shl_err_set(err, SHL_EINVALIDARG, "deadline needs at_ms, 0 for none");
     }
     return 0;
 }
@@ -133,6 +137,9 @@ static int decode_common(const msgpack_object *map,
     r = get_optional(map, "serial_max_bytes", &config->serial_max_bytes, err);
     if (r == 0) {
         r = get_optional(map, "hotplug_bytes", &config->hotplug_bytes, err);
+    }
+    if (r == 0) {
+        r = get_optional(map, "deadline_ms", &config->deadline_ms, err);
     }
     if (r == 0) {
         r = take_descriptors(map, fds, fd_count, find_in_config, config, err);

@@ -20,6 +20,7 @@ enum vmm_op {
     VMM_OP_RESUME,
     VMM_OP_SNAPSHOT,
     VMM_OP_LAYERS,
+    VMM_OP_DEADLINE,
     VMM_OP_STOP,
     VMM_OP_STATUS,
     VMM_OP_STATS,
@@ -29,6 +30,7 @@ struct vmm_request {
     uint64_t id;
     enum vmm_op op;
     uint64_t grace_ms; /* stop */
+    uint64_t at_ms;    /* deadline */
 };
 
 #define VMM_GRACE_MAX_MS (10u * 60 * 1000)

@@ -84,7 +84,7 @@ static void on_doorbell(struct vmm_watch *watch, uint32_t events)
     int r = 0;
 
     (void)events;
-    if (read(bell->fd, &count, sizeof(count)) < 0) {
+    if (read(bell->fd, &count, sizeof(count)) < 0 || slot->held) {
         return;
     }
     (void)pthread_mutex_lock(&slot->lock);
@@ -125,6 +125,16 @@ int vmm_slot_connect(struct vmm_slot *slot,
         }
     }
     return r;
+}
+
+void vmm_slot_hold(struct vmm_slot *slot, bool held)
+{
+    bool was_held = slot->held;
+
+    slot->held = held;
+    if (was_held && !held) {
+        vmm_slot_kick_all(slot);
+    }
 }
 
 void vmm_slot_kick_all(struct vmm_slot *slot)

@@ -25,6 +25,7 @@ struct vmm_slot {
     struct vmm_outcome *outcome;
     struct vmm_loop *loop;
     int irq_fd;
+    bool held; /* loop thread: queues are not worked through */
     struct vmm_doorbell doorbells[VMM_VIRTIO_QUEUES_MAX];
 };
 
@@ -45,6 +46,10 @@ SHL_MUST_CHECK int vmm_slot_connect(struct vmm_slot *slot,
 
 /* Have all queues looked at by the loop. From any thread. */
 void vmm_slot_kick_all(struct vmm_slot *slot);
+
+/* From now on doorbells are heard and nothing is done; ended, all queues are looked at. Loop
+ * thread. */
+void vmm_slot_hold(struct vmm_slot *slot, bool held);
 
 /* Result of device work: a negative one ends the VM as the guest's fault, a positive
  * one means there is more to do: all queues get another turn. */

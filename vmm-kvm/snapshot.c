@@ -147,7 +147,8 @@ int vmm_machine_snapshot(struct vmm_machine *machine,
         return r;
     }
     r = save_all(machine, config, ret, err);
-    if (!was_paused && (r < 0 || !config->keep_paused)) {
+    (void)vmm_machine_keep_deadline(machine); /* it may have come meanwhile */
+    if (!was_paused && !machine->deadline.struck && (r < 0 || !config->keep_paused)) {
         vmm_machine_resume(machine);
     }
     ret->pause_us = shl_monotonic_us() - begin;

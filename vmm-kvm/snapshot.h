@@ -2,7 +2,7 @@
  *
  * A snapshot is taken in one pause: device and KVM state, the private pages, the sealed
  * overlay. Whatever fails, the machine goes on as it was; the seal, which cannot be taken
- * back, comes last. */
+ * back, comes last. One whose deadline comes meanwhile stays paused. */
 #ifndef SHL_VMM_SNAPSHOT_H
 #define SHL_VMM_SNAPSHOT_H
 

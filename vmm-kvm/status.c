@@ -18,6 +18,8 @@ void vmm_status_write(struct shl_mp_writer *w, const struct vmm_status *status)
     shl_mp_kv_uint(w, "hotplug_plugged_bytes", status->hotplug_plugged_bytes);
     shl_mp_kv_uint(w, "uptime_ms", status->uptime_ms);
     shl_mp_kv_bool(w, "agent_connected", status->agent_connected);
+    shl_mp_kv_uint(w, "deadline_ms", status->deadline_ms);
+    shl_mp_kv_bool(w, "deadline_struck", status->deadline_struck);
 }
 
 static uint64_t load(const uint64_t *counter)

@@ -19,6 +19,8 @@ struct vmm_status {
     uint64_t hotplug_plugged_bytes;
     uint64_t uptime_ms;
     bool agent_connected;
+    uint64_t deadline_ms;
+    bool deadline_struck;
 };
 
 /* Keys and values into the map that is open in @w. */

@@ -246,6 +246,7 @@ static void resume(struct sandbox *sandbox)
 
     run_begin(sandbox, &nothing);
     sandbox->vmm_id = vmm_id;
+    sandbox->deadline_unknown = true;
     /* it may have died in the middle of a snapshot; both do no harm when not */
     sandbox->resume_due = true;
     sandbox->thaw_due = true;

@@ -50,7 +50,8 @@ static void tell(struct checkpoint *checkpoint)
     struct checkpoints *set = checkpoint->set;
     struct node_artefact artefact;
 
-    if (!set->watch || checkpoint->told || checkpoint->imported || checkpoint->gone ||
+    /* a node alone does not store the image of a template for nobody */
+    if (!set->watch || !set->wanted || checkpoint->told || checkpoint->imported || checkpoint->gone ||
         checkpoint->pub.status != NODE_CHECKPOINT_READY || !bases_ready(set, checkpoint)) {
         return;
     }
@@ -203,6 +204,26 @@ static void drop_orphans(struct checkpoints *set)
             checkpoint_remove_or_log(checkpoint, CHECKPOINT_DELETED);
         }
     }
+}
+
+const char *node_sandbox_artefact(const struct node_sandbox *pub)
+{
+    const struct sandbox *sandbox = sandbox_of((struct node_sandbox *)pub);
+    const struct checkpoints *set = pub->manager->checkpoints;
+    const struct shl_list *it;
+
+    if (pub->state != NODE_SANDBOX_HIBERNATED || !sandbox->stack.state.hex[0]) {
+        return NULL;
+    }
+    SHL_LIST_FOREACH(it, &set->saves) {
+        const struct checkpoint *checkpoint = shl_container_of(it, struct checkpoint, pub.link);
+
+        if (is_of(checkpoint, pub->id) && counts(checkpoint) &&
+            strcmp(checkpoint->of_state, sandbox->stack.state.hex) == 0) {
+            return checkpoint->pub.id;
+        }
+    }
+    return NULL;
 }
 
 bool saves_any_ready(const struct sandbox *sandbox)
@@ -458,6 +479,7 @@ void node_manager_want_artefacts(struct node_manager *manager, bool wanted)
     set->wanted = wanted;
     if (wanted) {
         mark_saved(set);
+        artefacts_consider(set);
         (void)uv_timer_start(&set->save_tick, saves_on_tick, TICK_MS, TICK_MS);
         saves_pump(set);
     } else {

@@ -219,7 +219,9 @@ static void on_started(void *arg, int code, const char *msg, const msgpack_objec
     rc = watch_open_agent(sandbox);
     if (rc < 0) {
         fail(sandbox, rc, "the guest agent cannot be reached", shl_err_text(rc));
+        return;
     }
+    deadline_apply(sandbox); /* a later one than it was started with */
 }
 
 /* Called by watch.c each time the control connection is up. */

@@ -46,9 +46,9 @@ static void make_path(char path[PATH_SIZE],
 {
     bool v1 = groups->version == NODE_CGROUPS_V1;
 
-    (void)snprintf(path, PATH_SIZE, "%s%s%s/" PARENT "%s%s%s%s", groups->root, v1 ? "/" : "",
+    (void)snprintf(path, PATH_SIZE, "%s%s%s/" PARENT "%s%s%s%s%s", groups->root, v1 ? "/" : "",
                    v1 ? v1_controllers[hierarchy] : "", name ? "/" : "", name ? name : "",
-                   file ? "/" : "", file ? file : "");
+                   name ? groups->suffix : "", file ? "/" : "", file ? file : "");
 }
 
 static int write_text(const char *path, const char *text)

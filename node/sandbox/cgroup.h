@@ -1,6 +1,6 @@
 /* Limits of one VMM by cgroup: version 2 when the machine has it, else version 1.
  *
- * Groups live below "shoal/<sandbox>". Every function blocks for milliseconds (the
+ * Groups live below "shoal/<sandbox><suffix>". Every function blocks for milliseconds (the
  * kernel waits for grace periods), so they run on the thread pool; a struct node_cgroups
  * is read-only after init. Without usable cgroups the node works, and says so once.
  */
@@ -21,6 +21,9 @@ struct node_cgroups {
         NODE_CGROUPS_V2
     } version;
     char root[NODE_CGROUP_ROOT_MAX]; /* where cgroups are mounted */
+    /* After the name of each group, "" at first: a sandbox may be on two nodes of one machine for
+     * a moment, and one of them ends its own. */
+    char suffix[16];
 };
 
 struct node_cgroup_limits {

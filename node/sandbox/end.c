@@ -153,6 +153,8 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     sandbox->thaw_due = false;
     sandbox->shutting_down = false;
     sandbox->paused = sandbox->pause_due = sandbox->pausing = false;
+    sandbox->deadline_telling = sandbox->deadline_unknown = sandbox->deadline_refused = false;
+    sandbox->struck = false;
     sandbox->vmm_id = (struct node_process_id){0};
     sandbox->began_us = shl_monotonic_us();
     if (!sandbox->hidden) { /* users' sandboxes are not refused because of it */

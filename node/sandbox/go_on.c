@@ -2,7 +2,8 @@
  * a hibernation that failed, or a daemon that died in the middle of one.
  *
  * Happy path: resume, then thaw. Both may be sent once too often, and are sent again when a
- * connection broke: go_on is called each time one is up.
+ * connection broke: go_on is called each time one is up, and when the deadline of the VM, which
+ * may have paused it, was put off (pause.c).
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -81,14 +82,15 @@ static void on_resumed(void *arg, int code, const char *msg, const msgpack_objec
 
     (void)reply;
     sandbox->resuming = false;
-    if (sandbox->ending || code == SHL_EUNAVAILABLE) {
-        return;
+    if (sandbox->ending || code == SHL_EUNAVAILABLE || code == SHL_EBADSTATE) {
+        return; /* again when the link is back, or the VMM has its next deadline */
     }
     if (code < 0) {
         run_fail(sandbox, NODE_SANDBOX_ERROR, code, "the guest could not go on: %s", msg);
         return;
     }
     sandbox->resume_due = false;
+    sandbox->struck = false;
     settle_overlay(sandbox);
     if (sandbox->paused) {
         sandbox->pause_due = true; /* it was on its way when that was wanted */
@@ -103,6 +105,7 @@ void go_on(struct sandbox *sandbox)
         return;
     }
     if (sandbox->resume_due && !sandbox->paused && !sandbox->resuming && sandbox->control &&
+        deadline_lies_ahead(sandbox) &&
         node_vmm_link_request(sandbox->control, "resume", NULL, NULL, 0, on_resumed, sandbox) ==
             0) {
         sandbox->resuming = true;

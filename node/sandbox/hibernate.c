@@ -73,6 +73,7 @@ static void hibernate_failed(struct sandbox *sandbox, int code, const char *msg)
         pause_apply(sandbox); /* they wait for its end */
     } else {
         waiters_answer(&sandbox->wakers, 0, "");
+        deadline_go_on(sandbox); /* it may have come meanwhile */
     }
     node_sandbox_unref(&sandbox->pub);
 }

@@ -130,7 +130,7 @@ struct node_sandbox *node_manager_find(struct node_manager *manager,
 {
     struct sandbox *sandbox = manager_lookup(manager, id);
 
-    return sandbox && strcmp(sandbox->pub.spec.org, org) == 0 ? &sandbox->pub : NULL;
+    return sandbox && (!org || strcmp(sandbox->pub.spec.org, org) == 0) ? &sandbox->pub : NULL;
 }
 
 void node_manager_each(struct node_manager *manager,
@@ -143,7 +143,7 @@ void node_manager_each(struct node_manager *manager,
     SHL_LIST_FOREACH_SAFE(it, next, &manager->sandboxes) {
         struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
 
-        if (strcmp(sandbox->spec.org, org) == 0 && !each(arg, sandbox)) {
+        if ((!org || strcmp(sandbox->spec.org, org) == 0) && !each(arg, sandbox)) {
             return;
         }
     }
@@ -357,6 +357,18 @@ static int copy_config(struct node_manager *manager,
     return check_paths(manager, err);
 }
 
+/* Of the folder in which the node's VMs run: no two nodes of a machine share it. */
+static void name_cgroups(struct node_manager *manager)
+{
+    const char *at = manager->run_dir;
+    uint32_t hash = 2166136261u;
+
+    while (*at) {
+        hash = (hash ^ (uint8_t)*at++) * 16777619u;
+    }
+    (void)snprintf(manager->cgroups.suffix, sizeof(manager->cgroups.suffix), "-%08x", hash);
+}
+
 static void open_cgroups(struct node_manager *manager, const char *root)
 {
     struct shl_err err = {0};
@@ -365,6 +377,7 @@ static void open_cgroups(struct node_manager *manager, const char *root)
         SHL_LOG(&manager->log, SHL_LOG_WARN, "no_cgroups", SHL_S("reason", err.msg),
                 SHL_S("effect", "CPU and memory of VMMs are not limited"));
     }
+    name_cgroups(manager);
 }
 
 static void start_timers(struct node_manager *manager, uint32_t housekeeping_ms)

@@ -127,12 +127,12 @@ SHL_MUST_CHECK int node_manager_create(struct node_manager *manager,
                                        void *arg,
                                        struct shl_err *err);
 
-/* NULL when there is none of that id in that organisation. */
+/* NULL when there is none of that id in that organisation (NULL: of any, for the node itself). */
 struct node_sandbox *node_manager_find(struct node_manager *manager,
                                        const char *org,
                                        const char *id);
 
-/* Newest first; return false from @each to stop. */
+/* Newest first, of one organisation (NULL: of all); return false from @each to stop. */
 void node_manager_each(struct node_manager *manager,
                        const char *org,
                        bool (*each)(void *arg, struct node_sandbox *sandbox),

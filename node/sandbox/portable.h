@@ -76,11 +76,13 @@ void node_manager_set_artefact_watch(struct node_manager *manager,
                                      const struct node_artefact_watch *watch,
                                      void *arg);
 
-/* Are hibernated sandboxes (and autosaves) to become artefacts? Off at first: a node alone saves
- * itself the work. Switched on, those that are hibernated already follow one after the other.
- * A sandbox that ended because its VM was lost with its machine, with on_node_loss restore, keeps
- * its artefact until it is killed, let go, or its record expires. */
+/* Is there anybody who could have copies? Off at first: a node alone tells of no artefact and makes
+ * none of hibernations (and autosaves). Switched on, what there is already follows. */
 void node_manager_want_artefacts(struct node_manager *manager, bool wanted);
+
+/* The artefact, ready, that is exactly what this hibernated sandbox would go on from; NULL: there
+ * is none (yet). Borrowed until something changes. */
+const char *node_sandbox_artefact(const struct node_sandbox *sandbox);
 
 /* The store; for node/replica. Lives as long as the manager. */
 struct ckpt_store *node_manager_store(struct node_manager *manager);
@@ -154,7 +156,20 @@ void node_manager_set_gate(struct node_manager *manager, node_gate gate, void *a
 /* The vCPUs of a running sandbox stand still until they are let go on: its calls wait, its idle
  * timer stands, checkpoints are refused with SHL_EUNAVAILABLE, a hibernation waits. For a node
  * whose lease ends. One that starts or wakes is paused as soon as it runs; the next run begins
- * without. Durable nowhere: a daemon that adopts it lets it go on. Idempotent. */
+ * without. Durable nowhere: a daemon that adopts it lets it go on, as far as its deadline allows.
+ * Idempotent. */
 void node_sandbox_set_paused(struct node_sandbox *sandbox, bool paused);
+
+/* The same, kept by the VMM itself, for the case that this daemon stands still: at @at_ms
+ * (monotonic clock of this machine, 0: never) its vCPUs stand still, unless a later one came
+ * before. A VMM that has paused itself goes on as soon as it has the new one, unless
+ * set_paused says otherwise. Of one that is not running yet: it is started with it; to be said
+ * after the gate was asked, which forgets the one of the run before. The VMM keeps it when this
+ * daemon ends. */
+void node_sandbox_set_deadline(struct node_sandbox *sandbox, uint64_t at_ms);
+
+/* False: it was adopted and its VMM has not said it yet; the watcher of the manager is told when
+ * that changes. Else true with its deadline, 0 none. */
+bool node_sandbox_deadline(const struct node_sandbox *sandbox, uint64_t *ret_at_ms);
 
 #endif /* SHL_NODE_SANDBOX_PORTABLE_H */

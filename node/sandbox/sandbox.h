@@ -127,6 +127,13 @@ struct sandbox {
     bool paused;                 /* its vCPUs are to stand still (pause.c) */
     bool pause_due;              /* the VMM was not told of that yet */
     bool pausing, pause_told;    /* it is being told this */
+    uint64_t deadline_ms;        /* monotonic: its VMM pauses itself then; 0: never */
+    bool deadline_unknown;       /* a former daemon's, not read from the VMM yet */
+    bool deadline_due;           /* the VMM was not told of it yet */
+    bool deadline_telling;       /* it is being told, or asked */
+    uint64_t deadline_told_ms;   /* this one */
+    bool deadline_refused;       /* this VMM keeps none */
+    bool struck;                 /* it paused itself, and was not let go on since */
     bool tell_failed;            /* since the stack changed last */
 
     /* while it has a run: set by run_begin, gone after run_end */
@@ -360,6 +367,14 @@ bool saves_any_ready(const struct sandbox *sandbox);
 
 /* pause.c: after something changed: tell the VMM, and those who wait */
 void pause_apply(struct sandbox *sandbox);
+/* Likewise, of the deadline. */
+void deadline_apply(struct sandbox *sandbox);
+/* The VMM may be asked to go on: it has, or gets before that, a deadline that lies ahead. */
+bool deadline_lies_ahead(const struct sandbox *sandbox);
+/* It is to run: if its VMM had paused itself, that ends. */
+void deadline_go_on(struct sandbox *sandbox);
+/* Before the next run is allowed. */
+void deadline_forget(struct sandbox *sandbox);
 
 /* snapshot.c: the run ends; nothing more is begun */
 void snapshot_refuse_waiting(struct sandbox *sandbox, int code, const char *msg);

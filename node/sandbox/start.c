@@ -78,13 +78,21 @@ static void add_fields(void *arg, struct shl_mp_writer *w)
     shl_mp_kv_uint(w, "hotplug_bytes", hotplug_bytes(&sandbox->pub.spec));
     shl_mp_kv_uint(w, "disk_bytes", (uint64_t)sandbox->pub.spec.disk_mb << 20);
     shl_mp_kv_uint(w, "serial_max_bytes", VMM_SERIAL_DEFAULT_MAX_BYTES);
+    if (sandbox->deadline_ms > 0) {
+        shl_mp_kv_uint(w, "deadline_ms", sandbox->deadline_ms);
+    }
 }
 
 int start_send(struct sandbox *sandbox, node_vmm_reply_cb cb)
 {
     struct fd_list list = {.count = 0};
+    int rc;
 
     collect(sandbox, &list);
-    return node_vmm_link_request(sandbox->control, sandbox->restored ? "restore" : "start",
-                                 add_fields, list.items, list.count, cb, sandbox);
+    rc = node_vmm_link_request(sandbox->control, sandbox->restored ? "restore" : "start",
+                               add_fields, list.items, list.count, cb, sandbox);
+    if (rc == 0) {
+        sandbox->deadline_due = false;
+    }
+    return rc;
 }

@@ -144,6 +144,7 @@ void wake_ask(struct sandbox *sandbox)
     if (sandbox->gate_call) {
         return; /* they share the answer */
     }
+    deadline_forget(sandbox); /* whoever allows this run says its own */
     if (!manager->gate || is_ours_alone(sandbox)) {
         wake_begin(sandbox);
         return;

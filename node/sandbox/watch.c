@@ -147,11 +147,13 @@ static void on_control_ready(void *arg)
     }
     if (sandbox->booting) {
         boot_on_control(sandbox);
-    } else {
-        snapshot_on_control(sandbox);
-        go_on(sandbox);
-        pause_apply(sandbox);
+        deadline_apply(sandbox);
+        return;
     }
+    snapshot_on_control(sandbox);
+    deadline_apply(sandbox);
+    go_on(sandbox);
+    pause_apply(sandbox);
 }
 
 static void on_control_lost(void *arg, const char *msg)

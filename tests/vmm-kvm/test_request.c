@@ -81,6 +81,36 @@ static void test_request_names_its_operation(void **state)
     assert_int_equal(request.grace_ms, 1500);
 }
 
+static void test_request_deadline_needs_its_time(void **state)
+{
+    struct vmm_request request;
+    struct shl_err err = {0};
+
+    (void)state;
+    shl_mp_kv_uint(&w, "id", 79);
+    shl_mp_kv_str(&w, "op", "deadline");
+    shl_mp_kv_uint(&w, "at_ms", UINT64_MAX);
+    parse();
+    assert_int_equal(vmm_request_decode(doc.root, &request, &err), 0);
+    assert_int_equal(request.op, VMM_OP_DEADLINE);
+    assert_true(request.at_ms == UINT64_MAX);
+}
+
+static void test_request_deadline_without_time_is_refused(void **state)
+{
+    struct vmm_request request;
+    struct shl_err err = {0};
+
+    (void)state;
+    shl_mp_kv_uint(&w, "id", 80);
+    shl_mp_kv_str(&w, "op", "deadline");
+    shl_mp_kv_int(&w, "at_ms", -1);
+    parse();
+    assert_int_equal(vmm_request_decode(doc.root, &request, &err), SHL_EINVALIDARG);
+    assert_int_equal(request.id, 80);
+    assert_true(strlen(err.msg) > 0);
+}
+
 static void test_request_unknown_operation_keeps_the_id(void **state)
 {
     struct vmm_request request;
@@ -152,6 +182,7 @@ static void test_start_takes_its_descriptors(void **state)
     assert_int_equal(fds[0], -1);
     assert_int_equal(config.mac[5], 0x7f);
     assert_int_equal(config.serial_max_bytes, VMM_SERIAL_DEFAULT_MAX_BYTES);
+    assert_int_equal(config.deadline_ms, 0);
 }
 
 static void refused(uint64_t vcpus, uint64_t memory, const char *mac, const char *const *names)
@@ -261,6 +292,7 @@ static void test_restore_takes_stacks_of_layers(void **state)
     shl_mp_kv_uint(&w, "hotplug_bytes", VMM_HOTPLUG_BLOCK_BYTES * 3);
     shl_mp_kv_str(&w, "mac", "02:00:00:00:00:07");
     shl_mp_kv_bool(&w, "paused", true);
+    shl_mp_kv_uint(&w, "deadline_ms", 86400000);
     write_fds(names, 12);
     parse();
     assert_int_equal(vmm_request_decode_restore(doc.root, fds, 12, &config, &err), 0);
@@ -269,6 +301,7 @@ static void test_restore_takes_stacks_of_layers(void **state)
     }
     assert_true(config.restoring && config.start_paused && config.has_mac);
     assert_int_equal(config.hotplug_bytes, VMM_HOTPLUG_BLOCK_BYTES * 3);
+    assert_int_equal(config.deadline_ms, 86400000);
     assert_int_equal(config.state_fd, 10);
     assert_int_equal(config.mem_base_fd, 11);
     assert_int_equal(vmm_config_count_fds(config.mem_fds, VMM_MEM_LAYERS_MAX), 3);
@@ -441,6 +474,8 @@ int main(void)
         WITH(test_frame_needs_header_and_body),
         WITH(test_frame_with_impossible_length_is_refused),
         WITH(test_request_names_its_operation),
+        WITH(test_request_deadline_needs_its_time),
+        WITH(test_request_deadline_without_time_is_refused),
         WITH(test_request_unknown_operation_keeps_the_id),
         WITH(test_request_without_id_is_refused),
         WITH(test_start_takes_its_descriptors),

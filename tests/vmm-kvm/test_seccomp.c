@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,6 +101,15 @@ static void call_sockets_it_has(void)
     (void)close(-1);
 }
 
+static void call_timers_it_has(void)
+{
+    const struct itimerspec at = {.it_value = {.tv_sec = 1}};
+    struct timespec now;
+
+    (void)timerfd_settime(-1, TFD_TIMER_ABSTIME, &at, NULL);
+    (void)syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+}
+
 static void call_memory(void)
 {
     char *heap = malloc(1 << 22);
@@ -141,6 +151,7 @@ static void test_seccomp_io_list_has_what_the_loop_needs(void **state)
     assert_int_equal(outcome(io_list, call_kick_self), OK);
     assert_int_equal(outcome(io_list, call_read_and_files), OK);
     assert_int_equal(outcome(io_list, call_sockets_it_has), OK);
+    assert_int_equal(outcome(io_list, call_timers_it_has), OK);
     assert_int_equal(outcome(io_list, call_memory), OK);
     assert_int_equal(outcome(io_list, call_snapshot), OK);
 }

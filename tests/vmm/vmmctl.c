@@ -6,12 +6,13 @@
  *
  *   start    --kernel F --initrd F --base F [--layer F]... --overlay F --vcpus N --memory-mb N
  *            --disk-mb N [--cmdline S] [--hotplug-max-mb N] [--hotplug-mb N] [--serial F]
- *            [--serial-max-kb N] [--tap NAME --mac aa:..]
+ *            [--serial-max-kb N] [--tap NAME --mac aa:..] [--deadline-ms N]
  *   restore  --state F [--mem-base F] [--mem F]... --base F [--layer F]... --overlay F
  *            --disk-mb N [--hotplug-mb N] [--serial F] [--serial-max-kb N]
- *            [--working-set F] [--tap NAME --mac aa:..] [--paused]
+ *            [--working-set F] [--tap NAME --mac aa:..] [--deadline-ms N] [--paused]
  *   snapshot [--state F --mem F] [--overlay F] [--keep-paused] [--disk-only]
  *   layers   --layer F...
+ *   deadline --at-ms N   (0: none)
  *   pause   resume   status   stats
  *   stop     [--grace-ms N]
  *   flatten  OUT MEMORY_MB BASE LAYER...   no VMM takes part, DIR is not used: the raw image
@@ -81,6 +82,8 @@ static const struct {
     {"hotplug-mb", KIND_NUMBER, "hotplug_bytes", 1 << 20},
     {"serial-max-kb", KIND_NUMBER, "serial_max_bytes", 1 << 10},
     {"grace-ms", KIND_NUMBER, "grace_ms", 1},
+    {"at-ms", KIND_NUMBER, "at_ms", 1},
+    {"deadline-ms", KIND_NUMBER, "deadline_ms", 1},
     {"paused", KIND_FLAG, "paused", 0},
     {"keep-paused", KIND_FLAG, "keep_paused", 0},
     {"disk-only", KIND_FLAG, "disk_only", 0},

@@ -9,11 +9,13 @@
  *
  * Files beside the disk change it at any time: no_space and snapshot_dies (op snapshot),
  * freeze_fails, freeze_silent, restore_corrupt, restore_fails, restore_dies, setup_refused,
- * no_shutdown, exec_fails (exit code 1).
+ * no_shutdown, exec_fails (exit code 1), no_deadline (it is of an older version), drop_control
+ * (op deadline breaks the connection once).
  *
  * Its memory is one number (agent ops set and get), its disk the overlay stack of the real
  * one (write and read: one byte in a cluster). Snapshots are valid layers of both and a state of
- * its own; restore checks and loads them. A paused one does not hear its agent.
+ * its own; restore checks and loads them. A paused one does not hear its agent. At its deadline
+ * it pauses itself, by the rule of the real one.
  * Further agent ops: panic, poweroff, drop (the link), mute (and stay silent), garbage. The
  * requests start, restore and setup are kept in DIR for the test to read.
  */
@@ -36,6 +38,7 @@
 #include "base/io.h"
 #include "base/mp.h"
 #include "vmm-kvm/control.h"
+#include "vmm-kvm/deadline.h"
 #include "vmm-kvm/layer.h"
 #include "vmm-kvm/overlay.h"
 
@@ -50,6 +53,7 @@ struct fake {
     char folder[448]; /* where the disk is */
     char gate[512];
     bool started, mute, paused, frozen;
+    struct vmm_deadline deadline;
     uint64_t memory; /* all of it */
     uint64_t memory_bytes;
     struct vmm_overlay overlay;
@@ -87,6 +91,15 @@ static bool has_file(const struct fake *fake, const char *name)
 
     (void)snprintf(path, sizeof(path), "%s/%s", fake->folder, name);
     return access(path, F_OK) == 0;
+}
+
+/* It was there. */
+static bool drop_file(const struct fake *fake, const char *name)
+{
+    char path[512];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", fake->folder, name);
+    return unlink(path) == 0;
 }
 
 static void save(const struct fake *fake, const char *name, struct shl_bytes bytes)
@@ -345,7 +358,12 @@ static bool agent_awake(const struct fake *fake)
 
 /* ---- control --------------------------------------------------------------------- */
 
-static void control_reply(int fd, uint64_t id, int code, const char *msg)
+static void control_reply_with(int fd,
+                               uint64_t id,
+                               int code,
+                               const char *msg,
+                               const char *struck_key,
+                               const struct vmm_deadline *deadline)
 {
     struct shl_mp_writer w;
     struct shl_buf buf;
@@ -359,11 +377,27 @@ static void control_reply(int fd, uint64_t id, int code, const char *msg)
     shl_mp_kv_uint(&w, "id", id);
     shl_mp_kv_int(&w, "code", code);
     shl_mp_kv_str(&w, "msg", msg);
+    if (deadline) {
+        shl_mp_kv_uint(&w, "deadline_ms", deadline->at_ms);
+        shl_mp_kv_bool(&w, struck_key, deadline->struck);
+    }
     shl_mp_end(&w);
     check(shl_mp_done(&w), "reply");
     shl_put_le32(shl_buf_data(&buf), (uint32_t)shl_buf_len(&buf) - 4);
     (void)!write(fd, shl_buf_data(&buf), shl_buf_len(&buf));
     shl_buf_release(&buf);
+}
+
+static void control_reply(int fd, uint64_t id, int code, const char *msg)
+{
+    control_reply_with(fd, id, code, msg, NULL, NULL);
+}
+
+static void keep_deadline(struct fake *fake)
+{
+    if (fake->started && vmm_deadline_strikes(&fake->deadline, shl_monotonic_ms())) {
+        fake->paused = true;
+    }
 }
 
 static void read_disk(struct fake *fake, int fd)
@@ -431,6 +465,10 @@ static bool begin(struct fake *fake, int fd, uint64_t id, const msgpack_object *
     int base = named_fd(fake, request, "base");
     int serial = named_fd(fake, request, "serial");
     struct shl_err err = {0};
+    uint64_t at_ms = 0;
+
+    (void)!shl_mp_get_uint(request, "deadline_ms", UINT64_MAX, &at_ms);
+    vmm_deadline_set(&fake->deadline, at_ms);
 
     if (base < 0 || serial < 0 || named_fd(fake, request, "overlay") < 0) {
         control_reply(fd, id, SHL_EINVALIDARG, "a descriptor is missing");
@@ -498,7 +536,10 @@ static int load_memory(struct fake *fake, const msgpack_object *request, struct 
         return err->code;
     }
     fake->memory_bytes = layer.memory_bytes;
-    check(shl_pread_full(layer.fd, &fake->memory, sizeof(fake->memory), layer.data_offset), "mem");
+    if (layer.run_count > 0) { /* else all of it is zeros */
+        check(shl_pread_full(layer.fd, &fake->memory, sizeof(fake->memory), layer.data_offset),
+              "mem");
+    }
     vmm_layer_release(&layer);
     return 0;
 }
@@ -593,7 +634,8 @@ static void control_snapshot(struct fake *fake, int fd, uint64_t id, const msgpa
         rc = overlay >= 0 ? vmm_overlay_seal(&fake->overlay, overlay, NULL)
                           : vmm_overlay_complete(&fake->overlay);
     }
-    fake->paused = rc == 0 && keep_paused;
+    keep_deadline(fake);
+    fake->paused = fake->deadline.struck || (rc == 0 && keep_paused);
     control_reply(fd, id, rc, "");
 }
 
@@ -608,12 +650,40 @@ static void control_layers(struct fake *fake, int fd, uint64_t id, const msgpack
     control_reply(fd, id, rc, err.msg);
 }
 
+static void control_deadline(struct fake *fake, int fd, uint64_t id, const msgpack_object *request)
+{
+    uint64_t at_ms = 0;
+
+    if (has_file(fake, "no_deadline")) {
+        control_reply(fd, id, SHL_EINVALIDARG, "there is no such op");
+        return;
+    }
+    if (drop_file(fake, "drop_control")) {
+        check(shutdown(fd, SHUT_RDWR), "drop_control");
+        return;
+    }
+    check(shl_mp_get_uint(request, "at_ms", UINT64_MAX, &at_ms), "at_ms");
+    vmm_deadline_set(&fake->deadline, at_ms);
+    keep_deadline(fake);
+    control_reply_with(fd, id, 0, "", "struck", &fake->deadline);
+}
+
+static void control_resume(struct fake *fake, int fd, uint64_t id)
+{
+    struct shl_err err = {0};
+    int rc = vmm_deadline_resume(&fake->deadline, shl_monotonic_ms(), &err);
+
+    fake->paused = fake->paused && rc < 0;
+    control_reply(fd, id, rc, err.msg);
+}
+
 static void control_request(struct fake *fake, int fd, struct shl_bytes bytes)
 {
     struct shl_mp_doc doc;
     char op[32] = "";
     uint64_t id = 0;
 
+    keep_deadline(fake);
     check(shl_mp_parse(&doc, bytes), "control frame");
     check(shl_mp_get_cpy(doc.root, "op", op, sizeof(op)), "op");
     check(shl_mp_get_uint(doc.root, "id", UINT32_MAX, &id), "id");
@@ -625,9 +695,16 @@ static void control_request(struct fake *fake, int fd, struct shl_bytes bytes)
         control_snapshot(fake, fd, id, doc.root);
     } else if (strcmp(op, "layers") == 0) {
         control_layers(fake, fd, id, doc.root);
-    } else if (strcmp(op, "pause") == 0 || strcmp(op, "resume") == 0) {
-        fake->paused = op[0] == 'p';
+    } else if (strcmp(op, "pause") == 0) {
+        fake->paused = true;
         control_reply(fd, id, 0, "");
+    } else if (strcmp(op, "resume") == 0) {
+        control_resume(fake, fd, id);
+    } else if (strcmp(op, "deadline") == 0) {
+        control_deadline(fake, fd, id, doc.root);
+    } else if (strcmp(op, "status") == 0) {
+        control_reply_with(fd, id, 0, "", "deadline_struck",
+                           has_file(fake, "no_deadline") ? NULL : &fake->deadline);
     } else if (strcmp(op, "stop") == 0 && !has_word(fake, "ignore_stop")) {
         end(fake, VMM_REASON_STOPPED, "");
     }
@@ -698,20 +775,23 @@ static void turn(struct fake *fake)
     struct pollfd polled[3 + CLIENTS_MAX] = {
         {.fd = fake->control_listener, .events = POLLIN},
         {.fd = fake->agent_listener, .events = POLLIN},
-        {.fd = fake->paused ? -1 : fake->agent, .events = POLLIN},
+        {.fd = -1, .events = POLLIN},
     };
     int i;
 
+    keep_deadline(fake);
+    polled[2].fd = fake->paused ? -1 : fake->agent;
     for (i = 0; i < CLIENTS_MAX; i++) {
         polled[3 + i] = (struct pollfd){.fd = fake->control[i], .events = POLLIN};
     }
     (void)poll(polled, 3 + CLIENTS_MAX, POLL_MS);
+    keep_deadline(fake);
     for (i = 0; i < CLIENTS_MAX; i++) {
         if (polled[3 + i].revents) {
             control_readable(fake, &fake->control[i]);
         }
     }
-    if (polled[2].revents) {
+    if (polled[2].revents && !fake->paused) {
         agent_readable(fake);
     }
     if (polled[0].revents) {
