@@ -1,6 +1,7 @@
 #include "node/api/checkpoint_json.h"
 
 #include "node/api/checkpoint_spec.h"
+#include "node/api/durability.h"
 #include "node/api/routes.h"
 #include "node/api/server_private.h"
 
@@ -79,7 +80,7 @@ static json_t *config_json(const struct node_sandbox_spec *spec)
     return json;
 }
 
-json_t *node_checkpoint_json(const struct node_checkpoint *checkpoint)
+json_t *node_checkpoint_json(const struct node_call *call, const struct node_checkpoint *checkpoint)
 {
     bool is_ready = checkpoint->status == NODE_CHECKPOINT_READY;
     const char *key = is_ready ? checkpoint->manifest : "";
@@ -100,6 +101,10 @@ json_t *node_checkpoint_json(const struct node_checkpoint *checkpoint)
     rc |= json_object_set_new(json, "workspaceS3Key", json_string(key));
     rc |= json_object_set_new(json, "isPublic", json_false());
     rc |= json_object_set_new(json, "createdAt", time_json(checkpoint->created_at_ms));
+    if (is_ready) {
+        rc |= json_object_set_new(json, "durability",
+                                  node_durability_json(call, true, true, checkpoint->id));
+    }
     if (checkpoint->status == NODE_CHECKPOINT_FAILED) {
         rc |= json_object_set_new(json, "errorMsg", json_string(checkpoint->error));
         rc |= json_object_set_new(json, "failedAt", time_json(checkpoint->failed_at_ms));

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/api/bring.h"
 #include "node/api/checkpoint_json.h"
 #include "node/api/checkpoint_spec.h"
 #include "node/api/handlers.h"
@@ -48,12 +49,13 @@ void node_handle_checkpoint_create(struct node_call *call)
         node_call_fail(call, rc == SHL_ELIMIT ? SHL_EINVALIDARG : rc, err.msg);
         return;
     }
-    node_call_reply_json(call, 201, node_checkpoint_json(checkpoint));
+    node_call_reply_json(call, 201, node_checkpoint_json(call, checkpoint));
 }
 
 /* List */
 
 struct listing {
+    const struct node_call *call;
     json_t *array;
     bool has_failed;
 };
@@ -63,7 +65,7 @@ static bool list_one(void *arg, struct node_checkpoint *checkpoint)
     struct listing *listing = arg;
 
     listing->has_failed =
-        json_array_append_new(listing->array, node_checkpoint_json(checkpoint)) < 0;
+        json_array_append_new(listing->array, node_checkpoint_json(listing->call, checkpoint)) < 0;
     return !listing->has_failed;
 }
 
@@ -71,7 +73,7 @@ static bool list_one(void *arg, struct node_checkpoint *checkpoint)
 void node_handle_checkpoint_list(struct node_call *call)
 {
     struct node_manager *manager = call->server->manager;
-    struct listing listing = {.array = json_array()};
+    struct listing listing = {.call = call, .array = json_array()};
 
     node_checkpoint_each(manager, call->caller.org, call->id, list_one, &listing);
     if (listing.has_failed) {
@@ -87,26 +89,23 @@ void node_handle_checkpoint_list(struct node_call *call)
 
 /* Delete */
 
-/* NULL after the error was sent. */
-static struct node_checkpoint *find_own(struct node_call *call)
+/* False after the error was sent. */
+static bool is_own(struct node_call *call, const struct node_checkpoint *checkpoint)
 {
-    struct node_checkpoint *checkpoint = node_call_find_checkpoint(call);
-
-    if (checkpoint && strcmp(checkpoint->sandbox_id, call->id) != 0) {
+    if (strcmp(checkpoint->sandbox_id, call->id) != 0) {
         node_call_failf(call, SHL_EINVALIDARG, "the checkpoint belongs to another sandbox: %s",
                         checkpoint->sandbox_id);
-        return NULL;
+        return false;
     }
-    return checkpoint;
+    return true;
 }
 
-void node_handle_checkpoint_delete(struct node_call *call)
+static void delete_it(struct node_call *call, struct node_checkpoint *checkpoint)
 {
-    struct node_checkpoint *checkpoint = find_own(call);
     struct shl_err err = {0};
     int rc;
 
-    if (!checkpoint) {
+    if (!is_own(call, checkpoint)) {
         return;
     }
     rc = node_checkpoint_delete(call->server->manager, checkpoint, &err);
@@ -115,6 +114,11 @@ void node_handle_checkpoint_delete(struct node_call *call)
     } else {
         node_call_reply_empty(call, 204);
     }
+}
+
+void node_handle_checkpoint_delete(struct node_call *call)
+{
+    node_call_bring_checkpoint(call, delete_it);
 }
 
 /* Restore in place */
@@ -165,13 +169,12 @@ static bool may_restore(struct node_call *call,
     return true;
 }
 
-void node_handle_checkpoint_restore(struct node_call *call)
+static void restore_from(struct node_call *call, struct node_checkpoint *checkpoint)
 {
     struct node_sandbox *sandbox = node_call_find_sandbox(call);
-    struct node_checkpoint *checkpoint = sandbox ? find_own(call) : NULL;
     struct restore *restore;
 
-    if (!checkpoint || !may_restore(call, sandbox, checkpoint)) {
+    if (!sandbox || !is_own(call, checkpoint) || !may_restore(call, sandbox, checkpoint)) {
         return;
     }
     restore = calloc(1, sizeof(*restore));
@@ -183,4 +186,11 @@ void node_handle_checkpoint_restore(struct node_call *call)
     memcpy(restore->sandbox_id, sandbox->id, sizeof(restore->sandbox_id));
     memcpy(restore->checkpoint_id, checkpoint->id, sizeof(restore->checkpoint_id));
     node_manager_restore(call->server->manager, sandbox, checkpoint, on_restored, restore);
+}
+
+void node_handle_checkpoint_restore(struct node_call *call)
+{
+    if (node_call_find_sandbox(call)) {
+        node_call_bring_checkpoint(call, restore_from);
+    }
 }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "node/api/checkpoint_json.h"
+#include "node/api/bring.h"
 #include "node/api/checkpoint_spec.h"
 #include "node/api/handlers.h"
 #include "node/api/once.h"
@@ -197,21 +197,14 @@ static int parse(struct node_call *call,
     return rc;
 }
 
-void node_handle_fork(struct node_call *call)
+static void fork_from(struct node_call *call, struct node_checkpoint *checkpoint)
 {
-    struct node_checkpoint *checkpoint = NULL;
     struct node_fork_spec spec;
     struct shl_err err = {0};
     struct batch *batch;
     uint32_t asked = 0;
     uint32_t count;
 
-    if (node_call_may_start(call)) {
-        checkpoint = node_call_find_checkpoint(call);
-    }
-    if (!checkpoint) {
-        return;
-    }
     if (parse(call, &spec, &asked, &err) < 0) {
         node_call_fail_err(call, &err);
         return;
@@ -228,4 +221,11 @@ void node_handle_fork(struct node_call *call)
         node_call_fail(call, -ENOMEM, NULL);
     }
     node_fork_spec_release(&spec);
+}
+
+void node_handle_fork(struct node_call *call)
+{
+    if (node_call_may_start(call)) {
+        node_call_bring_checkpoint(call, fork_from);
+    }
 }

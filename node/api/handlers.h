@@ -33,6 +33,9 @@ void node_handle_sandbox_timeout(struct node_call *call);
 /* list.c */
 void node_handle_sandbox_list(struct node_call *call);
 
+/* move.c */
+void node_handle_sandbox_migrate(struct node_call *call);
+
 /* lifecycle.c */
 void node_handle_sandbox_hibernate(struct node_call *call);
 void node_handle_sandbox_wake(struct node_call *call);

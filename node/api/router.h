@@ -9,11 +9,11 @@
  * uses its own for a single node (node/api/router_local.c), where everything is local.
  * node/cluster implements it with gossip and scheduler.
  *
- * Loop thread. Questions (where, where_checkpoint, place, claim) and orders (set_mark,
- * evict, remove, join_token) return 1 with the answer in *ret, or 0 and @cb comes later,
- * exactly once, never from inside the call, also when the cluster closes (-ECANCELED).
- * What is asked is borrowed for the call; the answer is borrowed by @cb. Ops that may be
- * NULL say so; the API then answers 501.
+ * Loop thread. Questions (where, where_checkpoint, place, claim, bring) and orders (set_mark,
+ * evict, remove, join_token, move, drop) return 1 with the answer in *ret, or 0 and @cb comes
+ * later, exactly once, never from inside the call, also when the cluster closes (-ECANCELED). What
+ * is asked is borrowed for the call; the answer is borrowed by @cb. Ops that may be NULL say so;
+ * the API then answers 501.
  */
 #ifndef SHL_NODE_API_ROUTER_H
 #define SHL_NODE_API_ROUTER_H
@@ -81,8 +81,8 @@ typedef void (*node_order_cb)(void *arg, const struct node_order *outcome);
 struct node_where {
     const char *org;
     const char *id;
-    /* It came from another node, which took this one for the owner: answer at once and
-     * from what this node itself knows, is_local or SHL_ENOTFOUND. Never 0. */
+    /* It came from another node, which took this one for the owner, or for the one that may
+     * become it: is_local (as soon as it is here) or an error, never another node. */
     bool is_forwarded;
     /* A node of the last answer said that it is not there: look past what is cached. */
     bool is_again;
@@ -147,6 +147,13 @@ struct node_peer {
     double cpu_percent;
     double memory_percent;
     double disk_percent; /* negative: not known */
+};
+
+/* How safe a checkpoint, or what a hibernated sandbox comes back from, is. */
+struct node_durability {
+    bool is_whole;     /* there are as many copies as are wanted, and more than one */
+    uint32_t replicas; /* live nodes that have all of it */
+    uint32_t wanted;   /* 0: not known */
 };
 
 /* A sandbox of a node that could not be asked, as gossip has it. Strings are borrowed;
@@ -219,6 +226,21 @@ struct node_router_ops {
                  node_answer_cb cb,
                  void *arg);
 
+    /* Have a checkpoint on this node (what->id), copied from others if need be: 0 when
+     * node_checkpoint_find has it. SHL_ENOTFOUND; SHL_EUNAVAILABLE: no node that has it answers.
+     * May be NULL. */
+    int (*bring)(struct node_router *router,
+                 const struct node_where *what,
+                 struct node_answer *ret,
+                 node_answer_cb cb,
+                 void *arg);
+    /* Of a checkpoint; of a sandbox: of what it comes back from when its node is lost. Zeros when
+     * there is nothing. May be NULL. */
+    void (*durability)(struct node_router *router,
+                       bool is_checkpoint,
+                       const char *id,
+                       struct node_durability *ret);
+
     /* Of this node. Looked at by every create, fork and wake. */
     enum node_mark (*mark)(struct node_router *router);
     void (*cluster)(struct node_router *router, struct node_cluster *ret);
@@ -243,6 +265,22 @@ struct node_router_ops {
                     void *arg);
     /* Move or hibernate what runs on @node; done when it has begun. May be NULL. */
     node_order_fn evict;
+    /* A sandbox of this node, running or hibernated, goes on on @node, which is not this one.
+     * Done when it runs there (a running one) or is hibernated there. What fails leaves it
+     * here, at worst hibernated. May be NULL. */
+    int (*move)(struct node_router *router,
+                struct node_sandbox *sandbox,
+                const struct node_target *node,
+                struct node_order *ret,
+                node_order_cb cb,
+                void *arg);
+    /* A sandbox of this node is about to be ended for good, which the cluster must know before
+     * anybody is told. May be NULL. */
+    int (*drop)(struct node_router *router,
+                const struct node_sandbox *sandbox,
+                struct node_order *ret,
+                node_order_cb cb,
+                void *arg);
     /* For good: its identity may never come back. May be NULL. */
     node_order_fn remove;
     /* A token for `shoald --join`, valid for @ttl_s. May be NULL. */

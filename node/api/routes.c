@@ -23,6 +23,7 @@ const struct node_route node_routes[] = {
     {NODE_METHOD_POST,   "sandboxes/:id/wake",                     NODE_ROUTE_SANDBOX,    NODE_ROUTE_API, node_handle_sandbox_wake},
     {NODE_METHOD_POST,   "sandboxes/:id/reboot",                   NODE_ROUTE_SANDBOX,    NODE_ROUTE_API, node_handle_sandbox_reboot},
     {NODE_METHOD_POST,   "sandboxes/:id/power-cycle",              NODE_ROUTE_SANDBOX,    NODE_ROUTE_API, node_handle_sandbox_power_cycle},
+    {NODE_METHOD_POST,   "sandboxes/:id/migrate",                  NODE_ROUTE_SANDBOX,    NODE_ROUTE_API, node_handle_sandbox_migrate},
 
     {NODE_METHOD_POST,   "sandboxes/:id/checkpoints",              NODE_ROUTE_SANDBOX,    NODE_ROUTE_API, node_handle_checkpoint_create},
     {NODE_METHOD_GET,    "sandboxes/:id/checkpoints",              NODE_ROUTE_SANDBOX,    NODE_ROUTE_API, node_handle_checkpoint_list},
@@ -46,6 +47,7 @@ const struct node_route node_routes[] = {
 
     {NODE_METHOD_GET,    "cluster",                                NODE_ROUTE_HERE,       NODE_ROUTE_API, node_handle_cluster},
     {NODE_METHOD_POST,   "nodes/:id/drain",                        NODE_ROUTE_HERE,       NODE_ROUTE_API | NODE_ROUTE_ADMIN, node_handle_node_drain},
+    {NODE_METHOD_POST,   "nodes/:id/evict",                        NODE_ROUTE_HERE,       NODE_ROUTE_API | NODE_ROUTE_ADMIN, node_handle_worker_evict},
     {NODE_METHOD_POST,   "nodes/:id/cordon",                       NODE_ROUTE_HERE,       NODE_ROUTE_API | NODE_ROUTE_ADMIN, node_handle_node_cordon},
     {NODE_METHOD_POST,   "nodes/:id/uncordon",                     NODE_ROUTE_HERE,       NODE_ROUTE_API | NODE_ROUTE_ADMIN, node_handle_node_uncordon},
     {NODE_METHOD_DELETE, "nodes/:id",                              NODE_ROUTE_HERE,       NODE_ROUTE_API | NODE_ROUTE_ADMIN, node_handle_node_remove},

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "node/api/durability.h"
 #include "node/api/server_private.h"
+#include "node/sandbox/portable.h"
 
 static json_t *time_json(int64_t at_ms)
 {
@@ -85,6 +87,20 @@ json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbo
     rc |= json_object_set_new(json, "tagsLastUpdatedAt", json_null());
     if (sandbox->from_checkpoint[0] != '\0') {
         rc |= json_object_set_new(json, "fromCheckpointId", json_string(sandbox->from_checkpoint));
+    }
+    rc |= json_object_set_new(json, "onNodeLoss",
+                              json_string(spec->on_node_loss == NODE_ON_LOSS_RESTORE ? "restore"
+                                                                                     : "error"));
+    if (spec->on_node_loss == NODE_ON_LOSS_RESTORE) {
+        rc |= json_object_set_new(json, "autosaveInterval",
+                                  json_integer(spec->autosave_s > 0 ? spec->autosave_s
+                                                                    : NODE_AUTOSAVE_DEFAULT_S));
+    }
+    if (sandbox->state == NODE_SANDBOX_HIBERNATED || spec->on_node_loss == NODE_ON_LOSS_RESTORE) {
+        rc |= json_object_set_new(json, "durability",
+                                  node_durability_json(call, false,
+                                                       sandbox->state == NODE_SANDBOX_HIBERNATED,
+                                                       sandbox->id));
     }
     if (sandbox->cold_woken) {
         rc |= json_object_set_new(json, "coldWoken", json_true());

@@ -81,12 +81,48 @@ static void on_killed(void *arg, int code, const char *msg)
     node_call_unref(call);
 }
 
+static void kill_it(struct node_call *call, struct node_sandbox *sandbox)
+{
+    node_manager_kill(call->server->manager, sandbox, on_killed, node_call_ref(call));
+}
+
+static void on_dropped(void *arg, const struct node_order *outcome)
+{
+    struct node_call *call = arg;
+    struct node_sandbox *sandbox = NULL;
+
+    if (!node_call_is_open(call)) {
+        /* who asked has left: the cluster may know it, so it has to go */
+        sandbox = outcome->code == 0
+                      ? node_manager_find(call->server->manager, call->caller.org, call->id)
+                      : NULL;
+    } else if (outcome->code < 0) {
+        node_call_fail(call, outcome->code, outcome->msg);
+    } else {
+        sandbox = node_call_find_sandbox(call);
+    }
+    if (sandbox) {
+        kill_it(call, sandbox);
+    }
+    node_call_unref(call);
+}
+
 void node_handle_sandbox_kill(struct node_call *call)
 {
     struct node_sandbox *sandbox = node_call_find_sandbox(call);
+    struct node_router *router = call->server->router;
+    struct node_order outcome;
 
-    if (sandbox) {
-        node_manager_kill(call->server->manager, sandbox, on_killed, node_call_ref(call));
+    if (!sandbox) {
+        return;
+    }
+    if (!router->ops->drop) {
+        kill_it(call, sandbox);
+        return;
+    }
+    (void)node_call_ref(call);
+    if (router->ops->drop(router, sandbox, &outcome, on_dropped, call) > 0) {
+        on_dropped(call, &outcome);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "node/api/params.h"
+#include "node/sandbox/portable.h"
 
 static bool is_given(const json_t *body, const char *name)
 {
@@ -118,6 +119,34 @@ static int refuse_later(const json_t *body, struct shl_err *err)
     return 0;
 }
 
+/* What becomes of it when its node is lost while it runs. */
+static int parse_loss(const json_t *body, struct node_sandbox_spec *spec, struct shl_err *err)
+{
+    const char *text = "error";
+    int64_t autosave_s = 0;
+    int rc = node_params_str(body, "onNodeLoss", &text, err);
+
+    if (rc >= 0 && strcmp(text, "error") != 0 && strcmp(text, "restore") != 0) {
+        rc = shl_err_set(err, SHL_EINVALIDARG,
+                         "onNodeLoss must be \"error\" or \"restore\", not \"%.32s\"", text);
+    }
+    if (rc >= 0) {
+        rc = node_params_int(body, "autosaveInterval", NODE_AUTOSAVE_MIN_S, NODE_AUTOSAVE_MAX_S,
+                             &autosave_s, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    spec->on_node_loss = text[0] == 'r' ? NODE_ON_LOSS_RESTORE : NODE_ON_LOSS_ERROR;
+    if (autosave_s > 0 && spec->on_node_loss != NODE_ON_LOSS_RESTORE) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "autosaveInterval needs onNodeLoss \"restore\": nothing else is made of "
+                           "what is saved");
+    }
+    spec->autosave_s = (uint32_t)autosave_s;
+    return 0;
+}
+
 int node_spec_parse(const json_t *body,
                     uint32_t memory_default_mb,
                     struct node_sandbox_spec *ret_spec,
@@ -131,6 +160,9 @@ int node_spec_parse(const json_t *body,
     }
     if (rc >= 0) {
         rc = parse_template(body, &spec, err);
+    }
+    if (rc >= 0) {
+        rc = parse_loss(body, &spec, err);
     }
     if (rc >= 0) {
         rc = node_params_map(body, "envs", true, &spec.envs, err);

@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "node/api/keys.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/owners.h"
 #include "node/cluster/replicas.h"
 
 /* ---- nodes ----------------------------------------------------------------------- */
@@ -177,6 +178,7 @@ void cluster_apply_effects(struct cluster *c, uint32_t kind, const struct sched_
         break;
     case SCHED_NODE_REMOVE:
         forget_node(c, &command->u.node_remove.node);
+        cluster_owners_applied(c, NULL);
         break;
     case SCHED_KEY_PUT:
         key = sched_state_key(c->state, command->u.key_put.hash);
@@ -195,9 +197,16 @@ void cluster_apply_effects(struct cluster *c, uint32_t kind, const struct sched_
             SHL_LOG(&c->log_sink, SHL_LOG_WARN, "leases_full", SHL_I("max", SCHED_NODES_MAX));
         }
         break;
+    case SCHED_OWNER_REGISTER:
+    case SCHED_OWNER_RELEASE:
+    case SCHED_OWNER_CLAIM:
+    case SCHED_OWNER_DELETE:
+        cluster_owners_applied(c, command->u.owner.sandbox);
+        break;
     default:
         break;
     }
+    cluster_own_applied(c);
     cluster_replicas_applied(c, command);
     if (c->is_joining || !c->is_settled) {
         cluster_join_settled(c);
@@ -213,6 +222,8 @@ void cluster_apply_all(struct cluster *c)
     admit_nodes(c);
     forget_nodes(c);
     take_keys(c);
+    cluster_owners_applied(c, NULL);
+    cluster_own_applied(c);
     cluster_replicas_loaded(c);
     cluster_join_watch(c);
     if (c->is_joining || !c->is_settled) {

@@ -10,6 +10,7 @@
 #include "base/id.h"
 #include "base/io.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/owners.h"
 #include "node/cluster/replicas.h"
 #include "node/http/wire.h"
 
@@ -327,6 +328,8 @@ static void on_tick(uv_timer_t *timer)
     cluster_publish_tick(c, now_ms);
     cluster_lead_tick(c, now_ms);
     cluster_own_tick(c, now_ms);
+    cluster_evict_tick(c);
+    cluster_recover_tick(c, now_ms);
     cluster_join_watch(c);
     if (!c->is_joining && !c->is_founding) {
         cluster_joined(c, 0, "");
@@ -386,7 +389,12 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
     cluster_propose_init(c);
     cluster_place_init(c);
     cluster_where_init(c);
+    cluster_take_init(c);
+    cluster_evict_init(c);
     rc = cluster_replicas_open(c, &replicas, err);
+    if (rc == 0) {
+        rc = cluster_owners_open(c, err);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -461,6 +469,8 @@ void cluster_close_part(void *arg)
         gossip_free(c->gossip);
     }
     gossip_actions_release(&c->gossip_actions);
+    cluster_owners_free(c);
+    free(c->recovery);
     cluster_replicas_free(c);
     cluster_log_free(c);
     sched_place_release(&c->place);
@@ -519,6 +529,7 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     c->close_arg = arg;
     c->joined = NULL;
     cluster_join_close(c);
+    cluster_owners_close(c);
     c->handles++; /* replicas, mesh, server */
     cluster_replicas_close(c, on_replicas_closed);
     cluster_log_close(c); /* tells the orders that wait for an entry */

@@ -31,7 +31,9 @@
 #define CLUSTER_RPC_PROPOSE  "log.propose"
 #define CLUSTER_RPC_PLACE    "sched.place"
 #define CLUSTER_RPC_WHERE    "where"
-#define CLUSTER_RPC_MAY_DROP "replica.drop"
+#define CLUSTER_RPC_TAKE     "sandbox.take"
+#define CLUSTER_RPC_EVICT    "node.evict"
+#define CLUSTER_RPC_MAY_DROP "replica.may-drop"
 
 /* Gossiped keys of a node. */
 #define CLUSTER_KEY_NODE       "node"
@@ -129,6 +131,14 @@ struct cluster {
     int64_t clock_off_ms;     /* wall clock of this machine, ahead of the cluster's time */
     uint64_t clock_told_at_ms;
 
+    struct cluster_owners *owners;     /* who may run what (owners.c) */
+    struct shl_list takes;             /* sandboxes that are being copied here (take.c) */
+    uint32_t moves;                    /* and away (move.c) */
+    struct cluster_recovery *recovery; /* the leader's (recover.c) */
+    bool is_evicting;                  /* everything that runs is to go (evict.c) */
+    uint32_t evicted;
+    uint64_t lease_seq;   /* of a renewal that is granted when @lease_index is applied */
+    uint64_t lease_index; /* 0: none */
     struct cluster_replicas *replicas; /* replicas.h */
 
     node_stream_accept accept; /* of requests that peers pass on */
@@ -239,6 +249,8 @@ void cluster_lead_tick(struct cluster *c, uint64_t now_ms);
 uint64_t cluster_lead_time_ms(const struct cluster *c);
 /* Lease and address of this node in the log. */
 void cluster_own_tick(struct cluster *c, uint64_t now_ms);
+/* The log is applied further: is the lease granted now? */
+void cluster_own_applied(struct cluster *c);
 /* SHL_ERR of a sched_raft_reason, and its sentence. */
 int cluster_reason_code(enum sched_raft_reason reason);
 
@@ -252,7 +264,20 @@ int cluster_place(struct cluster *c,
 /* Another node published figures with this count of admissions. */
 void cluster_place_seen(struct cluster *c, const struct shl_node_id *node, uint64_t admitted);
 
+/* Body of CLUSTER_RPC_TAKE (take.c). */
+SHL_MUST_CHECK int cluster_take_write(struct shl_buf *buf, const char *sandbox, bool is_to_run);
+
+/*- candidates.c */
+/* Appends nodes that could have what @row (may be NULL) describes, but @but (may be NULL). */
+void cluster_candidates(const struct cluster *c,
+                        const struct sched_checkpoint *row,
+                        const struct shl_node_id *but,
+                        struct node_answer *ret);
+
 /*- where.c */
+void cluster_add_target(const struct cluster *c,
+                        struct node_answer *ret,
+                        const struct shl_node_id *id);
 void cluster_where_init(struct cluster *c);
 int cluster_where(struct cluster *c,
                   bool is_checkpoint,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/owners.h"
 
 #define EXPIRE_EVERY_MS   60000
 #define VOTER_STABLE_MS   10000
@@ -279,15 +280,26 @@ static void on_renewed(void *arg, int code, const char *msg, const struct sched_
 {
     struct renewal *renewal = arg;
 
-    (void)msg;
-    (void)result;
-    if (code == 0) {
-        uint64_t now_ms = cluster_now_ms();
+    struct cluster *c = renewal->cluster;
 
-        sched_lease_granted(&renewal->cluster->lease, renewal->seq, now_ms);
-        compare_clocks(renewal->cluster, now_ms);
+    (void)msg;
+    if (code == 0 && result) {
+        /* what was decided before it about this node's sandboxes must be known, too */
+        c->lease_seq = renewal->seq;
+        c->lease_index = result->index;
+        compare_clocks(c, cluster_now_ms());
+        cluster_own_applied(c);
     }
     free(renewal);
+}
+
+void cluster_own_applied(struct cluster *c)
+{
+    if (c->lease_index > 0 && sched_state_index(c->state) >= c->lease_index) {
+        c->lease_index = 0;
+        sched_lease_granted(&c->lease, c->lease_seq, cluster_now_ms());
+        cluster_owners_leased(c);
+    }
 }
 
 static void renew_lease(struct cluster *c, uint64_t now_ms)

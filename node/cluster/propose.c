@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "node/cluster/cluster_private.h"
+#include "scheduler/claim.h"
 
 struct order {
     struct shl_list link; /* of cluster.orders */
@@ -142,6 +143,7 @@ static void on_remote(void *arg, int code, const char *msg, struct shl_bytes bod
 
 /* The leader stamps the time, here and in on_propose. */
 static int stamp(struct cluster *c,
+                 const struct shl_node_id *from,
                  struct shl_bytes bytes,
                  struct shl_buf *out,
                  struct shl_err *err)
@@ -153,7 +155,12 @@ static int stamp(struct cluster *c,
         command.at_ms = cluster_lead_time_ms(c);
         if (command.kind == SCHED_LEASE_RENEW) {
             command.u.lease_renew.term = c->lead.term;
+            /* it may be applied by the time a successor counts */
+            (void)sched_leases_renewed(&c->leases, &command.u.lease_renew.node, cluster_now_ms());
         }
+        rc = sched_claim_stamp(&c->leases, from, cluster_now_ms(), &command, err);
+    }
+    if (rc == 0) {
         rc = sched_command_encode(&command, out, err);
     }
     return rc;
@@ -167,7 +174,7 @@ static void attempt_here(struct order *order)
     int rc;
 
     shl_buf_init(&stamped, SCHED_COMMAND_MAX);
-    rc = stamp(c, shl_buf_bytes(&order->command), &stamped, &err);
+    rc = stamp(c, &c->keys.id, shl_buf_bytes(&order->command), &stamped, &err);
     if (rc == 0) {
         rc = cluster_log_propose(c, shl_buf_bytes(&stamped), on_local, order);
     }
@@ -291,7 +298,7 @@ static int take_call(struct cluster *c,
         return shl_err_set(err, SHL_EFORBIDDEN, "a node may not say that of another");
     }
     shl_buf_init(&stamped, SCHED_COMMAND_MAX);
-    rc = stamp(c, body, &stamped, err);
+    rc = stamp(c, from, body, &stamped, err);
     if (rc == 0) {
         rc = cluster_log_propose(c, shl_buf_bytes(&stamped), on_proposed, answer);
     }

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/mp.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/owners.h"
 #include "node/sandbox/checkpoints.h"
 
 #define LOAD_STEP          50 /* permille: smaller changes of load are not worth a message */
@@ -40,6 +41,7 @@ static void on_sandbox(void *arg, const struct node_sandbox *sandbox, bool is_go
     char key[GOSSIP_RECORD_KEY_MAX + 1];
     struct shl_buf buf;
 
+    cluster_owners_sandbox(c, sandbox, is_gone);
     make_key(key, CLUSTER_KEY_SANDBOX, sandbox->id);
     if (is_gone) {
         cluster_members_unset(c, key);

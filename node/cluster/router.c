@@ -6,6 +6,8 @@
 
 #include "base/id.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/owners.h"
+#include "node/cluster/replicas.h"
 #include "scheduler/idempotency.h"
 
 static struct cluster *cluster_of(struct node_router *router)
@@ -195,6 +197,116 @@ static int claim_key(struct node_router *router,
         return 1;
     }
     return 0;
+}
+
+/* ---- copies ---------------------------------------------------------------------- */
+
+struct bringing {
+    struct cluster *cluster;
+    char id[NODE_CHECKPOINT_ID_SIZE];
+    node_answer_cb cb;
+    void *arg;
+};
+
+static void on_imported(void *arg, int code, const char *msg)
+{
+    struct bringing *bringing = arg;
+    struct node_answer answer = {.code = code};
+
+    (void)snprintf(answer.msg, sizeof(answer.msg), "%s", msg);
+    bringing->cb(bringing->arg, &answer);
+    free(bringing);
+}
+
+static void on_brought(void *arg, int code, const char *msg, const struct node_import *import)
+{
+    struct bringing *bringing = arg;
+
+    if (code < 0) {
+        on_imported(bringing, code, msg);
+    } else {
+        node_checkpoint_import(bringing->cluster->manager, import, on_imported, bringing);
+    }
+}
+
+static int bring(struct node_router *router,
+                 const struct node_where *what,
+                 struct node_answer *ret,
+                 node_answer_cb cb,
+                 void *arg)
+{
+    struct cluster *c = cluster_of(router);
+    const struct sched_checkpoint *row = sched_state_checkpoint(c->state, what->id);
+    struct bringing *bringing;
+    struct shl_err err = {0};
+
+    *ret = (struct node_answer){.code = SHL_ENOTFOUND};
+    if (!row || strcmp(row->org, what->org) != 0 ||
+        (row->kind != SCHED_CHECKPOINT_FULL && row->kind != SCHED_CHECKPOINT_DISK)) {
+        return 1;
+    }
+    bringing = calloc(1, sizeof(*bringing));
+    if (!bringing) {
+        ret->code = -ENOMEM;
+        return 1;
+    }
+    bringing->cluster = c;
+    bringing->cb = cb;
+    bringing->arg = arg;
+    ret->code = cluster_bring(c, what->id, on_brought, bringing, &err);
+    if (ret->code < 0) {
+        (void)snprintf(ret->msg, sizeof(ret->msg), "%s", err.msg);
+        free(bringing);
+        return 1;
+    }
+    return 0;
+}
+
+static void durability(struct node_router *router,
+                       bool is_checkpoint,
+                       const char *id,
+                       struct node_durability *ret)
+{
+    struct cluster *c = cluster_of(router);
+    struct cluster_durable found;
+
+    *ret = (struct node_durability){0};
+    if (is_checkpoint ? cluster_artefact_durable(c, id, &found)
+                      : cluster_sandbox_durable(c, id, &found)) {
+        *ret = (struct node_durability){
+            .is_whole = found.durability == CLUSTER_DURABLE_REPLICATED,
+            .replicas = found.alive,
+            .wanted = found.wanted,
+        };
+    }
+}
+
+static int move(struct node_router *router,
+                struct node_sandbox *sandbox,
+                const struct node_target *node,
+                struct node_order *ret,
+                node_order_cb cb,
+                void *arg)
+{
+    return cluster_move(cluster_of(router), sandbox, node, ret, cb, arg);
+}
+
+static int evict(struct node_router *router,
+                 const struct node_target *node,
+                 struct node_order *ret,
+                 node_order_cb cb,
+                 void *arg)
+{
+    return cluster_evict(cluster_of(router), node, ret, cb, arg);
+}
+
+static int drop(struct node_router *router,
+                const struct node_sandbox *sandbox,
+                struct node_order *ret,
+                node_order_cb cb,
+                void *arg)
+{
+    return cluster_owners_drop(cluster_of(router), sandbox->id, ret, cb, arg);
 }
 
 /* ---- what is known --------------------------------------------------------------- */
@@ -440,6 +552,11 @@ void cluster_router_init(struct cluster *c)
         .cluster = describe,
         .peers = peers,
         .records = records,
+        .bring = bring,
+        .durability = durability,
+        .move = move,
+        .drop = drop,
+        .evict = evict,
         .set_mark = set_mark,
         .remove = remove_node,
         .join_token = join_token,

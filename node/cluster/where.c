@@ -1,12 +1,16 @@
 /* Who has a sandbox or checkpoint: this node itself, what gossip has told, and when neither
  * knows, all live members at once (so that what was created a moment ago through one node
- * is found through every other). */
+ * is found through every other).
+ *
+ * When all who said they had it are lost, or may not start it, the log is asked: what it has
+ * copies of can be had on another node (candidates.c), which takes a sandbox over as soon
+ * as a call for it comes in (take.c). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "node/cluster/cluster_private.h"
+#include "node/cluster/owners_private.h"
 #include "node/sandbox/checkpoints.h"
 
 #define WHERE_BYTES_MAX 1024
@@ -61,7 +65,9 @@ static bool is_of_org(const struct gossip_record *record, const char *org)
     return cluster_wire_read_org(record->value, text) == 0 && strcmp(text, org) == 0;
 }
 
-static void add_target(struct cluster *c, struct node_answer *ret, const struct shl_node_id *id)
+void cluster_add_target(const struct cluster *c,
+                        struct node_answer *ret,
+                        const struct shl_node_id *id)
 {
     struct node_target *target;
 
@@ -96,7 +102,7 @@ static void look_up(struct cluster *c,
             if (live == (pass == 0) && !shl_node_id_equal(&record->node, &c->keys.id) &&
                 !(what->is_again && shl_node_id_equal(&record->node, &what->not_there)) &&
                 is_of_org(record, what->org)) {
-                add_target(c, ret, &record->node);
+                cluster_add_target(c, ret, &record->node);
             }
         }
     }
@@ -136,7 +142,7 @@ static void on_answer(void *arg, int code, const char *msg, struct shl_bytes bod
     (void)body;
     search->waiting--;
     if (code == 0) {
-        add_target(search->cluster, &search->answer, &probe->node);
+        cluster_add_target(search->cluster, &search->answer, &probe->node);
     } else if (code != SHL_ENOTFOUND) {
         search->silent++;
     }
@@ -229,6 +235,174 @@ static void on_where(void *arg,
     node_mesh_reply(call, rc, NULL, shl_bytes_of(NULL, 0));
 }
 
+/* ---- on another node than it was -------------------------------------------------- */
+
+struct taking {
+    struct cluster *cluster;
+    node_answer_cb cb;
+    void *arg;
+};
+
+static void on_taken(void *arg, int code, const char *msg)
+{
+    struct taking *taking = arg;
+    struct node_answer answer = {.code = code};
+
+    if (code == 0) {
+        cluster_add_target(taking->cluster, &answer, &taking->cluster->keys.id);
+    } else {
+        (void)snprintf(answer.msg, sizeof(answer.msg), "%s", msg);
+    }
+    taking->cb(taking->arg, &answer);
+    free(taking);
+}
+
+static int take_here(struct cluster *c,
+                     const char *sandbox,
+                     struct node_answer *ret,
+                     node_answer_cb cb,
+                     void *arg)
+{
+    struct taking *taking = malloc(sizeof(*taking));
+
+    if (!taking) {
+        ret->code = -ENOMEM;
+        return 1;
+    }
+    *taking = (struct taking){.cluster = c, .cb = cb, .arg = arg};
+    cluster_take(c, sandbox, on_taken, taking);
+    return 0;
+}
+
+static bool is_live_target(const struct cluster *c, const struct node_answer *answer)
+{
+    return answer->target_count > 0 && cluster_members_is_live(c, &answer->targets[0].id);
+}
+
+/* The owner by the log comes first where several have it: the others let it go. */
+static void prefer_owner(const struct sched_owner *row, struct node_answer *answer)
+{
+    size_t i;
+
+    for (i = 1; i < answer->target_count; i++) {
+        if (shl_node_id_equal(&answer->targets[i].id, &row->owner)) {
+            struct node_target first = answer->targets[0];
+
+            answer->targets[0] = answer->targets[i];
+            answer->targets[i] = first;
+        }
+    }
+}
+
+/* May it be woken where it is? Not on a node that is being drained, when it can be elsewhere. */
+static bool is_to_leave(const struct cluster *c,
+                        const struct sched_owner *row,
+                        const struct shl_node_id *at)
+{
+    const struct sched_node *node = sched_state_node(c->state, at);
+
+    return row->released && node && node->draining.on;
+}
+
+static bool is_excluded(const struct node_where *what, const struct shl_node_id *node)
+{
+    return what->is_again && shl_node_id_equal(&what->not_there, node);
+}
+
+/* @ret has what gossip told. As op where of the router, or -1: the log does not help. */
+static int look_in_log(struct cluster *c,
+                       const struct node_where *what,
+                       struct node_answer *ret,
+                       node_answer_cb cb,
+                       void *arg)
+{
+    const struct sched_owner *row = sched_state_owner(c->state, what->id);
+    char artefact[NODE_CHECKPOINT_ID_SIZE];
+    struct sched_claim claim;
+
+    if (!row || strcmp(row->org, what->org) != 0) {
+        return -1;
+    }
+    if (!row->released && !is_excluded(what, &row->owner) &&
+        (shl_node_id_equal(&row->owner, &c->keys.id) || cluster_members_is_live(c, &row->owner))) {
+        /* whatever gossip has heard by now */
+        ret->target_count = 0;
+        cluster_add_target(c, ret, &row->owner);
+        return ret->targets[0].is_local ? take_here(c, what->id, ret, cb, arg) : 1;
+    }
+    prefer_owner(row, ret);
+    if (is_live_target(c, ret) && !is_to_leave(c, row, &ret->targets[0].id)) {
+        return 1;
+    }
+    sched_claim_judge(c->state, c->lead.is_ready ? &c->leases : NULL, what->id, &c->keys.id,
+                      cluster_now_ms(), &claim);
+    if (claim.verdict == SCHED_CLAIM_NEVER) {
+        ret->target_count = 0;
+        ret->code = claim.err.code;
+        (void)snprintf(ret->msg, sizeof(ret->msg), "%s", claim.err.msg);
+        return 1;
+    }
+    ret->target_count = 0;
+    take_newest(c, what->id, artefact);
+    cluster_candidates(c, sched_state_checkpoint(c->state, artefact),
+                       what->is_again ? &what->not_there : NULL, ret);
+    if (ret->target_count == 0) {
+        ret->code = SHL_EUNAVAILABLE;
+        (void)snprintf(ret->msg, sizeof(ret->msg),
+                       "no node that is alive can take the sandbox over right now, try again");
+        return 1;
+    }
+    return ret->targets[0].is_local ? take_here(c, what->id, ret, cb, arg) : 1;
+}
+
+static int where_sandbox(struct cluster *c,
+                         const struct node_where *what,
+                         struct node_answer *ret,
+                         node_answer_cb cb,
+                         void *arg)
+{
+    const struct sched_owner *row = sched_state_owner(c->state, what->id);
+    int rc;
+
+    if (what->is_forwarded) {
+        if (row && strcmp(row->org, what->org) == 0) {
+            return take_here(c, what->id, ret, cb, arg);
+        }
+        ret->code = SHL_ENOTFOUND;
+        (void)snprintf(ret->msg, sizeof(ret->msg), "sandbox not found on this node");
+        return 1;
+    }
+    look_up(c, false, what, ret);
+    rc = look_in_log(c, what, ret, cb, arg);
+    if (rc >= 0) {
+        return rc;
+    }
+    return ret->target_count > 0 ? 1 : ask_all(c, false, what, ret, cb, arg);
+}
+
+static int where_checkpoint(struct cluster *c,
+                            const struct node_where *what,
+                            struct node_answer *ret,
+                            node_answer_cb cb,
+                            void *arg)
+{
+    const struct sched_checkpoint *row = sched_state_checkpoint(c->state, what->id);
+
+    if (what->is_forwarded) {
+        ret->code = SHL_ENOTFOUND;
+        (void)snprintf(ret->msg, sizeof(ret->msg), "checkpoint not found on this node");
+        return 1;
+    }
+    look_up(c, true, what, ret);
+    if (row && strcmp(row->org, what->org) == 0) {
+        if (!is_live_target(c, ret)) {
+            ret->target_count = 0; /* those that are lost */
+        }
+        cluster_candidates(c, row, NULL, ret);
+    }
+    return ret->target_count > 0 ? 1 : ask_all(c, true, what, ret, cb, arg);
+}
+
 int cluster_where(struct cluster *c,
                   bool is_checkpoint,
                   const struct node_where *what,
@@ -238,20 +412,11 @@ int cluster_where(struct cluster *c,
 {
     *ret = (struct node_answer){0};
     if (has_here(c, is_checkpoint, what->org, what->id)) {
-        add_target(c, ret, &c->keys.id);
+        cluster_add_target(c, ret, &c->keys.id);
         return 1;
     }
-    if (what->is_forwarded) {
-        ret->code = SHL_ENOTFOUND;
-        (void)snprintf(ret->msg, sizeof(ret->msg), "%s not found on this node",
-                       is_checkpoint ? "checkpoint" : "sandbox");
-        return 1;
-    }
-    look_up(c, is_checkpoint, what, ret);
-    if (ret->target_count > 0) {
-        return 1;
-    }
-    return ask_all(c, is_checkpoint, what, ret, cb, arg);
+    return is_checkpoint ? where_checkpoint(c, what, ret, cb, arg)
+                         : where_sandbox(c, what, ret, cb, arg);
 }
 
 void cluster_where_init(struct cluster *c)

@@ -1,0 +1,69 @@
+/* Which sandboxes this node may run: scheduler/hold.h (the decisions) with the manager's
+ * sandboxes, the log, the lease and the disk.
+ *
+ *   owners.c       the set: what the manager tells, what is decided, carried out
+ *   owner_record.c what has to be on disk before the log can know it (records "owner")
+ *   take.c         a sandbox of another node is copied here, to be woken here
+ *   move.c         a sandbox of this node goes on on another one
+ *   evict.c        all that run do
+ *   recover.c      those of lost nodes that are to go on do, on the word of the leader
+ *
+ * Loop thread. Part of struct cluster.
+ */
+#ifndef SHL_NODE_CLUSTER_OWNERS_H
+#define SHL_NODE_CLUSTER_OWNERS_H
+
+#include "base/err.h"
+#include "node/api/router.h"
+#include "node/sandbox/portable.h"
+
+struct cluster;
+struct cluster_owners;
+
+SHL_MUST_CHECK int cluster_owners_open(struct cluster *c, struct shl_err *err);
+/* Answers who waits; cluster_close_part for each handle. */
+void cluster_owners_close(struct cluster *c);
+void cluster_owners_free(struct cluster *c);
+
+/* From the manager's watch: changes nothing at once. */
+void cluster_owners_sandbox(struct cluster *c, const struct node_sandbox *sandbox, bool is_gone);
+/* A row of the log changed; NULL: any may have. */
+void cluster_owners_applied(struct cluster *c, const char *sandbox);
+/* The lease of this node was renewed, and the log is applied as far as that. */
+void cluster_owners_leased(struct cluster *c);
+
+/* A sandbox of this node is to be deleted: 1 when that may be done at once (*ret), else @cb tells.
+ * In the log when the code is 0. */
+int cluster_owners_drop(struct cluster *c,
+                        const char *sandbox,
+                        struct node_order *ret,
+                        node_order_cb cb,
+                        void *arg);
+
+/* Have the sandbox here, hibernated, to be woken here: what it comes back from is copied and
+ * imported. Shared by all who ask. @cb once, later. SHL_ENOTFOUND: the log does not know it;
+ * SHL_EUNAVAILABLE: not now, with the reason; SHL_EBADSTATE: it comes back only with its node. */
+void cluster_take(struct cluster *c, const char *sandbox, node_sandbox_cb cb, void *arg);
+void cluster_take_init(struct cluster *c);
+
+/* Op move of the router. */
+int cluster_move(struct cluster *c,
+                 struct node_sandbox *sandbox,
+                 const struct node_target *node,
+                 struct node_order *ret,
+                 node_order_cb cb,
+                 void *arg);
+
+/* Op evict. */
+int cluster_evict(struct cluster *c,
+                  const struct node_target *node,
+                  struct node_order *ret,
+                  node_order_cb cb,
+                  void *arg);
+void cluster_evict_init(struct cluster *c);
+void cluster_evict_tick(struct cluster *c);
+
+/* As the leader (recover.c). */
+void cluster_recover_tick(struct cluster *c, uint64_t now_ms);
+
+#endif /* SHL_NODE_CLUSTER_OWNERS_H */

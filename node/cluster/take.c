@@ -1,0 +1,305 @@
+/* A sandbox of another node is to be had here: what it comes back from is copied and imported.
+ *
+ *   1. take: may this node claim it at all, as far as it can tell? What is its newest state?
+ *   2. cluster_bring: all of that is in the store of this node.
+ *   3. The record that says "a copy" is durable, then it is imported, hibernated.
+ *   4. Whoever wakes it asks the gate, and there the log decides (scheduler/hold.h); when it
+ *      was not the newest any more it goes again (take_confirm).
+ *
+ * What can go wrong: no holder answers, the disk is full, it is damaged: those who asked are told
+ * and nothing stays behind. The daemon dies between record and import: the record goes at
+ * the next start. Two nodes take it: both have a copy, one gets it, the other lets it go.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mp.h"
+#include "node/cluster/owners_private.h"
+#include "node/cluster/replicas.h"
+
+#define TAKE_BYTES_MAX 256
+#define TAKES_MAX      256
+
+struct take_waiter {
+    struct shl_list link;
+    node_sandbox_cb cb;
+    void *arg;
+};
+
+struct take {
+    struct shl_list link; /* of the cluster */
+    struct cluster *cluster;
+    char sandbox[NODE_SANDBOX_ID_SIZE];
+    char artefact[NODE_CHECKPOINT_ID_SIZE];
+    uint64_t epoch;
+    struct shl_list waiters;
+};
+
+static void end(struct take *take, int code, const char *msg)
+{
+    struct shl_list *first;
+
+    shl_list_remove(&take->link);
+    if (code < 0 && take->artefact[0] && !take->cluster->is_closing) {
+        SHL_LOG(&take->cluster->log_sink, SHL_LOG_WARN, "sandbox_not_taken",
+                SHL_S("sandbox", take->sandbox), SHL_S("error", msg));
+    }
+    while ((first = shl_list_first(&take->waiters))) {
+        struct take_waiter *waiter = shl_container_of(first, struct take_waiter, link);
+
+        shl_list_remove(first);
+        waiter->cb(waiter->arg, code, msg);
+        free(waiter);
+    }
+    free(take);
+}
+
+/* ---- what it comes back from ------------------------------------------------------ */
+
+void take_newest(struct cluster *c, const char *sandbox, char ret[NODE_CHECKPOINT_ID_SIZE])
+{
+    struct cluster_durable newest;
+
+    ret[0] = '\0';
+    if (cluster_sandbox_durable(c, sandbox, &newest) &&
+        strlen(newest.id) < NODE_CHECKPOINT_ID_SIZE) {
+        memcpy(ret, newest.id, strlen(newest.id) + 1);
+    }
+}
+
+int take_confirm(struct owned *o, struct shl_err *err)
+{
+    char newest[NODE_CHECKPOINT_ID_SIZE];
+    struct owner_record record = o->record;
+
+    if (!record.artefact[0]) {
+        return 0;
+    }
+    take_newest(o->set->cluster, o->sandbox, newest);
+    if (newest[0] && strcmp(newest, record.artefact) != 0) {
+        return shl_err_set(err, SHL_ECONFLICT,
+                           "a newer state of the sandbox is on another node, try again");
+    }
+    record.artefact[0] = '\0';
+    return owner_record_save(o, &record, err);
+}
+
+/* ---- 3. import -------------------------------------------------------------------- */
+
+static void on_imported(void *arg, int code, const char *msg)
+{
+    struct take *take = arg;
+    struct cluster *c = take->cluster;
+    struct owned *o = c->owners ? owned_find(c->owners, take->sandbox) : NULL;
+
+    if (o) {
+        o->is_importing = false;
+    }
+    if (code == 0) {
+        SHL_LOG(&c->log_sink, SHL_LOG_INFO, "sandbox_taken", SHL_S("sandbox", take->sandbox),
+                SHL_S("artefact", take->artefact), SHL_I("epoch", (int64_t)take->epoch));
+    } else if (o) {
+        owned_touch(o); /* the record goes */
+    }
+    end(take, code, msg);
+}
+
+static void on_brought(void *arg, int code, const char *msg, const struct node_import *import)
+{
+    struct take *take = arg;
+    struct cluster *c = take->cluster;
+    struct owner_record record = {.epoch = take->epoch, .is_copy = true};
+    struct shl_err err = {0};
+    struct owned *o;
+
+    if (code < 0) {
+        end(take, code, msg);
+        return;
+    }
+    if (node_manager_find(c->manager, NULL, take->sandbox)) {
+        end(take, 0, "");
+        return;
+    }
+    o = owned_find_or_add(c->owners, take->sandbox);
+    memcpy(record.artefact, take->artefact, sizeof(record.artefact));
+    if (!o || owner_record_save(o, &record, &err) < 0) {
+        end(take, o ? err.code : -ENOMEM, err.msg);
+        return;
+    }
+    o->is_importing = true;
+    o->is_ended = false;
+    node_sandbox_import(c->manager, import, on_imported, take);
+}
+
+/* ---- 1. ask ----------------------------------------------------------------------- */
+
+/* NOT_YET of an owner that is alive is no reason to copy anything. */
+static int judge(struct cluster *c, struct take *take, struct shl_err *err)
+{
+    const struct sched_owner *row = sched_state_owner(c->state, take->sandbox);
+    struct sched_claim claim;
+
+    sched_claim_judge(c->state, c->lead.is_ready ? &c->leases : NULL, take->sandbox, &c->keys.id,
+                      cluster_now_ms(), &claim);
+    if (claim.verdict == SCHED_CLAIM_NEVER ||
+        (claim.verdict == SCHED_CLAIM_NOT_YET && row && cluster_members_is_live(c, &row->owner))) {
+        *err = claim.err;
+        return err->code;
+    }
+    take->epoch = row ? row->epoch : 0;
+    take_newest(c, take->sandbox, take->artefact);
+    return take->artefact[0] ? 0
+                             : shl_err_set(err, SHL_EUNAVAILABLE,
+                                           "nothing is known that sandbox %s could come back from",
+                                           take->sandbox);
+}
+
+static struct take *find(struct cluster *c, const char *sandbox)
+{
+    struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &c->takes) {
+        struct take *take = shl_container_of(it, struct take, link);
+
+        if (strcmp(take->sandbox, sandbox) == 0) {
+            return take;
+        }
+    }
+    return NULL;
+}
+
+static struct take *take_new(struct cluster *c, const char *sandbox)
+{
+    struct take *take = calloc(1, sizeof(*take));
+
+    if (take) {
+        take->cluster = c;
+        (void)snprintf(take->sandbox, sizeof(take->sandbox), "%s", sandbox);
+        shl_list_init(&take->waiters);
+        shl_list_push_back(&c->takes, &take->link);
+    }
+    return take;
+}
+
+void cluster_take(struct cluster *c, const char *sandbox, node_sandbox_cb cb, void *arg)
+{
+    struct take *take = find(c, sandbox);
+    struct take_waiter *waiter = calloc(1, sizeof(*waiter));
+    bool is_new = take == NULL;
+    struct shl_err err = {0};
+    int rc;
+
+    if (is_new && waiter) {
+        take = take_new(c, sandbox);
+    }
+    if (!take || !waiter) {
+        free(waiter);
+        cb(arg, -ENOMEM, "there is not enough memory to take a sandbox over");
+        return;
+    }
+    waiter->cb = cb;
+    waiter->arg = arg;
+    shl_list_push_back(&take->waiters, &waiter->link);
+    if (!is_new) {
+        return;
+    }
+    rc = judge(c, take, &err);
+    if (rc == 0) {
+        rc = cluster_bring(c, take->artefact, on_brought, take, &err);
+    }
+    if (rc < 0) {
+        end(take, rc, err.msg);
+    }
+}
+
+/* ---- for another node ------------------------------------------------------------- */
+
+struct request {
+    struct cluster *cluster;
+    struct node_mesh_call *call;
+    char sandbox[NODE_SANDBOX_ID_SIZE];
+    bool is_to_run;
+};
+
+static void reply(struct request *request, int code, const char *msg)
+{
+    node_mesh_reply(request->call, code, code < 0 ? msg : NULL, shl_bytes_of(NULL, 0));
+    free(request);
+}
+
+static void on_woken(void *arg, int code, const char *msg)
+{
+    reply(arg, code, msg);
+}
+
+static void on_taken(void *arg, int code, const char *msg)
+{
+    struct request *request = arg;
+    struct cluster *c = request->cluster;
+    struct node_sandbox *sandbox = node_manager_find(c->manager, NULL, request->sandbox);
+
+    if (code == 0 && !sandbox) {
+        code = SHL_EUNAVAILABLE;
+    }
+    if (code < 0 || !request->is_to_run) {
+        reply(request, code, msg);
+    } else {
+        node_manager_wake(c->manager, sandbox, NULL, on_woken, request);
+    }
+}
+
+int cluster_take_write(struct shl_buf *buf, const char *sandbox, bool is_to_run)
+{
+    struct shl_mp_writer w;
+
+    shl_mp_writer_init(&w, buf);
+    shl_mp_map(&w);
+    shl_mp_kv_str(&w, "sandbox", sandbox);
+    shl_mp_kv_bool(&w, "run", is_to_run);
+    shl_mp_end(&w);
+    return shl_mp_done(&w);
+}
+
+static int read_request(struct shl_bytes body, struct request *request)
+{
+    struct shl_mp_doc doc;
+    int rc = shl_mp_parse(&doc, body);
+
+    if (rc < 0) {
+        return SHL_EPROTO;
+    }
+    rc = shl_mp_get_cpy(doc.root, "sandbox", request->sandbox, sizeof(request->sandbox));
+    if (rc == 0) {
+        rc = shl_mp_get_bool(doc.root, "run", &request->is_to_run);
+    }
+    shl_mp_release(&doc);
+    return rc < 0 ? SHL_EPROTO : 0;
+}
+
+static void on_take(void *arg,
+                    struct node_mesh_call *call,
+                    const struct shl_node_id *from,
+                    struct shl_bytes body)
+{
+    struct cluster *c = arg;
+    struct request *request = calloc(1, sizeof(*request));
+    int rc = request ? read_request(body, request) : -ENOMEM;
+
+    (void)from;
+    if (rc < 0 || c->is_closing || !c->owners) {
+        free(request);
+        node_mesh_reply(call, rc < 0 ? rc : SHL_EUNAVAILABLE, NULL, shl_bytes_of(NULL, 0));
+        return;
+    }
+    request->cluster = c;
+    request->call = call;
+    cluster_take(c, request->sandbox, on_taken, request);
+}
+
+void cluster_take_init(struct cluster *c)
+{
+    shl_list_init(&c->takes);
+    node_mesh_serve(c->mesh, CLUSTER_RPC_TAKE, TAKE_BYTES_MAX, on_take, c);
+}
