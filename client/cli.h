@@ -206,6 +206,7 @@ extern const struct cli_command cli_cmd_status;
 extern const struct cli_command cli_cmd_timeout;
 extern const struct cli_command cli_cmd_token;
 extern const struct cli_command cli_cmd_version;
+extern const struct cli_command cli_cmd_migrate;
 extern const struct cli_command cli_cmd_wake;
 
 #endif /* SHL_CLIENT_CLI_H */

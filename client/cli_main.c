@@ -7,12 +7,29 @@
 #include "client/cli.h"
 
 const struct cli_command *const cli_commands[] = {
-    &cli_cmd_create,     &cli_cmd_ls,    &cli_cmd_get,     &cli_cmd_exec,
-    &cli_cmd_cp,         &cli_cmd_files, &cli_cmd_kill,    &cli_cmd_timeout,
-    &cli_cmd_hibernate,  &cli_cmd_wake,  &cli_cmd_reboot,  &cli_cmd_checkpoint,
-    &cli_cmd_restore,    &cli_cmd_fork,  &cli_cmd_status,  &cli_cmd_node,
-    &cli_cmd_cluster,    &cli_cmd_token, &cli_cmd_version, &cli_cmd_help,
-    &cli_cmd_completion, NULL,
+    &cli_cmd_create,
+    &cli_cmd_ls,
+    &cli_cmd_get,
+    &cli_cmd_exec,
+    &cli_cmd_cp,
+    &cli_cmd_files,
+    &cli_cmd_kill,
+    &cli_cmd_timeout,
+    &cli_cmd_hibernate,
+    &cli_cmd_wake,
+    &cli_cmd_migrate,
+    &cli_cmd_reboot,
+    &cli_cmd_checkpoint,
+    &cli_cmd_restore,
+    &cli_cmd_fork,
+    &cli_cmd_status,
+    &cli_cmd_node,
+    &cli_cmd_cluster,
+    &cli_cmd_token,
+    &cli_cmd_version,
+    &cli_cmd_help,
+    &cli_cmd_completion,
+    NULL,
 };
 
 const struct cli_command *cli_command_find(const char *name)

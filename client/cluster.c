@@ -280,6 +280,11 @@ int shoal_node_drain(struct shoal_client *client, const char *node, struct shoal
     return order(client, "POST", node, "/drain", err);
 }
 
+int shoal_node_evict(struct shoal_client *client, const char *node, struct shoal_error *err)
+{
+    return order(client, "POST", node, "/evict", err);
+}
+
 int shoal_node_cordon(struct shoal_client *client, const char *node, struct shoal_error *err)
 {
     return order(client, "POST", node, "/cordon", err);

@@ -2,6 +2,8 @@
 
 struct create_options {
     const char *template_name;
+    const char *on_node_loss;
+    struct cli_number autosave_s;
     struct cli_wish wish;
 };
 
@@ -18,6 +20,10 @@ static const struct cli_flag flags[] = {
      "disk in MiB"},
     {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct create_options, wish.timeout_s), 0,
      1 << 30, "idle time until the sandbox is hibernated; 0 never"},
+    {0, "on-node-loss", "WHAT", CLI_TEXT, offsetof(struct create_options, on_node_loss), 0, 0,
+     "error, or restore: it goes on elsewhere from what was saved last"},
+    {0, "autosave", "SECONDS", CLI_NUMBER, offsetof(struct create_options, autosave_s), 1, 1 << 30,
+     "with restore: save the running sandbox so often (60)"},
     {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct create_options, wish.metadata), 0, 0,
      "note kept with the sandbox"},
 };
@@ -73,6 +79,15 @@ static bool fill(struct cli *cli, struct shoal_create *create, const struct crea
 {
     if (options->template_name && shoal_create_set_template(create, options->template_name) < 0) {
         (void)cli_usage(cli, "%s", "the template name is not UTF-8 text");
+        return false;
+    }
+    if (options->on_node_loss && shoal_create_set_on_node_loss(create, options->on_node_loss) < 0) {
+        (void)cli_usage(cli, "%s", "--on-node-loss takes error or restore");
+        return false;
+    }
+    if (options->autosave_s.set &&
+        shoal_create_set_autosave_s(create, options->autosave_s.value) < 0) {
+        (void)cli_usage(cli, "%s", "out of memory");
         return false;
     }
     return cli_wish_add(cli, create, &options->wish);

@@ -83,6 +83,7 @@ struct verb {
 static const struct verb verbs[] = {
     {"ls", NULL},
     {"drain", shoal_node_drain},
+    {"evict", shoal_node_evict},
     {"cordon", shoal_node_cordon},
     {"uncordon", shoal_node_uncordon},
     {"rm", shoal_node_remove},
@@ -115,7 +116,7 @@ static const struct verb *find_verb(struct cli *cli, const char *name)
         names[i] = verbs[i].name;
     }
     near = cli_suggest(name, names, SHL_ARRAY_SIZE(verbs));
-    (void)cli_usage(cli, "\"%.40s\" is none of ls, drain, cordon, uncordon, rm%s%s", name,
+    (void)cli_usage(cli, "\"%.40s\" is none of ls, drain, evict, cordon, uncordon, rm%s%s", name,
                     near ? ": did you mean " : "", near ? near : "");
     return NULL;
 }
@@ -147,11 +148,13 @@ static int run(struct cli *cli, int argc, char **argv)
 const struct cli_command cli_cmd_node = {
     .name = "node",
     .summary = "list nodes, take them out of service and back",
-    .usage = "[flags] ls | drain NODE ... | cordon NODE ... | uncordon NODE ... | rm NODE ...",
-    .text = "NODE is a name or an id. A drained node gets no new sandboxes and wakes none; what\n"
-            "runs there goes on. A cordoned one gets no new sandboxes. `uncordon` ends both. `rm`\n"
-            "removes a node for good: its identity can never come back. All but ls need an admin\n"
-            "key.\n",
+    .usage =
+        "[flags] ls | drain NODE ... | evict NODE ... | cordon NODE ... | uncordon NODE ... | rm NODE ...",
+    .text =
+        "NODE is a name or an id. A drained node gets no new sandboxes and wakes none; what\n"
+        "runs there goes on. `evict` begins to move what runs to other nodes; drain it first. A\n"
+        "cordoned one gets no new sandboxes. `uncordon` ends both. `rm` removes a node for\n"
+        "good: its identity can never come back. All but ls need an admin key.\n",
     .example = "shoal node drain node-b",
     .run = run,
 };

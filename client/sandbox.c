@@ -69,6 +69,16 @@ int shoal_create_set_timeout_s(struct shoal_create *create, int timeout_s)
     return client_json_int(create->json, "timeout", timeout_s);
 }
 
+int shoal_create_set_on_node_loss(struct shoal_create *create, const char *what)
+{
+    return client_json_text(create->json, "onNodeLoss", what);
+}
+
+int shoal_create_set_autosave_s(struct shoal_create *create, int autosave_s)
+{
+    return client_json_int(create->json, "autosaveInterval", autosave_s);
+}
+
 int shoal_create_add_env(struct shoal_create *create, const char *key, const char *value)
 {
     return client_json_put(create->json, "envs", key, value);
@@ -246,6 +256,22 @@ int shoal_sandbox_hibernate(struct shoal_client *client,
     }
     client_doc_free(doc);
     return 0;
+}
+
+int shoal_sandbox_migrate(struct shoal_client *client,
+                          const char *id,
+                          const char *node,
+                          struct shoal_error *err)
+{
+    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
+    json_t *json = json_pack("{s:s}", "targetWorker", node);
+    char *body = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    int rc = body ? change(client, id, "migrate", body, false, &answer, err)
+                  : client_error_set(err, SHOAL_EINVALIDARG, "the name of the node is not UTF-8");
+
+    free(body);
+    json_decref(json);
+    return rc;
 }
 
 int shoal_sandbox_wake(struct shoal_client *client,

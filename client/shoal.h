@@ -144,6 +144,10 @@ SHL_API int shoal_create_set_memory_mb(struct shoal_create *create, int memory_m
 SHL_API int shoal_create_set_disk_mb(struct shoal_create *create, int disk_mb);
 /* Idle time until the sandbox is hibernated; 0 never. */
 SHL_API int shoal_create_set_timeout_s(struct shoal_create *create, int timeout_s);
+/* When its node is lost while it runs: "error", or "restore", then it goes on on another node
+ * from what was saved last, every @autosave_s seconds (the server's default: 60). */
+SHL_API int shoal_create_set_on_node_loss(struct shoal_create *create, const char *what);
+SHL_API int shoal_create_set_autosave_s(struct shoal_create *create, int autosave_s);
 SHL_API int shoal_create_add_env(struct shoal_create *create, const char *key, const char *value);
 SHL_API int shoal_create_add_metadata(struct shoal_create *create,
                                       const char *key,
@@ -176,6 +180,11 @@ SHL_API int shoal_sandbox_hibernate(struct shoal_client *client,
                                     const char *id,
                                     int64_t *ret_saved_bytes,
                                     struct shoal_error *err);
+/* A running one goes on on @node (a name), with its processes; this waits for it. */
+SHL_API int shoal_sandbox_migrate(struct shoal_client *client,
+                                  const char *id,
+                                  const char *node,
+                                  struct shoal_error *err);
 /* Ready for commands on return; 0 also when it runs. @timeout_s below 0 keeps the idle
  * time. @ret_sandbox may be NULL. */
 SHL_API int shoal_sandbox_wake(struct shoal_client *client,
@@ -499,6 +508,10 @@ SHL_API int64_t shoal_node_memory_committed_mb(const struct shoal_node *node);
 /* @node is a name or an id. Drain: no new sandboxes and no wakes there, what runs goes on.
  * Cordon: no new sandboxes. Uncordon: neither. Remove: for good. All need an admin key. */
 SHL_API int shoal_node_drain(struct shoal_client *client,
+                             const char *node,
+                             struct shoal_error *err);
+/* Move what runs there to other nodes; returns when that has begun. */
+SHL_API int shoal_node_evict(struct shoal_client *client,
                              const char *node,
                              struct shoal_error *err);
 SHL_API int shoal_node_cordon(struct shoal_client *client,
