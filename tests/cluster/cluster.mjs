@@ -249,6 +249,7 @@ export class Cluster {
   async end() {
     const codes = await Promise.all(this.running().map(async (node) => [node.name, await node.stop()]));
     const reports = this.nodes.filter((node) => /ERROR: AddressSanitizer|runtime error:|LeakSanitizer/.test(node.text()));
+    for (const node of reports) console.log(node.text().split(/\n(?==+|.*runtime error:)/).slice(1).join("\n").slice(0, 6000));
     if (!process.env.KEEP) rmSync(this.dir, { recursive: true, force: true });
     assert.deepEqual(reports.map((node) => node.name), []);
     for (const [name, code] of codes) assert.equal(code, 0, `${name} ended with ${code}`);

@@ -1,0 +1,175 @@
+// Sandboxes and the loss of their node: three real daemons with fake-vmm, in a network
+// namespace of their own (fake.mjs).
+import { describe, it } from "node:test";
+import assert from "node:assert/strict";
+import { eventually, sleep, suite, withCluster } from "./cluster.mjs";
+import { create, inNamespace, inside, lose, ownerOf, prepare, removeAll } from "./fake.mjs";
+
+inNamespace("owners of sandboxes", import.meta.url);
+
+const get = async (node, id) => (await node.call("GET", `/api/sandboxes/${id}`)).body;
+
+async function hibernate(node, id) {
+  const { status, body } = await node.call("POST", `/api/sandboxes/${id}/hibernate`);
+  assert.equal(status, 200, JSON.stringify(body));
+}
+
+const replicated = (node, id) =>
+  eventually("its state is on two nodes", async () => (await get(node, id)).durability?.state === "replicated");
+
+const released = (node, id) => eventually("the log knows it", async () =>
+  (await node.metrics()).includes('shoal_state_rows{table="owners"} 1\n'));
+
+async function wake(node, id) {
+  return eventually("it wakes", async () => {
+    const { status, body } = await node.call("POST", `/api/sandboxes/${id}/wake`);
+    if (status !== 200) console.log("wake", status, JSON.stringify(body));
+    return status === 200 ? body : false;
+  });
+}
+
+if (inside) describe("owners", suite, () => {
+  it("a hibernated sandbox wakes on another node when its own is lost", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first);
+    const owner = await ownerOf(cluster, id);
+    await hibernate(first, id);
+    await replicated(first, id);
+    await released(first, id);
+
+    await lose(owner, id);
+    const others = cluster.nodes.filter((node) => node !== owner);
+    const woken = await wake(others[0], id);
+    assert.equal(woken.sandboxID, id);
+    assert.ok(others.some((node) => node.name === woken.workerID), woken.workerID);
+    for (const node of others) assert.equal((await get(node, id)).workerID, woken.workerID);
+
+    await owner.start();
+    await cluster.settled();
+    await eventually("the old owner lets it go", () => owner.events("sandbox_let_go").length > 0);
+    for (const node of cluster.nodes) assert.equal((await get(node, id)).workerID, woken.workerID);
+    await removeAll(cluster);
+  }, prepare));
+
+  it("its own node asks the log before it wakes it, and wakes nothing in a minority", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first);
+    const owner = await ownerOf(cluster, id);
+    await hibernate(first, id);
+    await replicated(first, id);
+    await released(first, id);
+    const others = cluster.nodes.filter((node) => node !== owner);
+    for (const node of others) node.pause();
+    const alone = await owner.call("POST", `/api/sandboxes/${id}/wake`);
+    assert.equal(alone.status, 503, JSON.stringify(alone.body));
+    assert.equal((await get(owner, id)).status, "hibernated");
+    for (const node of others) node.resume();
+    await cluster.settled();
+    assert.equal((await wake(others[0], id)).workerID, owner.name);
+
+    // and once more, for every wake is an epoch of its own
+    await hibernate(first, id);
+    await replicated(first, id);
+    assert.equal((await wake(first, id)).status, "running");
+    await removeAll(cluster);
+  }, prepare));
+
+  it("a running one that asked for it goes on elsewhere from its last save", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const bad = await first.call("POST", "/api/sandboxes", { templateID: "minimal", autosaveInterval: 10 });
+    assert.equal(bad.status, 400, JSON.stringify(bad.body));
+    const id = await create(first, { onNodeLoss: "restore", autosaveInterval: 10 });
+    const owner = await ownerOf(cluster, id);
+    assert.equal((await get(first, id)).onNodeLoss, "restore");
+    await replicated(first, id);
+    await released(first, id);
+    const other = cluster.nodes.find((node) => node !== owner);
+
+    await lose(owner, id);
+    const now = await eventually("it runs elsewhere, without being asked", async () => {
+      const { status, body } = await other.call("GET", `/api/sandboxes/${id}`);
+      return status === 200 && body.status === "running" && body.workerID !== owner.name && body;
+    }, 90_000);
+
+    await owner.start();
+    await cluster.settled();
+    await eventually("the old one is gone", async () => {
+      const { body } = await owner.call("GET", `/api/sandboxes/${id}`);
+      return body.workerID === now.workerID && body.status === "running";
+    });
+    assert.equal((await get(owner, id)).workerID, now.workerID);
+    await removeAll(cluster);
+  }, prepare));
+
+  it("one that was killed does not come back with a node that was away", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first);
+    const owner = await ownerOf(cluster, id);
+    await hibernate(first, id);
+    await replicated(first, id);
+    await released(first, id);
+    await lose(owner, id);
+    const other = cluster.nodes.find((node) => node !== owner);
+    await eventually("it is killed through another node", async () =>
+      (await other.call("DELETE", `/api/sandboxes/${id}`)).status === 204);
+    await owner.start();
+    await cluster.settled();
+    await eventually("nobody has it", async () => {
+      const { status, body } = await owner.call("GET", `/api/sandboxes/${id}`);
+      return status === 404 || body.status === "stopped";
+    });
+    await removeAll(cluster);
+  }, prepare));
+
+  it("a running one is moved, and everything that runs leaves a node", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first);
+    const owner = await ownerOf(cluster, id);
+    const [target] = cluster.nodes.filter((node) => node !== owner);
+    const move = (to) => first.call("POST", `/api/sandboxes/${id}/migrate`, to === undefined ? {} : { targetWorker: to });
+    assert.equal((await move(undefined)).status, 400);
+    assert.equal((await move(owner.name)).status, 400);
+    assert.equal((await move("nobody")).status, 404);
+    const moved = await move(target.name);
+    assert.equal(moved.status, 200, JSON.stringify(moved.body));
+    assert.equal(moved.body.sourceWorker, owner.name);
+    const there = await get(first, id);
+    assert.equal(there.workerID, target.name);
+    assert.equal(there.status, "running");
+
+    const drained = await first.call("POST", `/admin/workers/${target.name}/drain`);
+    assert.equal(drained.status, 200);
+    const evicted = await first.call("POST", `/admin/workers/${target.name}/evict`);
+    assert.equal(evicted.status, 202);
+    await eventually("it runs on another node", async () => {
+      const now = await get(first, id);
+      return now?.status === "running" && now.workerID !== target.name;
+    });
+    await removeAll(cluster);
+  }, prepare));
+
+  it("a checkpoint is forked where it was never made, after its node is lost", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first);
+    const owner = await ownerOf(cluster, id);
+    const made = await first.call("POST", `/api/sandboxes/${id}/checkpoints`, { name: "one" });
+    assert.equal(made.status, 201);
+    await eventually("it is replicated", async () => {
+      const { body } = await first.call("GET", `/api/sandboxes/${id}/checkpoints`);
+      return body[0].durability?.state === "replicated";
+    });
+    await lose(owner, id);
+    const other = cluster.nodes.find((node) => node !== owner);
+    const fork = await eventually("a fork", async () => {
+      const { status, body } = await other.call("POST", `/api/sandboxes/from-checkpoint/${made.body.id}`, {});
+      if (status !== 201) console.log("fork", status, JSON.stringify(body));
+      return status === 201 && body;
+    });
+    assert.notEqual(fork.sandboxID, id);
+    assert.equal((await get(other, fork.sandboxID)).status, "running");
+    await owner.start();
+    await cluster.settled();
+    await sleep(1000);
+    await removeAll(cluster);
+  }, prepare));
+});
