@@ -43,6 +43,7 @@ static bool note(void *arg, struct node_checkpoint *checkpoint)
 
 static bool has_here(struct cluster *c, bool is_checkpoint, const char *org, const char *id)
 {
+    const struct sched_owner *row;
     bool found = false;
 
     if (is_checkpoint) {
@@ -50,6 +51,10 @@ static bool has_here(struct cluster *c, bool is_checkpoint, const char *org, con
     }
     if (node_manager_find(c->manager, org, id)) {
         return true;
+    }
+    row = sched_state_owner(c->state, id);
+    if (row && !shl_node_id_equal(&row->owner, &c->keys.id)) {
+        return false; /* it went on elsewhere, its checkpoints are also here */
     }
     /* its record is gone, its checkpoints are not */
     node_checkpoint_each(c->manager, org, id, note, &found);

@@ -130,12 +130,15 @@ if (inside) describe("owners", suite, () => {
     assert.equal((await move(undefined)).status, 400);
     assert.equal((await move(owner.name)).status, 400);
     assert.equal((await move("nobody")).status, 404);
+    const kept = await first.call("POST", `/api/sandboxes/${id}/checkpoints`, { name: "stays here" });
+    assert.equal(kept.status, 201, JSON.stringify(kept.body));
     const moved = await move(target.name);
     assert.equal(moved.status, 200, JSON.stringify(moved.body));
     assert.equal(moved.body.sourceWorker, owner.name);
     const there = await get(first, id);
     assert.equal(there.workerID, target.name);
     assert.equal(there.status, "running");
+    assert.equal((await get(owner, id)).workerID, target.name, "the node that has its checkpoint knows where it went");
 
     const drained = await first.call("POST", `/admin/workers/${target.name}/drain`);
     assert.equal(drained.status, 200);
