@@ -1,34 +1,10 @@
 // Copies of checkpoints: three real daemons with fake-vmm, in a network namespace of their own.
-//
-//   FAKE_VMM   the program (beside the tests of SHOALD's build)
-//
-// Needs root, for TAPs and rules. The whole file runs a second time, inside the namespace.
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import assert from "node:assert/strict";
-import { eventually, noProgram, suite, withCluster } from "./cluster.mjs";
+import { eventually, suite, withCluster } from "./cluster.mjs";
+import { create, inNamespace, inside, ownerOf, prepare, removeAll } from "./fake.mjs";
 
-const shoald = process.env.SHOALD ?? fileURLToPath(new URL("../../build/asan/node/shoald", import.meta.url));
-const vmm = process.env.FAKE_VMM ?? join(dirname(shoald), "../tests/node/sandbox/fake-vmm");
-const inside = process.env.IN_NAMESPACE === "yes";
-const skip = noProgram || (existsSync(vmm) ? false : `${vmm} is not built`) ||
-  (process.getuid() === 0 ? false : "needs root for network namespaces");
-
-const GRACE_S = 4;
-
-function prepare(node) {
-  const data = join(node.dir, "data");
-  mkdirSync(join(data, "kernel"), { recursive: true });
-  mkdirSync(join(data, "templates", "minimal"), { recursive: true });
-  writeFileSync(join(data, "kernel", "vmlinux"), "");
-  writeFileSync(join(data, "kernel", "initrd"), "");
-  writeFileSync(join(data, "templates", "minimal", "disk.raw"), "plain\n");
-  node.options = ["--sandboxes-max", "20", "--vmm", vmm, "--warm", "off", "--pool", `10.201.${node.index}.0/24`,
-    "--replica-grace-s", `${GRACE_S}`];
-}
+inNamespace("copies of checkpoints", import.meta.url);
 
 async function metric(node, name) {
   const text = await node.metrics().catch(() => "");
@@ -44,12 +20,6 @@ const settled = (node) => eventually("everything has its copies", async () =>
   (await metric(node, "shoal_replica_full")) === (await metric(node, "shoal_replica_entries")));
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
-async function create(node) {
-  const { status, body } = await node.call("POST", "/api/sandboxes", { templateID: "minimal", memoryMB: 512 });
-  assert.equal(status, 201, JSON.stringify(body));
-  return body.sandboxID;
-}
-
 async function checkpoint(node, sandbox, name) {
   const { status, body } = await node.call("POST", `/api/sandboxes/${sandbox}/checkpoints`, { name });
   assert.equal(status, 201, JSON.stringify(body));
@@ -58,31 +28,6 @@ async function checkpoint(node, sandbox, name) {
     return list.body.find((c) => c.id === body.id)?.status === "ready";
   });
   return body.id;
-}
-
-async function ownerOf(cluster, sandbox) {
-  const { body } = await cluster.nodes[0].call("GET", `/api/sandboxes/${sandbox}`);
-  return cluster.nodes.find((node) => node.name === body.workerID);
-}
-
-/** Daemons leave their sandboxes running; the test does not. */
-async function removeAll(cluster) {
-  const { body } = await cluster.running()[0].call("GET", "/api/sandboxes");
-  for (const sandbox of body) await cluster.running()[0].call("DELETE", `/api/sandboxes/${sandbox.sandboxID}`);
-}
-
-if (!inside) {
-  describe("copies of checkpoints", { timeout: 600_000, skip }, () => {
-    it("in a network namespace", () => {
-      const script = 'ip link set lo up && exec "$0" --test --test-reporter=tap "$1"';
-      const env = { ...process.env, IN_NAMESPACE: "yes" };
-      delete env.NODE_TEST_CONTEXT;
-      const run = spawnSync("unshare", ["--net", "sh", "-c", script, process.execPath, fileURLToPath(import.meta.url)],
-        { encoding: "utf8", env });
-      if (run.status !== 0) console.log(run.stdout, run.stderr);
-      assert.equal(run.status, 0);
-    });
-  });
 }
 
 if (inside) describe("copies", suite, () => {
