@@ -102,8 +102,7 @@ void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_po
         return;
     }
     row = sched_state_at(state, SCHED_TABLE_CHECKPOINTS, low - 1);
-    if (strcmp(row->sandbox, text) != 0 ||
-        sscanf(row->id + len, ".%x.%x", &epoch, &count) != 2) {
+    if (strcmp(row->sandbox, text) != 0 || sscanf(row->id + len, ".%x.%x", &epoch, &count) != 2) {
         return;
     }
     ret->there = true;

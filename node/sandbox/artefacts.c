@@ -51,8 +51,9 @@ static void tell(struct checkpoint *checkpoint)
     struct node_artefact artefact;
 
     /* a node alone does not store the image of a template for nobody */
-    if (!set->watch || !set->wanted || checkpoint->told || checkpoint->imported || checkpoint->gone ||
-        checkpoint->pub.status != NODE_CHECKPOINT_READY || !bases_ready(set, checkpoint)) {
+    if (!set->watch || !set->wanted || checkpoint->told || checkpoint->imported ||
+        checkpoint->gone || checkpoint->pub.status != NODE_CHECKPOINT_READY ||
+        !bases_ready(set, checkpoint)) {
         return;
     }
     checkpoint->told = true;

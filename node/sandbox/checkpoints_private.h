@@ -65,12 +65,11 @@ struct checkpoint_waiter {
 
 struct checkpoint_ingest;
 #define CONFIG_ID_DIGITS 8 /* of a sandbox, after "sb-" */
-    /* Hostile input: fills a fresh checkpoint (id, what it is of, save) from a peer's config, and
-     * the bases it names. SHL_EVERSION, SHL_ECORRUPT, -ENOMEM with a sentence. */
-    SHL_MUST_CHECK int
-    checkpoint_decode_config(struct checkpoint *checkpoint,
-                             struct shl_bytes config,
-                             struct shl_err *err);
+/* Hostile input: fills a fresh checkpoint (id, what it is of, save) from a peer's config, and
+ * the bases it names. SHL_EVERSION, SHL_ECORRUPT, -ENOMEM with a sentence. */
+SHL_MUST_CHECK int checkpoint_decode_config(struct checkpoint *checkpoint,
+                                            struct shl_bytes config,
+                                            struct shl_err *err);
 /* Fields of records and configs that say what it is of. */
 void checkpoint_encode_what(struct shl_mp_writer *w, const struct node_checkpoint *pub);
 SHL_MUST_CHECK int checkpoint_decode_what(const msgpack_object *map,
