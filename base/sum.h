@@ -25,4 +25,15 @@ static inline uint64_t shl_sum(uint64_t hash, const uint8_t *data, size_t len)
     return hash;
 }
 
+/* Of a text, for buckets and short names: FNV-1a. */
+static inline uint32_t shl_hash_text(const char *text)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *text; text++) {
+        hash = (hash ^ (uint8_t)*text) * 16777619u;
+    }
+    return hash;
+}
+
 #endif /* SHL_BASE_SUM_H */

@@ -431,6 +431,9 @@ int cluster_open(uv_loop_t *loop,
     if (!c) {
         return shl_err_sys(err, ENOMEM, "cannot open the cluster");
     }
+    shl_list_init(&c->jobs);
+    shl_list_init(&c->takes);
+    shl_list_init(&c->moves);
     c->loop = loop;
     c->store = store;
     c->manager = manager;
@@ -455,6 +458,17 @@ int cluster_open(uv_loop_t *loop,
 
 /* ---- closing --------------------------------------------------------------------- */
 
+/* Their answers come from the manager, which is closed after the cluster. */
+static void leave_jobs(struct cluster *c)
+{
+    struct shl_list *first;
+
+    while ((first = shl_list_first(&c->jobs))) {
+        shl_list_remove(first);
+        shl_container_of(first, struct cluster_job, link)->cluster = NULL;
+    }
+}
+
 void cluster_close_part(void *arg)
 {
     struct cluster *c = arg;
@@ -465,6 +479,7 @@ void cluster_close_part(void *arg)
     if (--c->handles > 0 || !c->is_closing) {
         return;
     }
+    leave_jobs(c);
     if (c->gossip) {
         gossip_free(c->gossip);
     }
@@ -480,6 +495,17 @@ void cluster_close_part(void *arg)
     if (cb) {
         cb(cb_arg);
     }
+}
+
+void cluster_job_begin(struct cluster *c, struct cluster_job *job)
+{
+    job->cluster = c;
+    shl_list_push_back(&c->jobs, &job->link);
+}
+
+void cluster_job_end(struct cluster_job *job)
+{
+    shl_list_remove(&job->link);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -529,6 +555,8 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     c->close_arg = arg;
     c->joined = NULL;
     cluster_join_close(c);
+    cluster_moves_close(c);
+    cluster_takes_close(c);
     cluster_owners_close(c);
     c->handles++; /* replicas, mesh, server */
     cluster_replicas_close(c, on_replicas_closed);

@@ -91,6 +91,13 @@ struct cluster_seen {
     uint64_t admitted;
 };
 
+/* Something whose answer may come when the cluster is gone: then @cluster is NULL, and all that is
+ * left to do is to free it. */
+struct cluster_job {
+    struct shl_list link; /* of cluster.jobs */
+    struct cluster *cluster;
+};
+
 struct cluster {
     struct node_router router;
     uv_loop_t *loop;
@@ -131,9 +138,12 @@ struct cluster {
     int64_t clock_off_ms;     /* wall clock of this machine, ahead of the cluster's time */
     uint64_t clock_told_at_ms;
 
-    struct cluster_owners *owners;     /* who may run what (owners.c) */
-    struct shl_list takes;             /* sandboxes that are being copied here (take.c) */
-    uint32_t moves;                    /* and away (move.c) */
+    struct cluster_owners *owners; /* who may run what (owners.c) */
+    struct shl_list jobs;          /* of struct cluster_job */
+    struct shl_list takes;         /* sandboxes that are being copied here (take.c) */
+    uint32_t take_count;
+    struct shl_list moves; /* and away (move.c) */
+    uint32_t move_count;
     struct cluster_recovery *recovery; /* the leader's (recover.c) */
     bool is_evicting;                  /* everything that runs is to go (evict.c) */
     uint32_t evicted;
@@ -321,5 +331,7 @@ struct node_order cluster_order_of(int code, const char *msg);
 /* After a join: gossip and log begin. */
 SHL_MUST_CHECK int cluster_begin(struct cluster *c, struct shl_err *err);
 void cluster_close_part(void *arg); /* one of c->handles is closed */
+void cluster_job_begin(struct cluster *c, struct cluster_job *job);
+void cluster_job_end(struct cluster_job *job); /* before it is freed */
 
 #endif /* SHL_NODE_CLUSTER_CLUSTER_PRIVATE_H */

@@ -83,7 +83,7 @@ void cluster_evict_tick(struct cluster *c)
 {
     uint8_t tries;
 
-    while (c->is_evicting && !c->is_closing && c->moves < EVICT_AT_ONCE) {
+    while (c->is_evicting && !c->is_closing && c->move_count < EVICT_AT_ONCE) {
         struct search search = {.cluster = c};
 
         for (tries = 0; tries < EVICT_TRIES && !search.found; tries++) {
@@ -91,7 +91,7 @@ void cluster_evict_tick(struct cluster *c)
             node_manager_each(c->manager, NULL, find, &search);
         }
         if (!search.found) {
-            c->is_evicting = c->moves > 0;
+            c->is_evicting = c->move_count > 0;
             if (!c->is_evicting) {
                 SHL_LOG(&c->log_sink, SHL_LOG_INFO, "evicted", SHL_I("moved", c->evicted));
             }

@@ -23,12 +23,15 @@
 #define MOVES_MAX 16
 
 struct move {
+    struct shl_list link; /* of the cluster, until it is over */
     struct cluster *cluster;
     char sandbox[NODE_SANDBOX_ID_SIZE];
     struct shl_node_id target;
     uint64_t until_ms;
     uv_timer_t timer;
     bool is_over;
+    bool is_asking;     /* manager or mesh have yet to answer */
+    bool is_timer_gone; /* the last of these two frees it */
     node_order_cb cb;
     void *arg;
 };
@@ -38,7 +41,10 @@ static void on_closed(uv_handle_t *handle)
     struct move *move = handle->data;
     struct cluster *c = move->cluster;
 
-    free(move);
+    move->is_timer_gone = true;
+    if (!move->is_asking) {
+        free(move);
+    }
     cluster_close_part(c);
 }
 
@@ -52,7 +58,8 @@ static void end(struct move *move, int code, const char *msg)
         return;
     }
     move->is_over = true;
-    c->moves--;
+    shl_list_remove(&move->link);
+    c->move_count--;
     if (o) {
         o->is_moving = false;
         owned_touch(o);
@@ -66,6 +73,27 @@ static void end(struct move *move, int code, const char *msg)
     uv_close((uv_handle_t *)&move->timer, on_closed);
 }
 
+/* False: it was over before this answer came, and perhaps the cluster is gone. */
+static bool is_answered(struct move *move)
+{
+    move->is_asking = false;
+    if (move->is_over && move->is_timer_gone) {
+        free(move);
+        return false;
+    }
+    return !move->is_over;
+}
+
+void cluster_moves_close(struct cluster *c)
+{
+    struct shl_list *first;
+
+    while ((first = shl_list_first(&c->moves))) {
+        end(shl_container_of(first, struct move, link), SHL_EUNAVAILABLE,
+            "the node daemon is being stopped");
+    }
+}
+
 /* ---- 3. ---------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer);
@@ -76,6 +104,9 @@ static void on_taken(void *arg, int code, const char *msg, struct shl_bytes body
     char text[SHL_ERR_TEXT_MAX];
 
     (void)body;
+    if (!is_answered(move)) {
+        return;
+    }
     if (code == SHL_EUNAVAILABLE && cluster_now_ms() < move->until_ms) {
         /* its log may be behind this one */
         (void)uv_timer_start(&move->timer, on_timer, AGAIN_MS, 0);
@@ -100,6 +131,7 @@ static void hand_over(struct move *move, uint64_t now_ms)
                            (uint32_t)(move->until_ms - now_ms), on_taken, move, NULL, &err);
     }
     shl_buf_release(&body);
+    move->is_asking = rc == 0;
     if (rc < 0) {
         end(move, rc, err.msg);
     }
@@ -117,12 +149,9 @@ static bool is_released(const struct move *move)
 static void on_timer(uv_timer_t *timer)
 {
     struct move *move = timer->data;
-    struct cluster *c = move->cluster;
     uint64_t now_ms = cluster_now_ms();
 
-    if (c->is_closing) {
-        end(move, SHL_EUNAVAILABLE, "the node daemon is being stopped");
-    } else if (is_released(move)) {
+    if (is_released(move)) {
         hand_over(move, now_ms);
     } else if (now_ms >= move->until_ms) {
         end(move, SHL_EUNAVAILABLE,
@@ -139,6 +168,9 @@ static void on_hibernated(void *arg, int code, const char *msg)
 {
     struct move *move = arg;
 
+    if (!is_answered(move)) {
+        return;
+    }
     if (code < 0) {
         end(move, code, msg);
     } else {
@@ -155,7 +187,7 @@ int cluster_move(struct cluster *c,
 {
     struct owned *o = owned_find_or_add(c->owners, sandbox->id);
     struct move *move =
-        o && !o->is_moving && c->moves < MOVES_MAX ? calloc(1, sizeof(*move)) : NULL;
+        o && !o->is_moving && c->move_count < MOVES_MAX ? calloc(1, sizeof(*move)) : NULL;
 
     if (!cluster_members_is_live(c, &node->id)) {
         free(move);
@@ -177,7 +209,9 @@ int cluster_move(struct cluster *c,
     (void)uv_timer_init(c->loop, &move->timer);
     move->timer.data = move;
     o->is_moving = true;
-    c->moves++;
+    move->is_asking = true;
+    shl_list_push_back(&c->moves, &move->link);
+    c->move_count++;
     node_manager_hibernate(c->manager, sandbox, on_hibernated, move);
     return 0;
 }

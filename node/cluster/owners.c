@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sum.h"
 #include "node/cluster/owners_private.h"
 #include "node/cluster/replicas.h"
 
@@ -17,12 +18,7 @@ static void step(struct cluster_owners *set, struct sched_hold_event *event);
 
 static struct shl_list *bucket(const struct cluster_owners *set, const char *sandbox)
 {
-    uint32_t hash = 2166136261u;
-
-    while (*sandbox) {
-        hash = (hash ^ (uint8_t)*sandbox++) * 16777619u;
-    }
-    return (struct shl_list *)&set->buckets[hash % OWNERS_BUCKETS];
+    return (struct shl_list *)&set->buckets[shl_hash_text(sandbox) % OWNERS_BUCKETS];
 }
 
 struct owned *owned_find(const struct cluster_owners *set, const char *sandbox)

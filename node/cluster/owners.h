@@ -41,9 +41,16 @@ int cluster_owners_drop(struct cluster *c,
                         void *arg);
 
 /* Have the sandbox here, hibernated, to be woken here: what it comes back from is copied and
- * imported. Shared by all who ask. @cb once, later. SHL_ENOTFOUND: the log does not know it;
- * SHL_EUNAVAILABLE: not now, with the reason; SHL_EBADSTATE: it comes back only with its node. */
-void cluster_take(struct cluster *c, const char *sandbox, node_sandbox_cb cb, void *arg);
+ * imported. Shared by all who ask. 0: @cb once, later, also when the cluster closes; or a code
+ * with a sentence: SHL_ENOTFOUND (the log does not know it), SHL_EUNAVAILABLE (not now),
+ * SHL_EBADSTATE (it comes back only with its node), -ENOMEM. */
+SHL_MUST_CHECK int cluster_take(struct cluster *c,
+                                const char *sandbox,
+                                node_sandbox_cb cb,
+                                void *arg,
+                                struct shl_err *err);
+/* Who waits is told. */
+void cluster_takes_close(struct cluster *c);
 void cluster_take_init(struct cluster *c);
 
 /* Op move of the router. */
@@ -53,6 +60,8 @@ int cluster_move(struct cluster *c,
                  struct node_order *ret,
                  node_order_cb cb,
                  void *arg);
+/* Those under way end: the sandboxes stay. */
+void cluster_moves_close(struct cluster *c);
 
 /* Op evict. */
 int cluster_evict(struct cluster *c,

@@ -46,11 +46,9 @@ struct owned {
 struct cluster_owners {
     struct cluster *cluster;
     struct sched_hold *hold;
-    struct sched_hold_actions actions;
     uv_timer_t timer;
     struct shl_list buckets[OWNERS_BUCKETS];
     struct shl_list due;
-    bool is_stepping;
     int load_code;
 };
 

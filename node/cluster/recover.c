@@ -33,7 +33,7 @@ struct cluster_recovery {
 };
 
 struct recovery {
-    struct cluster *cluster;
+    struct cluster_job job;
     char sandbox[NODE_SANDBOX_ID_SIZE];
     struct shl_node_id node;
 };
@@ -60,13 +60,17 @@ static void note(struct cluster_recovery *set, const char *sandbox, uint64_t unt
 
 static void end(struct recovery *recovery, int code, const char *msg)
 {
-    struct cluster *c = recovery->cluster;
+    struct cluster *c = recovery->job.cluster;
 
-    c->recovery->running--;
-    SHL_LOG(&c->log_sink, code < 0 ? SHL_LOG_WARN : SHL_LOG_INFO,
-            code < 0 ? "sandbox_not_recovered" : "sandbox_recovered",
-            SHL_S("sandbox", recovery->sandbox), SHL_S("on", cluster_node_name(c, &recovery->node)),
-            SHL_S("error", code < 0 ? msg : ""));
+    if (c) {
+        c->recovery->running--;
+        SHL_LOG(&c->log_sink, code < 0 ? SHL_LOG_WARN : SHL_LOG_INFO,
+                code < 0 ? "sandbox_not_recovered" : "sandbox_recovered",
+                SHL_S("sandbox", recovery->sandbox),
+                SHL_S("on", cluster_node_name(c, &recovery->node)),
+                SHL_S("error", code < 0 ? msg : ""));
+    }
+    cluster_job_end(&recovery->job);
     free(recovery);
 }
 
@@ -84,8 +88,9 @@ static void on_woken(void *arg, int code, const char *msg)
 static void on_taken(void *arg, int code, const char *msg)
 {
     struct recovery *recovery = arg;
-    struct cluster *c = recovery->cluster;
-    struct node_sandbox *sandbox = node_manager_find(c->manager, NULL, recovery->sandbox);
+    struct cluster *c = recovery->job.cluster;
+    struct node_sandbox *sandbox =
+        c ? node_manager_find(c->manager, NULL, recovery->sandbox) : NULL;
 
     if (code == 0 && sandbox) {
         node_manager_wake(c->manager, sandbox, NULL, on_woken, recovery);
@@ -96,13 +101,12 @@ static void on_taken(void *arg, int code, const char *msg)
 
 static int ask(struct recovery *recovery, struct shl_err *err)
 {
-    struct cluster *c = recovery->cluster;
+    struct cluster *c = recovery->job.cluster;
     struct shl_buf body;
     int rc;
 
     if (shl_node_id_equal(&recovery->node, &c->keys.id)) {
-        cluster_take(c, recovery->sandbox, on_taken, recovery);
-        return 0;
+        return cluster_take(c, recovery->sandbox, on_taken, recovery, err);
     }
     shl_buf_init(&body, REQUEST_MAX);
     rc = cluster_take_write(&body, recovery->sandbox, true);
@@ -130,7 +134,7 @@ static void recover(struct cluster *c, const struct sched_owner *row, uint64_t n
         free(recovery);
         return;
     }
-    recovery->cluster = c;
+    cluster_job_begin(c, &recovery->job);
     memcpy(recovery->sandbox, row->sandbox, strlen(row->sandbox) + 1);
     recovery->node = answer.targets[0].id;
     c->recovery->running++;

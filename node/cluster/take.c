@@ -30,22 +30,17 @@ struct take_waiter {
 
 struct take {
     struct shl_list link; /* of the cluster */
-    struct cluster *cluster;
+    struct cluster_job job;
     char sandbox[NODE_SANDBOX_ID_SIZE];
     char artefact[NODE_CHECKPOINT_ID_SIZE];
     uint64_t epoch;
     struct shl_list waiters;
 };
 
-static void end(struct take *take, int code, const char *msg)
+static void tell_waiters(struct take *take, int code, const char *msg)
 {
     struct shl_list *first;
 
-    shl_list_remove(&take->link);
-    if (code < 0 && take->artefact[0] && !take->cluster->is_closing) {
-        SHL_LOG(&take->cluster->log_sink, SHL_LOG_WARN, "sandbox_not_taken",
-                SHL_S("sandbox", take->sandbox), SHL_S("error", msg));
-    }
     while ((first = shl_list_first(&take->waiters))) {
         struct take_waiter *waiter = shl_container_of(first, struct take_waiter, link);
 
@@ -53,7 +48,40 @@ static void end(struct take *take, int code, const char *msg)
         waiter->cb(waiter->arg, code, msg);
         free(waiter);
     }
+}
+
+static void take_free(struct take *take)
+{
+    if (take->job.cluster) {
+        take->job.cluster->take_count--;
+    }
+    cluster_job_end(&take->job);
+    shl_list_remove(&take->link);
     free(take);
+}
+
+static void end(struct take *take, int code, const char *msg)
+{
+    struct cluster *c = take->job.cluster;
+
+    shl_list_remove(&take->link); /* who comes now begins another one */
+    if (code < 0 && c && !c->is_closing) {
+        SHL_LOG(&c->log_sink, SHL_LOG_WARN, "sandbox_not_taken", SHL_S("sandbox", take->sandbox),
+                SHL_S("error", msg));
+    }
+    tell_waiters(take, code, msg);
+    take_free(take);
+}
+
+void cluster_takes_close(struct cluster *c)
+{
+    struct shl_list *first;
+
+    while ((first = shl_list_first(&c->takes))) {
+        shl_list_remove(first);
+        tell_waiters(shl_container_of(first, struct take, link), SHL_EUNAVAILABLE,
+                     "the node daemon is being stopped");
+    }
 }
 
 /* ---- what it comes back from ------------------------------------------------------ */
@@ -91,13 +119,13 @@ int take_confirm(struct owned *o, struct shl_err *err)
 static void on_imported(void *arg, int code, const char *msg)
 {
     struct take *take = arg;
-    struct cluster *c = take->cluster;
-    struct owned *o = c->owners ? owned_find(c->owners, take->sandbox) : NULL;
+    struct cluster *c = take->job.cluster;
+    struct owned *o = c && c->owners ? owned_find(c->owners, take->sandbox) : NULL;
 
     if (o) {
         o->is_importing = false;
     }
-    if (code == 0) {
+    if (code == 0 && c) {
         SHL_LOG(&c->log_sink, SHL_LOG_INFO, "sandbox_taken", SHL_S("sandbox", take->sandbox),
                 SHL_S("artefact", take->artefact), SHL_I("epoch", (int64_t)take->epoch));
     } else if (o) {
@@ -109,13 +137,13 @@ static void on_imported(void *arg, int code, const char *msg)
 static void on_brought(void *arg, int code, const char *msg, const struct node_import *import)
 {
     struct take *take = arg;
-    struct cluster *c = take->cluster;
+    struct cluster *c = take->job.cluster;
     struct owner_record record = {.epoch = take->epoch, .is_copy = true};
     struct shl_err err = {0};
     struct owned *o;
 
-    if (code < 0) {
-        end(take, code, msg);
+    if (code < 0 || c->is_closing) {
+        end(take, code < 0 ? code : SHL_EUNAVAILABLE, msg);
         return;
     }
     if (node_manager_find(c->manager, NULL, take->sandbox)) {
@@ -175,49 +203,77 @@ static struct take *take_new(struct cluster *c, const char *sandbox)
     struct take *take = calloc(1, sizeof(*take));
 
     if (take) {
-        take->cluster = c;
+        cluster_job_begin(c, &take->job);
         (void)snprintf(take->sandbox, sizeof(take->sandbox), "%s", sandbox);
         shl_list_init(&take->waiters);
         shl_list_push_back(&c->takes, &take->link);
+        c->take_count++;
     }
     return take;
 }
 
-void cluster_take(struct cluster *c, const char *sandbox, node_sandbox_cb cb, void *arg)
+/* 0 and *ret_take, or why not. */
+static int begin(struct cluster *c,
+                 const char *sandbox,
+                 struct take **ret_take,
+                 struct shl_err *err)
 {
-    struct take *take = find(c, sandbox);
-    struct take_waiter *waiter = calloc(1, sizeof(*waiter));
-    bool is_new = take == NULL;
-    struct shl_err err = {0};
+    struct take *take;
     int rc;
 
-    if (is_new && waiter) {
-        take = take_new(c, sandbox);
+    if (c->is_closing) {
+        return shl_err_set(err, SHL_EUNAVAILABLE, "the node daemon is being stopped");
     }
-    if (!take || !waiter) {
+    if (c->take_count >= TAKES_MAX) {
+        return shl_err_set(err, SHL_EUNAVAILABLE,
+                           "this node takes over %d sandboxes already, try again", TAKES_MAX);
+    }
+    take = take_new(c, sandbox);
+    if (!take) {
+        return shl_err_sys(err, ENOMEM, "cannot take a sandbox over");
+    }
+    rc = judge(c, take, err);
+    if (rc == 0) {
+        rc = cluster_bring(c, take->artefact, on_brought, take, err);
+    }
+    if (rc < 0) {
+        take_free(take);
+        return rc;
+    }
+    *ret_take = take;
+    return 0;
+}
+
+int cluster_take(struct cluster *c,
+                 const char *sandbox,
+                 node_sandbox_cb cb,
+                 void *arg,
+                 struct shl_err *err)
+{
+    struct take_waiter *waiter = calloc(1, sizeof(*waiter));
+    struct take *take = find(c, sandbox);
+    int rc = 0;
+
+    if (!waiter) {
+        return shl_err_sys(err, ENOMEM, "cannot take a sandbox over");
+    }
+    if (!take) {
+        rc = begin(c, sandbox, &take, err);
+    }
+    if (rc < 0) {
         free(waiter);
-        cb(arg, -ENOMEM, "there is not enough memory to take a sandbox over");
-        return;
+        return rc;
     }
     waiter->cb = cb;
     waiter->arg = arg;
     shl_list_push_back(&take->waiters, &waiter->link);
-    if (!is_new) {
-        return;
-    }
-    rc = judge(c, take, &err);
-    if (rc == 0) {
-        rc = cluster_bring(c, take->artefact, on_brought, take, &err);
-    }
-    if (rc < 0) {
-        end(take, rc, err.msg);
-    }
+    return 0;
 }
 
 /* ---- for another node ------------------------------------------------------------- */
 
 struct request {
-    struct cluster *cluster;
+    struct cluster_job job;
     struct node_mesh_call *call;
     char sandbox[NODE_SANDBOX_ID_SIZE];
     bool is_to_run;
@@ -226,6 +282,7 @@ struct request {
 static void reply(struct request *request, int code, const char *msg)
 {
     node_mesh_reply(request->call, code, code < 0 ? msg : NULL, shl_bytes_of(NULL, 0));
+    cluster_job_end(&request->job);
     free(request);
 }
 
@@ -237,8 +294,8 @@ static void on_woken(void *arg, int code, const char *msg)
 static void on_taken(void *arg, int code, const char *msg)
 {
     struct request *request = arg;
-    struct cluster *c = request->cluster;
-    struct node_sandbox *sandbox = node_manager_find(c->manager, NULL, request->sandbox);
+    struct cluster *c = request->job.cluster;
+    struct node_sandbox *sandbox = c ? node_manager_find(c->manager, NULL, request->sandbox) : NULL;
 
     if (code == 0 && !sandbox) {
         code = SHL_EUNAVAILABLE;
@@ -286,6 +343,7 @@ static void on_take(void *arg,
     struct cluster *c = arg;
     struct request *request = calloc(1, sizeof(*request));
     int rc = request ? read_request(body, request) : -ENOMEM;
+    struct shl_err err = {0};
 
     (void)from;
     if (rc < 0 || c->is_closing || !c->owners) {
@@ -293,13 +351,15 @@ static void on_take(void *arg,
         node_mesh_reply(call, rc < 0 ? rc : SHL_EUNAVAILABLE, NULL, shl_bytes_of(NULL, 0));
         return;
     }
-    request->cluster = c;
+    cluster_job_begin(c, &request->job);
     request->call = call;
-    cluster_take(c, request->sandbox, on_taken, request);
+    rc = cluster_take(c, request->sandbox, on_taken, request, &err);
+    if (rc < 0) {
+        reply(request, rc, err.msg);
+    }
 }
 
 void cluster_take_init(struct cluster *c)
 {
-    shl_list_init(&c->takes);
     node_mesh_serve(c->mesh, CLUSTER_RPC_TAKE, TAKE_BYTES_MAX, on_take, c);
 }

@@ -243,7 +243,7 @@ static void on_where(void *arg,
 /* ---- on another node than it was -------------------------------------------------- */
 
 struct taking {
-    struct cluster *cluster;
+    struct node_answer answer; /* this node */
     node_answer_cb cb;
     void *arg;
 };
@@ -251,14 +251,12 @@ struct taking {
 static void on_taken(void *arg, int code, const char *msg)
 {
     struct taking *taking = arg;
-    struct node_answer answer = {.code = code};
 
-    if (code == 0) {
-        cluster_add_target(taking->cluster, &answer, &taking->cluster->keys.id);
-    } else {
-        (void)snprintf(answer.msg, sizeof(answer.msg), "%s", msg);
+    if (code < 0) {
+        taking->answer = (struct node_answer){.code = code};
+        (void)snprintf(taking->answer.msg, sizeof(taking->answer.msg), "%s", msg);
     }
-    taking->cb(taking->arg, &answer);
+    taking->cb(taking->arg, &taking->answer);
     free(taking);
 }
 
@@ -269,13 +267,20 @@ static int take_here(struct cluster *c,
                      void *arg)
 {
     struct taking *taking = malloc(sizeof(*taking));
+    struct shl_err err = {0};
 
-    if (!taking) {
-        ret->code = -ENOMEM;
+    ret->target_count = 0;
+    ret->code = -ENOMEM;
+    if (taking) {
+        *taking = (struct taking){.cb = cb, .arg = arg};
+        cluster_add_target(c, &taking->answer, &c->keys.id);
+        ret->code = cluster_take(c, sandbox, on_taken, taking, &err);
+    }
+    if (ret->code < 0) {
+        (void)snprintf(ret->msg, sizeof(ret->msg), "%s", err.msg);
+        free(taking);
         return 1;
     }
-    *taking = (struct taking){.cluster = c, .cb = cb, .arg = arg};
-    cluster_take(c, sandbox, on_taken, taking);
     return 0;
 }
 

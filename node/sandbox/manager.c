@@ -7,6 +7,7 @@
 
 #include "base/id.h"
 #include "base/io.h"
+#include "base/sum.h"
 #include "node/sandbox/checkpoints_private.h"
 #include "node/sandbox/layers.h"
 #include "node/sandbox/machine.h"
@@ -16,12 +17,7 @@
 
 static unsigned hash_of(const char *id)
 {
-    uint32_t hash = 2166136261u;
-
-    for (; *id; id++) {
-        hash = (hash ^ (uint8_t)*id) * 16777619u;
-    }
-    return hash % SANDBOX_HASH_SIZE;
+    return shl_hash_text(id) % SANDBOX_HASH_SIZE;
 }
 
 struct sandbox *sandbox_new(struct node_manager *manager)
@@ -360,13 +356,8 @@ static int copy_config(struct node_manager *manager,
 /* Of the folder in which the node's VMs run: no two nodes of a machine share it. */
 static void name_cgroups(struct node_manager *manager)
 {
-    const char *at = manager->run_dir;
-    uint32_t hash = 2166136261u;
-
-    while (*at) {
-        hash = (hash ^ (uint8_t)*at++) * 16777619u;
-    }
-    (void)snprintf(manager->cgroups.suffix, sizeof(manager->cgroups.suffix), "-%08x", hash);
+    (void)snprintf(manager->cgroups.suffix, sizeof(manager->cgroups.suffix), "-%08x",
+                   shl_hash_text(manager->run_dir));
 }
 
 static void open_cgroups(struct node_manager *manager, const char *root)

@@ -2,7 +2,7 @@
 // namespace of their own (fake.mjs).
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
-import { eventually, sleep, suite, withCluster } from "./cluster.mjs";
+import { eventually, suite, withCluster } from "./cluster.mjs";
 import { create, inNamespace, inside, lose, ownerOf, prepare, removeAll } from "./fake.mjs";
 
 inNamespace("owners of sandboxes", import.meta.url);
@@ -23,7 +23,6 @@ const released = (node, id) => eventually("the log knows it", async () =>
 async function wake(node, id) {
   return eventually("it wakes", async () => {
     const { status, body } = await node.call("POST", `/api/sandboxes/${id}/wake`);
-    if (status !== 200) console.log("wake", status, JSON.stringify(body));
     return status === 200 ? body : false;
   });
 }
@@ -151,6 +150,21 @@ if (inside) describe("owners", suite, () => {
     await removeAll(cluster);
   }, prepare));
 
+  it("a node that is stopped in the middle of a move ends as it should, and its sandbox is where it was", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first);
+    const owner = await ownerOf(cluster, id);
+    const target = cluster.nodes.find((node) => node !== owner);
+    const moving = owner.call("POST", `/api/sandboxes/${id}/migrate`, { targetWorker: target.name }).catch(() => null);
+    await eventually("it is on its way", async () => (await get(owner, id))?.status !== "running");
+    assert.equal(await owner.stop(), 0, owner.text().slice(-2000));
+    await moving;
+    await owner.start();
+    await cluster.settled();
+    assert.equal((await wake(first, id)).sandboxID, id);
+    await removeAll(cluster);
+  }, prepare));
+
   it("a checkpoint is forked where it was never made, after its node is lost", withCluster(3, async (cluster) => {
     const [first] = cluster.nodes;
     const id = await create(first);
@@ -165,14 +179,12 @@ if (inside) describe("owners", suite, () => {
     const other = cluster.nodes.find((node) => node !== owner);
     const fork = await eventually("a fork", async () => {
       const { status, body } = await other.call("POST", `/api/sandboxes/from-checkpoint/${made.body.id}`, {});
-      if (status !== 201) console.log("fork", status, JSON.stringify(body));
       return status === 201 && body;
     });
     assert.notEqual(fork.sandboxID, id);
     assert.equal((await get(other, fork.sandboxID)).status, "running");
     await owner.start();
     await cluster.settled();
-    await sleep(1000);
     await removeAll(cluster);
   }, prepare));
 });
