@@ -20,6 +20,17 @@ const replicated = (node, id) =>
 const released = (node, id) => eventually("the log knows it", async () =>
   (await node.metrics()).includes('shoal_state_rows{table="owners"} 1\n'));
 
+/** A sandbox that is hibernated, copied, and known to the log. */
+async function hibernatedOne(cluster) {
+  const [first] = cluster.nodes;
+  const id = await create(first);
+  const owner = await ownerOf(cluster, id);
+  await hibernate(first, id);
+  await replicated(first, id);
+  await released(first, id);
+  return { id, owner };
+}
+
 async function wake(node, id) {
   return eventually("it wakes", async () => {
     const { status, body } = await node.call("POST", `/api/sandboxes/${id}/wake`);
@@ -29,12 +40,7 @@ async function wake(node, id) {
 
 if (inside) describe("owners", suite, () => {
   it("a hibernated sandbox wakes on another node when its own is lost", withCluster(3, async (cluster) => {
-    const [first] = cluster.nodes;
-    const id = await create(first);
-    const owner = await ownerOf(cluster, id);
-    await hibernate(first, id);
-    await replicated(first, id);
-    await released(first, id);
+    const { id, owner } = await hibernatedOne(cluster);
 
     await lose(owner, id);
     const others = cluster.nodes.filter((node) => node !== owner);
@@ -52,11 +58,7 @@ if (inside) describe("owners", suite, () => {
 
   it("its own node asks the log before it wakes it, and wakes nothing in a minority", withCluster(3, async (cluster) => {
     const [first] = cluster.nodes;
-    const id = await create(first);
-    const owner = await ownerOf(cluster, id);
-    await hibernate(first, id);
-    await replicated(first, id);
-    await released(first, id);
+    const { id, owner } = await hibernatedOne(cluster);
     const others = cluster.nodes.filter((node) => node !== owner);
     for (const node of others) node.pause();
     const alone = await owner.call("POST", `/api/sandboxes/${id}/wake`);
@@ -101,12 +103,7 @@ if (inside) describe("owners", suite, () => {
   }, prepare));
 
   it("one that was killed does not come back with a node that was away", withCluster(3, async (cluster) => {
-    const [first] = cluster.nodes;
-    const id = await create(first);
-    const owner = await ownerOf(cluster, id);
-    await hibernate(first, id);
-    await replicated(first, id);
-    await released(first, id);
+    const { id, owner } = await hibernatedOne(cluster);
     await lose(owner, id);
     const other = cluster.nodes.find((node) => node !== owner);
     await eventually("it is killed through another node", async () =>
