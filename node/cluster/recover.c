@@ -54,7 +54,8 @@ static void note(struct cluster_recovery *set, const char *sandbox, uint64_t unt
 {
     struct recent *recent = &set->recent[set->next++ % RECENT_MAX];
 
-    (void)snprintf(recent->sandbox, sizeof(recent->sandbox), "%s", sandbox);
+    (void)snprintf(recent->sandbox, sizeof(recent->sandbox), "%.*s",
+                   (int)sizeof(recent->sandbox) - 1, sandbox);
     recent->until_ms = until_ms;
 }
 

@@ -159,7 +159,7 @@ static int make_sandbox(struct import_job *job, struct sandbox **ret)
 static int add_sandbox(struct import_job *job)
 {
     struct node_manager *manager = job->set->manager;
-    struct sandbox *sandbox;
+    struct sandbox *sandbox = NULL;
     int rc = make_sandbox(job, &sandbox);
 
     if (rc < 0) {
