@@ -71,3 +71,24 @@ int ckpt_codec_decode(const struct ckpt_record *record, const uint8_t *body, uin
     ckpt_id_of(&id, dst, record->raw_bytes);
     return ckpt_id_equal(&id, &record->id) ? 0 : SHL_ECORRUPT;
 }
+
+int ckpt_codec_unpack(struct shl_bytes packed, uint8_t *dst)
+{
+    unsigned long long raw;
+    size_t got;
+
+    /* No skippable frame, and none of the formats before 1.0, which the library may know as well.
+     */
+    if (packed.len < sizeof(uint32_t) || packed.len >= CKPT_CHUNK_BYTES ||
+        shl_get_le32(packed.base) != ZSTD_MAGICNUMBER) {
+        return SHL_EPROTO;
+    }
+    raw = ZSTD_getFrameContentSize(packed.base, packed.len);
+    if (raw == ZSTD_CONTENTSIZE_UNKNOWN || raw == ZSTD_CONTENTSIZE_ERROR ||
+        raw > CKPT_CHUNK_BYTES || raw <= packed.len ||
+        ZSTD_findFrameCompressedSize(packed.base, packed.len) != packed.len) {
+        return SHL_EPROTO;
+    }
+    got = ZSTD_decompress(dst, (size_t)raw, packed.base, packed.len);
+    return ZSTD_isError(got) || got != raw ? SHL_EPROTO : (int)got;
+}

@@ -161,11 +161,37 @@ static int place_of(struct ckpt_store *store,
                                : rc;
 }
 
-int ckpt_chunk_read(struct ckpt_store *store,
-                    const struct ckpt_id *id,
-                    void *dst,
-                    size_t size,
-                    struct shl_err *err)
+/* How the bytes of a place are read. */
+struct reading {
+    uint8_t *dst;
+    size_t size;
+    uint8_t *body; /* NULL: the stored form is not wanted; else CKPT_CHUNK_BYTES */
+};
+
+static int read_place(struct ckpt_store *store,
+                      const struct ckpt_id *id,
+                      const struct ckpt_place *place,
+                      const struct reading *reading,
+                      struct shl_err *err)
+{
+    if (place->raw_bytes > reading->size) {
+        return shl_err_set(err, SHL_ELIMIT, "a chunk of %u bytes does not fit into %zu",
+                           place->raw_bytes, reading->size);
+    }
+    if (place->segment == 0) {
+        return SHL_ECORRUPT;
+    }
+    return reading->body
+               ? ckpt_place_read_stored(store, id, place, reading->body, reading->dst, err)
+               : ckpt_place_read(store, id, place, reading->dst, err);
+}
+
+/* Where it was found in *ret_place. */
+static int read_chunk(struct ckpt_store *store,
+                      const struct ckpt_id *id,
+                      const struct reading *reading,
+                      struct ckpt_place *ret_place,
+                      struct shl_err *err)
 {
     struct ckpt_place place, before = {0};
     int rc;
@@ -182,13 +208,10 @@ int ckpt_chunk_read(struct ckpt_store *store,
                                "%llu)",
                                store->dir, place.segment, (unsigned long long)place.offset);
         }
-        if (place.raw_bytes > size) {
-            return shl_err_set(err, SHL_ELIMIT, "a chunk of %u bytes does not fit into %zu",
-                               place.raw_bytes, size);
-        }
-        rc = place.segment ? ckpt_place_read(store, id, &place, dst, err) : SHL_ECORRUPT;
+        rc = read_place(store, id, &place, reading, err);
         if (rc != SHL_ECORRUPT) {
-            return rc < 0 ? rc : (int)place.raw_bytes;
+            *ret_place = place;
+            return rc;
         }
         if (place.segment == 0) { /* a collection found nothing to keep of it */
             return shl_err_set(err, rc, "a chunk of the checkpoint store in %s was lost",
@@ -196,4 +219,36 @@ int ckpt_chunk_read(struct ckpt_store *store,
         }
         before = place; /* a collection may have moved it meanwhile: look again */
     }
+}
+
+int ckpt_chunk_read(struct ckpt_store *store,
+                    const struct ckpt_id *id,
+                    void *dst,
+                    size_t size,
+                    struct shl_err *err)
+{
+    const struct reading reading = {.dst = dst, .size = size};
+    struct ckpt_place place;
+    int rc = read_chunk(store, id, &reading, &place, err);
+
+    return rc < 0 ? rc : (int)place.raw_bytes;
+}
+
+int ckpt_chunk_read_stored(struct ckpt_store *store,
+                           const struct ckpt_id *id,
+                           uint8_t *dst,
+                           uint8_t *scratch,
+                           struct ckpt_stored *ret,
+                           struct shl_err *err)
+{
+    const struct reading reading = {.dst = scratch, .size = CKPT_CHUNK_BYTES, .body = dst};
+    struct ckpt_place place;
+    int rc = read_chunk(store, id, &reading, &place, err);
+
+    if (rc == 0) {
+        *ret = (struct ckpt_stored){.bytes = place.stored_bytes,
+                                    .raw_bytes = place.raw_bytes,
+                                    .is_packed = place.codec == CKPT_CODEC_ZSTD};
+    }
+    return rc;
 }

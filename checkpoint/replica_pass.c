@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "checkpoint/mutate.h"
 #include "checkpoint/replica_plan_core.h"
 
 struct pass {
@@ -21,6 +22,12 @@ static bool is_lost(const struct ckpt_plan *plan, const struct ckpt_plan_node *n
 {
     uint64_t grace = node->planned ? plan->config.planned_ms : plan->config.grace_ms;
 
+    if (plan->config.mutations & CKPT_MUT_LOST_COUNTED) {
+        return false;
+    }
+    if (plan->config.mutations & CKPT_MUT_GRACE_IGNORED) {
+        grace = 0;
+    }
     switch (node->life) {
     case CKPT_PLAN_ALIVE:
     case CKPT_PLAN_SUSPECT:
@@ -50,9 +57,14 @@ static int pass_init(const struct ckpt_plan *plan,
         const struct ckpt_plan_node *node = &pass->nodes[i];
 
         nodes[i] = (struct ckpt_replica_node){node->id, node->domain, node->weight};
+        if (plan->config.mutations & CKPT_MUT_DOMAINS_IGNORED) {
+            nodes[i].domain = NULL;
+        }
         pass->keeps[i] = !is_lost(plan, node) && !node->draining && node->weight > 0;
         pass->lost[i] = is_lost(plan, node) && !shl_node_id_equal(&node->id, &plan->config.self);
-        pass->accepts[i] = pass->keeps[i] && !node->flapping && !node->full;
+        /* What is made while it is away must not wait for it to come back, or for its grace. */
+        pass->accepts[i] =
+            pass->keeps[i] && node->life != CKPT_PLAN_DEAD && !node->flapping && !node->full;
     }
     rc = ckpt_replica_map_init(&pass->map, plan->config.key, nodes, count);
     if (rc < 0) {

@@ -12,9 +12,10 @@
  *     message took.
  *
  * A copy counts until its node is lost: dead for grace_ms (planned_ms when it announced a
- * restart), left, or removed. Suspicion moves nothing. Copies on draining nodes are good as
- * sources, but do not count. When a node returns its copies count again, and repairs that
- * nobody needs any more are cancelled.
+ * restart), left, or removed. Suspicion moves nothing. A dead node is no place for anything new,
+ * also before it is lost: what is made meanwhile is copied to those that are there. Copies on
+ * draining nodes are good as sources, but do not count. When a node returns its copies count again,
+ * and repairs that nobody needs any more are cancelled.
  *
  * Pure: events in, actions out. No clock, socket, file, thread or global; equal events give
  * equal actions. One owner at a time. A pass costs about entries * nodes * 0.2 us: above some
@@ -59,6 +60,7 @@ struct ckpt_plan_config {
     uint32_t settle_ms;  /* 30000: places must be alive for so long before a copy is trimmed */
     uint32_t confirm_ms; /* 10000: answers to ASK that come later do not count */
     uint32_t rest_ms;    /* 30000: before what failed is tried again */
+    uint32_t mutations;  /* enum ckpt_mutation; 0 in production */
 };
 
 void ckpt_plan_config_defaults(struct ckpt_plan_config *config);

@@ -1,6 +1,7 @@
 /* Dropping copies that are too many: only with a yes of those who are to keep theirs. */
 #include <string.h>
 
+#include "checkpoint/mutate.h"
 #include "checkpoint/replica_plan_core.h"
 
 static struct plan_trim *find_trim(struct ckpt_plan *plan, const struct ckpt_id *manifest)
@@ -31,6 +32,15 @@ void plan_trims_begin(struct ckpt_plan *plan)
     }
 }
 
+/* All said yes, as far as this node knows. */
+static void give_trim(struct ckpt_plan *plan, struct plan_trim *trim)
+{
+    trim->is_underway = true;
+    /* Not because of other trims, but because a node that said yes may die. */
+    plan_act(plan, CKPT_PLAN_ACT_TRIM, &trim->manifest)->u.until_ms =
+        plan->now_ms + plan->config.confirm_ms;
+}
+
 static bool are_peers(const struct plan_trim *trim,
                       const struct shl_node_id *peers,
                       uint32_t peer_count)
@@ -53,6 +63,10 @@ static void ask_for(struct ckpt_plan *plan,
     trim->asked_at_ms = plan->now_ms;
     trim->peer_count = peer_count;
     trim->seen = true;
+    if (plan->config.mutations & CKPT_MUT_TRIM_UNASKED) {
+        give_trim(plan, trim);
+        return;
+    }
     for (i = 0; i < peer_count; i++) {
         struct ckpt_plan_action *act = plan_act(plan, CKPT_PLAN_ACT_ASK, manifest);
 
@@ -106,7 +120,9 @@ void plan_asked(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
 
     act->u.message.peer = event->u.asked.from;
     act->u.message.token = event->u.asked.token;
-    act->u.message.yes = event->u.asked.held && !plan->is_draining && !find_trim(plan, manifest);
+    act->u.message.yes =
+        event->u.asked.held && !plan->is_draining &&
+        (!find_trim(plan, manifest) || (plan->config.mutations & CKPT_MUT_TRIM_SAYS_YES) != 0);
 }
 
 void plan_answered(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
@@ -130,10 +146,7 @@ void plan_answered(struct ckpt_plan *plan, const struct ckpt_plan_event *event)
     }
     trim->yes |= 1u << i;
     if (trim->yes == (1u << trim->peer_count) - 1) {
-        trim->is_underway = true;
-        /* Not because of other trims, but because a node that said yes may die. */
-        plan_act(plan, CKPT_PLAN_ACT_TRIM, &trim->manifest)->u.until_ms =
-            plan->now_ms + plan->config.confirm_ms;
+        give_trim(plan, trim);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "checkpoint/internal.h"
 
 int ckpt_session_begin(struct ckpt_store *store,
@@ -105,9 +106,31 @@ static int pin_new(struct ckpt_session *session,
     return 0;
 }
 
+/* A chunk as it goes into the session's buffer. */
+struct content {
+    struct shl_bytes raw;
+    struct shl_bytes packed; /* base is NULL: still to be done */
+};
+
+static void fill_buffer(struct ckpt_session *session,
+                        const struct content *content,
+                        struct ckpt_record *record)
+{
+    uint8_t *body = session->buffer + CKPT_RECORD_HEADER_BYTES;
+
+    if (!content->packed.base) {
+        ckpt_codec_encode(session->writer, content->raw.base, content->raw.len, body, record);
+        return;
+    }
+    memcpy(body, content->packed.base, content->packed.len);
+    record->codec = CKPT_CODEC_ZSTD;
+    record->raw_bytes = (uint32_t)content->raw.len;
+    record->stored_bytes = (uint32_t)content->packed.len;
+    record->body_sum = ckpt_body_sum(body, content->packed.len);
+}
+
 static int put_chunk(struct ckpt_session *session,
-                     const void *data,
-                     size_t len,
+                     const struct content *content,
                      const struct ckpt_id *id,
                      struct shl_err *err)
 {
@@ -122,8 +145,7 @@ static int put_chunk(struct ckpt_session *session,
     if (rc != SHL_ENOTFOUND) {
         return rc;
     }
-    ckpt_codec_encode(session->writer, data, len, session->buffer + CKPT_RECORD_HEADER_BYTES,
-                      &record);
+    fill_buffer(session, content, &record);
     (void)pthread_mutex_lock(&store->lock);
     rc = pin_found(session, id, err); /* another session may have been faster */
     if (rc == SHL_ENOTFOUND) {
@@ -146,13 +168,36 @@ static bool all_zero(const uint8_t *data, size_t len)
     return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
 }
 
+/* @content has bytes other than zeros. */
+static int put_content(struct ckpt_session *session,
+                       const struct content *content,
+                       const struct ckpt_id *id,
+                       struct shl_err *err)
+{
+    int rc = reserve_pin(session);
+
+    if (rc < 0) {
+        (void)shl_err_sys(err, -rc, "cannot hold another chunk");
+    } else {
+        rc = put_chunk(session, content, id, err);
+    }
+    session->failed = rc;
+    return rc;
+}
+
+static void count_put(struct ckpt_session *session, size_t len)
+{
+    session->stats.chunks++;
+    session->stats.raw_bytes += len;
+}
+
 int ckpt_session_put(struct ckpt_session *session,
                      const void *data,
                      size_t len,
                      struct ckpt_id *ret_id,
                      struct shl_err *err)
 {
-    int rc;
+    struct content content = {.raw = shl_bytes_of(data, len)};
 
     if (len == 0 || len > CKPT_CHUNK_BYTES) {
         return shl_err_set(err, SHL_EINVALIDARG, "a chunk has 1 to %u bytes, not %zu",
@@ -161,21 +206,43 @@ int ckpt_session_put(struct ckpt_session *session,
     if (session->failed) {
         return shl_err_set(err, session->failed, "writing this checkpoint has failed before");
     }
-    session->stats.chunks++;
-    session->stats.raw_bytes += len;
+    count_put(session, len);
     if (all_zero(data, len)) {
         memset(ret_id, 0, sizeof(*ret_id));
         return 0;
     }
     ckpt_id_of(ret_id, data, len);
-    rc = reserve_pin(session);
-    if (rc < 0) {
-        (void)shl_err_sys(err, -rc, "cannot hold another chunk");
-    } else {
-        rc = put_chunk(session, data, len, ret_id, err);
+    return put_content(session, &content, ret_id, err);
+}
+
+int ckpt_session_put_packed(struct ckpt_session *session,
+                            struct shl_bytes packed,
+                            const struct ckpt_id *id,
+                            struct shl_err *err)
+{
+    struct content content = {.packed = packed};
+    SHL_CLEANUP_FREE uint8_t *raw = malloc(CKPT_CHUNK_BYTES);
+    struct ckpt_id got;
+    int len, rc;
+
+    if (!raw) {
+        return shl_err_sys(err, ENOMEM, "cannot unpack a chunk");
     }
-    session->failed = rc;
-    return rc;
+    if (session->failed) {
+        return shl_err_set(err, session->failed, "writing this checkpoint has failed before");
+    }
+    len = ckpt_codec_unpack(packed, raw);
+    if (len < 0) {
+        return shl_err_set(err, len, "a packed chunk cannot be unpacked");
+    }
+    ckpt_id_of(&got, raw, (size_t)len);
+    if (!ckpt_id_equal(&got, id) || all_zero(raw, (size_t)len)) {
+        return shl_err_set(err, SHL_EPROTO, "a packed chunk is not the one it is said to be");
+    }
+    count_put(session, (size_t)len);
+    content.raw = shl_bytes_of(raw, (size_t)len);
+    rc = put_content(session, &content, id, err);
+    return rc < 0 ? rc : len;
 }
 
 int ckpt_session_pin(struct ckpt_session *session, const struct ckpt_id *id, struct shl_err *err)

@@ -84,6 +84,14 @@ SHL_MUST_CHECK int ckpt_session_put(struct ckpt_session *session,
                                     struct ckpt_id *ret_id,
                                     struct shl_err *err);
 
+/* Store a chunk that is said to be @id as another store has it packed (ckpt_chunk_read_stored).
+ * It is unpacked and hashed first; SHL_EPROTO when it is not that chunk, and the session is as
+ * before. Returns its length. */
+SHL_MUST_CHECK int ckpt_session_put_packed(struct ckpt_session *session,
+                                           struct shl_bytes packed,
+                                           const struct ckpt_id *id,
+                                           struct shl_err *err);
+
 /* Hold a chunk that is there already, without its bytes. SHL_ENOTFOUND: put it. */
 SHL_MUST_CHECK int ckpt_session_pin(struct ckpt_session *session,
                                     const struct ckpt_id *id,
@@ -116,6 +124,19 @@ SHL_MUST_CHECK int ckpt_chunk_read(struct ckpt_store *store,
                                    void *dst,
                                    size_t size,
                                    struct shl_err *err);
+/* The same, verified as well, in the form in which it is stored: a zstd frame that is smaller than
+ * the chunk, or its bytes. @dst and @scratch have CKPT_CHUNK_BYTES each. */
+struct ckpt_stored {
+    uint32_t bytes;     /* in @dst */
+    uint32_t raw_bytes; /* of the chunk */
+    bool is_packed;
+};
+SHL_MUST_CHECK int ckpt_chunk_read_stored(struct ckpt_store *store,
+                                          const struct ckpt_id *id,
+                                          uint8_t *dst,
+                                          uint8_t *scratch,
+                                          struct ckpt_stored *ret,
+                                          struct shl_err *err);
 /* Encoded manifest, verified. While @ret_pin is held (ckpt_pin_release) neither it nor
  * its chunks are collected. */
 struct ckpt_pin;

@@ -114,13 +114,13 @@ static void drop(struct sched_hold *hold, const char *sandbox)
 /*- What the log says. */
 
 /* A row of its own that was not there before: no earlier process can have sent a release, since
- * that needs the row. Only when its absence was certain. */
+ * that needs the row. Only when its absence was certain: not of a copy, whose row is older. */
 static void learn(struct sched_hold *hold, struct held *h, const struct hold_row *row)
 {
     if (row->at < h->row.at) {
         return; /* an outcome has told more */
     }
-    if (!h->row.there && hold->caught_up && row->there && !row->released &&
+    if (!h->row.there && !h->facts.copy && hold->caught_up && row->there && !row->released &&
         row->epoch == h->facts.epoch && shl_node_id_equal(&row->owner, &hold->config.self)) {
         h->fresh = row->epoch;
     }
@@ -154,13 +154,50 @@ static void note_member(struct sched_hold *hold, const struct sched_state *state
     }
 }
 
+/* What fits is released; the others are found by the next look at all rows. */
+static void take_in_orphan(struct sched_hold *hold,
+                           const struct sched_owner *row,
+                           const struct sched_state *state)
+{
+    struct sched_hold_facts facts = {.phase = SCHED_HOLD_HIBERNATED, .elsewhere = true};
+    struct held *h;
+
+    if (!hold->caught_up || row->released || !shl_node_id_equal(&row->owner, &hold->config.self) ||
+        find(hold, row->sandbox)) {
+        return;
+    }
+    memcpy(facts.sandbox, row->sandbox, sizeof(facts.sandbox));
+    memcpy(facts.org, row->org, sizeof(facts.org));
+    facts.epoch = row->epoch;
+    if (add(hold, &facts, &h) == 0) {
+        h->orphan = true;
+        read_row(hold, h, state);
+    }
+}
+
+static void take_in_orphans(struct sched_hold *hold, const struct sched_state *state)
+{
+    size_t count = sched_state_count(state, SCHED_TABLE_OWNERS);
+
+    for (size_t i = 0; i < count; i++) {
+        take_in_orphan(hold, sched_state_at(state, SCHED_TABLE_OWNERS, i), state);
+    }
+}
+
 static void on_row(struct sched_hold *hold, const struct sched_hold_event *event)
 {
+    const struct sched_owner *row =
+        event->sandbox ? sched_state_owner(event->u.row, event->sandbox) : NULL;
     struct held *h = find(hold, event->sandbox);
 
     note_member(hold, event->u.row);
     if (h) {
         read_row(hold, h, event->u.row);
+    } else if (row) {
+        take_in_orphan(hold, row, event->u.row);
+    }
+    if (!event->sandbox) {
+        take_in_orphans(hold, event->u.row);
     }
     for (uint32_t i = 0; !event->sandbox && i < hold->count; i++) {
         read_row(hold, hold->held[i], event->u.row);
@@ -182,6 +219,11 @@ static int on_facts(struct sched_hold *hold, const struct sched_hold_event *even
         return SHL_EINVALIDARG;
     }
     h = find(hold, facts->sandbox);
+    if (h && h->orphan) {
+        /* A release that is on its way is of this epoch, not of a later one. */
+        drop(hold, facts->sandbox);
+        h = NULL;
+    }
     if (!h) {
         rc = add(hold, facts, &h);
         if (rc < 0) {
@@ -321,6 +363,9 @@ static void on_outcome(struct sched_hold *hold, const struct sched_hold_event *e
         return;
     }
     h->order.again_ms = event->now_ms + hold->config.retry_ms;
+    if (code == SHL_ECONFLICT && h->order.kind == SCHED_OWNER_CLAIM) {
+        return; /* another epoch, maybe of its own earlier claim: ROW will tell whose */
+    }
     if (code != SHL_EUNAVAILABLE && (h->order.kind == SCHED_OWNER_CLAIM || h->deleting ||
                                      (h->waking && h->order.kind == SCHED_OWNER_REGISTER))) {
         struct shl_err err = {0};
@@ -338,6 +383,9 @@ static int take(struct sched_hold *hold, const struct sched_hold_event *event)
 {
     struct held *h = event->type == SCHED_HOLD_EV_ROW ? NULL : find(hold, event->sandbox);
 
+    if (h && h->orphan && event->type != SCHED_HOLD_EV_FACTS) {
+        h = NULL; /* it is not here */
+    }
     switch (event->type) {
     case SCHED_HOLD_EV_TICK:
         return 0;
@@ -370,6 +418,15 @@ static int take(struct sched_hold *hold, const struct sched_hold_event *event)
     return SHL_EINVALIDARG;
 }
 
+static void drop_orphans(struct sched_hold *hold)
+{
+    for (uint32_t i = hold->count; i-- > 0;) {
+        if (hold->held[i]->orphan && hold->held[i]->ending) {
+            drop(hold, hold->held[i]->facts.sandbox);
+        }
+    }
+}
+
 int sched_hold_step(struct sched_hold *hold,
                     const struct sched_hold_event *event,
                     struct sched_hold_actions *actions)
@@ -397,6 +454,7 @@ int sched_hold_step(struct sched_hold *hold,
         actions->wake_at_ms = SHL_MIN(actions->wake_at_ms, h->due_ms);
     }
     hold->actions = NULL;
+    drop_orphans(hold);
     return rc;
 }
 
@@ -408,6 +466,7 @@ void sched_hold_status(const struct sched_hold *hold, struct sched_hold_status *
                                       .lease_until_ms = hold->lease_until_ms,
                                       .sandboxes = hold->count};
     for (uint32_t i = 0; i < hold->count; i++) {
+        ret->orphans += hold->held[i]->orphan;
         ret->registered += hold->held[i]->facts.epoch > 0;
         ret->paused += hold->held[i]->paused;
         ret->waiting += hold->held[i]->waking;

@@ -27,6 +27,9 @@
  *   ROW: for every applied entry that names a sandbox (register, release, claim, delete), after
  *     the state has it; with sandbox NULL for all of them, after the start, after a snapshot was
  *     installed, and when a node was removed. In the order of the log.
+ *     Also with NULL after the first LEASE, when FACTS of every record were given: a row of this
+ *     node without FACTS is an orphan, left by a claim whose outcome came after the copy had
+ *     been dropped, or after a crash. Nobody wakes what has such an owner, so it is released.
  *   LEASE: after sched_lease_granted, which is due once the state has applied the index of that
  *     renewal, and after the ROW events up to there: `until_ms` is lease.valid_until_ms.
  *   WAKE: the gate of node/sandbox/portable.h. The phase is STARTING from then on, until FACTS
@@ -86,7 +89,7 @@ struct sched_hold_facts {
     uint8_t phase;  /* enum sched_hold_phase */
     bool restore;   /* on_node_loss: others may go on with it when this node is lost */
     bool elsewhere; /* hibernated: this image is durable on another node, and in the catalogue.
-                     * Running: something that it can be restored from is */
+                     * Running: something that it can be restored, or recovered, from is */
     bool copy;      /* durable: imported, never owned since (SAVE ends that) */
     uint64_t epoch; /* durable; 0: the log has never heard of it */
     bool claimable; /* durable: as last saved with the epoch */
@@ -151,7 +154,8 @@ struct sched_hold_action {
     union {
         struct {
             uint64_t token;
-            uint32_t kind;                /* enum sched_command_kind */
+            uint32_t kind;  /* enum sched_command_kind */
+            bool is_orphan; /* only when there is neither record nor VM nor import of it here */
             struct sched_cmd_owner owner; /* of the command */
         } order;
         struct {
@@ -186,7 +190,7 @@ SHL_MUST_CHECK int sched_hold_step(struct sched_hold *hold,
 struct sched_hold_status {
     bool caught_up; /* the log, since the start */
     uint64_t lease_until_ms;
-    uint32_t sandboxes, registered, paused, waiting;
+    uint32_t sandboxes, registered, paused, waiting, orphans;
 };
 void sched_hold_status(const struct sched_hold *hold, struct sched_hold_status *ret);
 

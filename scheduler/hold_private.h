@@ -39,7 +39,8 @@ struct held {
     uint64_t wake_until_ms;
     bool deleting;
     uint64_t delete_until_ms;
-    bool ending;  /* LET_GO or DELETED was told */
+    bool orphan;  /* no FACTS, but a row of this node */
+    bool ending;  /* LET_GO or DELETED was told; an orphan: nothing is left to do */
     bool adopted; /* it runs since before this process: paused or not, nobody knows */
     bool paused;  /* as told */
     uint64_t deadline_ms;

@@ -113,6 +113,7 @@ static void order(struct sched_hold *hold,
     action = emit(hold, h, SCHED_HOLD_ACT_ORDER);
     action->u.order.token = h->order.token;
     action->u.order.kind = kind;
+    action->u.order.is_orphan = h->orphan;
     c = &action->u.order.owner;
     memcpy(c->sandbox, h->facts.sandbox, sizeof(c->sandbox));
     memcpy(c->org, h->facts.org, sizeof(c->org));
@@ -211,6 +212,15 @@ static bool has_moved_on(const struct sched_hold *hold, const struct held *h)
            !shl_node_id_equal(&h->row.owner, &hold->config.self);
 }
 
+/* Who waits for it here finds it there when asking again. */
+static void refuse_moved_on(struct sched_hold *hold, struct held *h, const struct shl_err *why)
+{
+    struct shl_err err;
+
+    (void)shl_err_set(&err, SHL_EUNAVAILABLE, "%s; try again", why->msg);
+    hold_refuse(hold, h, &err);
+}
+
 static bool has_ended(struct sched_hold *hold, struct held *h)
 {
     char text[SHL_NODE_ID_TEXT_SIZE];
@@ -224,6 +234,7 @@ static bool has_ended(struct sched_hold *hold, struct held *h)
         shl_node_id_format(text, &h->row.owner);
         (void)shl_err_set(&err, SHL_ECONFLICT, "sandbox %s went on elsewhere: node %s, epoch %llu",
                           h->facts.sandbox, text, (unsigned long long)h->row.epoch);
+        refuse_moved_on(hold, h, &err);
         let_go(hold, h, &err);
         return true;
     }
@@ -262,6 +273,10 @@ static void run(struct sched_hold *hold, struct held *h, uint64_t now_ms)
     if (!facts->claimable) {
         if (facts->restore && facts->elsewhere) {
             save(hold, h, SHL_MAX(facts->epoch, 1), true);
+        } else if (facts->elsewhere && facts->epoch == 0) {
+            save(hold, h, 1, false); /* so that it can be recovered when this node was removed */
+        } else if (facts->elsewhere && !h->row.there) {
+            order(hold, h, SCHED_OWNER_REGISTER, false, now_ms);
         }
     } else if (!h->row.there || (hold_owns(hold, h) && !h->row.claimable)) {
         order(hold, h, SCHED_OWNER_REGISTER, true, now_ms);
@@ -363,9 +378,22 @@ static void end(struct sched_hold *hold, struct held *h, uint64_t now_ms)
     }
 }
 
+/* Released, claimed by another, deleted: then there is nothing left to do about it. */
+static void settle_orphan(struct sched_hold *hold, struct held *h, uint64_t now_ms)
+{
+    h->ending = h->row.stone || h->row.released || !hold_owns(hold, h) || !hold->member;
+    if (!h->ending) {
+        order(hold, h, SCHED_OWNER_RELEASE, false, now_ms);
+    }
+}
+
 void hold_settle(struct sched_hold *hold, struct held *h, uint64_t now_ms)
 {
     h->due_ms = UINT64_MAX;
+    if (h->orphan) {
+        settle_orphan(hold, h, now_ms);
+        return;
+    }
     if (h->ending || has_ended(hold, h)) {
         return;
     }

@@ -125,12 +125,13 @@ void sched_raft_era_committed(struct sched_raft *r)
 
 /*- Changes. */
 
+/* Near the end of the log, and heard of just now: one that died must not become a voter. */
 static bool caught_up(struct sched_raft *r, const struct shl_node_id *id)
 {
     const struct sched_raft_peer *peer = sched_raft_peer_find(r, id);
 
     return peer && peer->match + r->limits.promote_lag >= sched_raft_last(r) &&
-           r->now_ms - peer->heard_at_ms <= r->election_max_ms;
+           r->now_ms - peer->heard_at_ms < r->election_min_ms;
 }
 
 static enum sched_raft_reason refusal(const struct sched_raft *r)

@@ -39,7 +39,8 @@ struct sched_raft_peer {
     uint64_t commit_sent; /* highest commit index told */
     uint64_t round;       /* highest read round answered */
     uint64_t round_sent;
-    uint64_t link_round; /* what it was asked before its link came up has a lower one */
+    uint64_t match_round; /* the newest in which it said to have stored `match` */
+    uint64_t link_round;  /* what it was asked before its link came up has a lower one */
     uint64_t heard_at_ms;
     bool probe_sent; /* PROBE: wait for the answer or the heartbeat */
     /* REPLICATE: last index of each message under way, oldest first. */

@@ -377,6 +377,13 @@ static void rejected(struct sched_raft *r,
     if (hint > r->log.base_index) {
         hint = sched_raft_log_find(&r->log, hint, msg->u.append_answer.hint_term);
     }
+    if (peer->match > hint && msg->u.append_answer.round <= peer->match_round) {
+        /* Said before it had stored that: links that were made anew may deliver the older after
+         * the newer. If not, the next round shows it. */
+        r->round += msg->u.append_answer.round == r->round;
+        r->send_owed = true;
+        return;
+    }
     if (peer->match > hint) {
         /* It denies what it had stored: an older disk was put back. What was committed with its
          * help stays so; until it has everything again it counts for nothing new. */
@@ -410,6 +417,9 @@ void sched_raft_recv_append_answer(struct sched_raft *r,
     if (msg->u.append_answer.rejected) {
         rejected(r, peer, msg);
     } else {
+        if (msg->u.append_answer.index >= peer->match && msg->u.append_answer.round <= r->round) {
+            peer->match_round = SHL_MAX(peer->match_round, msg->u.append_answer.round);
+        }
         sched_raft_peer_matched(r, peer, msg->u.append_answer.index);
     }
     r->send_owed = true;

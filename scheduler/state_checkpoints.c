@@ -126,6 +126,16 @@ static int insert(struct sched_apply *a, const struct sched_cmd_checkpoint *c)
     return 0;
 }
 
+/* What a node saved that the sandbox has left since is older than what it goes on from elsewhere,
+ * however late it is listed: it must not become the newest. Its maker is the first holder. */
+static bool is_late(const struct sched_apply *a, const struct sched_cmd_checkpoint *c)
+{
+    const struct sched_owner *owner =
+        c->kind == SCHED_CHECKPOINT_HIBERNATION ? sched_state_owner(a->state, c->sandbox) : NULL;
+
+    return owner && c->holder_count > 0 && !shl_node_id_equal(&c->holders[0], &owner->owner);
+}
+
 int sched_apply_checkpoint_put(struct sched_apply *a, const struct sched_cmd_checkpoint *c)
 {
     const struct sched_checkpoint *row = find(a->state, c->id);
@@ -146,6 +156,10 @@ int sched_apply_checkpoint_put(struct sched_apply *a, const struct sched_cmd_che
         if (!sched_node_find(a->state, &c->holders[i])) {
             return sched_refuse(a, SHL_ENOTFOUND, "a holder is not a member of the cluster");
         }
+    }
+    if (is_late(a, c)) {
+        return sched_refuse(a, SHL_ECONFLICT, "sandbox %s has gone on since %s was saved",
+                            c->sandbox, c->id);
     }
     if (sched_table_is_full(&a->state->tables[SCHED_TABLE_CHECKPOINTS])) {
         return sched_refuse_full(a, SCHED_TABLE_CHECKPOINTS, "delete some that are not needed");

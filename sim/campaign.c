@@ -30,6 +30,7 @@ struct totals {
     uint64_t faults[SIM_FAULT_CLASSES];
     uint64_t done, refused, unknown;
     uint64_t elections, claims, entries, sandboxes, messages, lost, doubled;
+    uint64_t points, copies, repairs, trims, chunks, bad;
     uint64_t slowest_heal_us;
 };
 
@@ -79,6 +80,12 @@ static void add(struct totals *t, const struct report *report)
     t->unknown += r->calls_unknown;
     t->elections += r->elections;
     t->claims += r->claims;
+    t->points += r->points;
+    t->copies += r->copies;
+    t->repairs += r->repairs;
+    t->trims += r->trims;
+    t->chunks += r->chunks;
+    t->bad += r->bad;
     t->entries += r->entries;
     t->sandboxes += r->sandboxes;
     t->messages += r->messages;
@@ -139,6 +146,10 @@ static void print_totals(const struct sim_campaign *c,
             " unknown; log entries %" PRIu64 ", elections %" PRIu64 ", sandboxes %" PRIu64
             ", taken over %" PRIu64 "\n",
             t->done, t->refused, t->unknown, t->entries, t->elections, t->sandboxes, t->claims);
+    fprintf(out,
+            "copies: %" PRIu64 " points promised, %" PRIu64 " copies made (%" PRIu64
+            " as repair), %" PRIu64 " trimmed; %" PRIu64 " chunks asked for, %" PRIu64 " bad\n",
+            t->points, t->copies, t->repairs, t->trims, t->chunks, t->bad);
     fprintf(out,
             "messages: %" PRIu64 ", lost %" PRIu64 ", doubled %" PRIu64
             "; longest way back to one cluster %.1f s\n",

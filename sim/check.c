@@ -303,8 +303,12 @@ static void on_first(struct sim_node *node,
             SIM_TRACE(world, slot, "is removed from the cluster by entry %llu",
                       (unsigned long long)result->index);
             world->nodes[slot].gone = true;
+            world->nodes[slot].gone_us = world->now_us;
             world->nodes[slot].removed = true;
         }
+        break;
+    case SCHED_CHECKPOINT_DELETE:
+        sim_check_deleted(node, command->u.checkpoint_delete.id);
         break;
     case SCHED_OWNER_REGISTER:
     case SCHED_OWNER_CLAIM:

@@ -18,7 +18,9 @@
 #include "scheduler/voters.h"
 
 struct sim_node;
+struct sim_manifest;
 struct sim_op;
+struct sim_point_id;
 struct sim_world;
 
 struct sim_log_entry { /* what the cluster agreed on at an index */
@@ -88,7 +90,9 @@ struct sim_check {
     size_t known_count, known_cap;
     uint64_t elections, claims, stale_reads;
     uint64_t lapsed, pauses, starts, points, wakes; /* claims of lapsed ones; VMs; durable points */
-    int code;                                       /* number of the broken invariant, 0 none */
+    uint32_t going; /* holders, by the log, of the row that an entry deletes */
+    uint64_t copies, repairs, trims, asked, quarantines; /* of points and chunks */
+    int code; /* number of the broken invariant, 0 none */
     char text[256];
     bool expect_quiet; /* directed: no live node may be called dead */
     bool disk_changed; /* directed: somebody's disk is not what it wrote */
@@ -110,6 +114,8 @@ void sim_check_applied(struct sim_node *node,
                        const struct sched_raft_entry *entry,
                        const struct sched_command *command,
                        const struct sched_result *result);
+/* ... and is about to. */
+void sim_check_applying(struct sim_node *node, const struct sched_command *command);
 void sim_check_installed(struct sim_node *node, uint64_t index);
 /* After every step of a gossip core: 19, 20. */
 void sim_check_gossip(struct sim_node *node, const struct gossip_actions *actions);
@@ -132,6 +138,25 @@ struct sim_known *sim_check_known(struct sim_check *check, uint64_t id);
 bool sim_check_is_asleep(struct sim_world *world, uint64_t id);
 /* A wake was answered: 10. */
 void sim_check_wake(struct sim_world *world, const struct sim_op *op);
+/*- Copies (sim/check_copy.c). */
+/* Bytes that were received go into the store: 12. A holder is asked for a chunk: 23. */
+void sim_check_chunk_put(struct sim_node *node, uint64_t key, uint64_t data);
+void sim_check_asked(struct sim_node *node, uint64_t key);
+/* A manifest is written: 11. Chunks were swept: 11, 13. */
+void sim_check_published(struct sim_node *node, const struct sim_manifest *m);
+void sim_check_store(struct sim_node *node);
+/* A copy too many goes; a point is told to be durable; a row is deleted; a copy is to be made: 10.
+ */
+void sim_check_trimmed(struct sim_node *node, const struct sim_manifest *m);
+void sim_check_acked(struct sim_node *node, const struct sim_point_id *point, uint32_t wanted);
+void sim_check_deleted(struct sim_node *node, const char *id);
+void sim_check_planned(struct sim_node *node, const struct sim_point_id *point, bool is_repair);
+/* May a fault take this disk, this chunk? */
+bool sim_check_may_lose(const struct sim_world *world, uint32_t slot);
+bool sim_check_may_rot(const struct sim_world *world, uint32_t slot, uint64_t key);
+/* In the end: every point has its copies again (10), whole (11, 12), nothing is left over (14, 15,
+ * 26). */
+bool sim_check_settled(struct sim_world *world);
 /* At the end: 1, 2, 15. */
 void sim_check_vms_end(struct sim_world *world);
 /* A node admitted a sandbox: 16, 22. */

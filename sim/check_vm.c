@@ -98,7 +98,7 @@ static bool must_wake(const struct sim_world *world,
                       const struct sim_node *entry)
 {
     const struct sched_owner *row = NULL;
-    struct sim_point point;
+    struct sim_point point, newest;
     char text[SCHED_ID_SIZE];
     bool has_copy = false;
 
@@ -118,7 +118,7 @@ static bool must_wake(const struct sim_world *world,
             return false;
         }
     }
-    sim_copy_newest(entry->state, known->id, &point);
+    sim_copy_choose(entry, known->id, &point, &newest);
     for (uint32_t i = 0; i < point.holder_count; i++) {
         has_copy =
             has_copy || (world->nodes[point.holders[i]].up && !world->nodes[point.holders[i]].gone);

@@ -13,6 +13,7 @@
 #define PROBES_MAX   40 /* sandboxes asked for at the end, the newest */
 #define KEY_OPEN     (1u << 20)
 #define PROBE_END    UINT64_MAX
+#define SETTLED_US   (20u * SIM_SECOND) /* for copies and leftovers, once nothing new comes */
 
 static const char *const op_names[] = {
     [SIM_OP_CREATE] = "create",
@@ -322,14 +323,32 @@ static void try_elsewhere(struct sim_world *world, struct sim_op *op)
     }
 }
 
+/* No new points any more; what there is must have all its copies before long. */
+static void settle(struct sim_world *world)
+{
+    if (!world->quiet) {
+        world->quiet = true;
+        world->quiet_us = world->now_us;
+    }
+    if (!sim_check_settled(world)) {
+        if (world->now_us > world->quiet_us + SETTLED_US) {
+            sim_check_fail(world, 10, "not settled %u s after the last call: %s",
+                           SETTLED_US / SIM_SECOND, world->check.waiting);
+        }
+        wake_later(world, 0, SIM_SECOND / 4, PROBE_END);
+        return;
+    }
+    sim_check_end(world);
+    world->phase = SIM_PHASE_DONE;
+}
+
 void sim_client_wake(struct sim_world *world, uint32_t client, uint64_t attempt)
 {
     uint64_t open = world->clients.clients[client].op;
     struct sim_op *op = open ? &world->clients.ops[open - 1] : NULL;
 
     if (attempt == PROBE_END) {
-        sim_check_end(world);
-        world->phase = SIM_PHASE_DONE;
+        settle(world);
         return;
     }
     if (attempt == 0) {
@@ -341,6 +360,15 @@ void sim_client_wake(struct sim_world *world, uint32_t client, uint64_t attempt)
     if (op && token_of(op) == attempt) {
         try_elsewhere(world, op);
     }
+}
+
+/* Probes ask whether it comes in the end: a lease may have to end, or to be renewed, first. */
+static uint64_t again_us(const struct sim_world *world, const struct sim_op *op)
+{
+    if (!op->probe) {
+        return AGAIN_US;
+    }
+    return op->kind == SIM_OP_WAKE ? 2 * SIM_SECOND : 1000ull * world->tuning.lease_ms;
 }
 
 void sim_client_answer(struct sim_world *world, uint64_t number, uint32_t attempt, int code)
@@ -356,8 +384,7 @@ void sim_client_answer(struct sim_world *world, uint64_t number, uint32_t attemp
     } else if (code != SIM_CODE_UNKNOWN && code != SHL_EUNAVAILABLE) {
         end(world, op, SIM_OP_REFUSED);
     } else if (op->attempt < ATTEMPTS_MAX && can_repeat(op)) {
-        wake_later(world, op->client,
-                   op->probe && op->kind == SIM_OP_WAKE ? 2 * SIM_SECOND : AGAIN_US, token_of(op));
+        wake_later(world, op->client, again_us(world, op), token_of(op));
     } else if (op->kind == SIM_OP_KV_SET && code == SHL_EUNAVAILABLE) {
         end(world, op, SIM_OP_REFUSED);
     } else {

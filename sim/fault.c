@@ -153,7 +153,8 @@ static bool names_node(enum sim_fault_class class)
            class == SIM_FAULT_PAUSE || class == SIM_FAULT_LAG || class == SIM_FAULT_SYNC_SLOW ||
            class == SIM_FAULT_WRITE_ERROR || class == SIM_FAULT_CRASH_UNSYNCED ||
            class == SIM_FAULT_CLOCK_RATE || class == SIM_FAULT_CLOCK_STEP ||
-           class == SIM_FAULT_WIPE || class == SIM_FAULT_REMOVE;
+           class == SIM_FAULT_WIPE || class == SIM_FAULT_REMOVE || class == SIM_FAULT_ROT ||
+           class == SIM_FAULT_GARBLE;
 }
 
 /* Values and spans of one fault; false when the class makes no sense with so few nodes. */
@@ -262,6 +263,14 @@ static bool draw_fault(struct sim_fault *fault, struct sim_rng *rng, uint32_t no
     case SIM_FAULT_TRANSFER:
         fault->for_us = 0;
         return nodes > 1;
+    case SIM_FAULT_ROT:
+        fault->value = sim_rng_below(rng, 1000);
+        fault->for_us = 0;
+        return nodes > 1;
+    case SIM_FAULT_GARBLE:
+        fault->value = sim_rng_range(rng, 20000, 600000);
+        fault->for_us = draw_span(rng, 500, 3000, 8000);
+        return nodes > 1;
     case SIM_FAULT_CLASSES:
         break;
     }
@@ -281,7 +290,7 @@ static void draw_class(struct sim_schedule *schedule, enum sim_fault_class class
     uint64_t count = 0;
 
     sim_rng_split(&rng, schedule->seed, SIM_SUBJECT_FAULTS, (uint32_t) class + 1);
-    count = happens_once(class) ? 1 : 1 + sim_rng_exp(&rng, 2);
+    count = happens_once(class) ? 1 : 1 + sim_rng_exp(&rng, class == SIM_FAULT_ROT ? 6 : 2);
     for (uint64_t i = 0; i < count; i++) {
         struct sim_fault fault = {.class = class};
 

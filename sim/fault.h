@@ -51,7 +51,9 @@
     X(WIPE, "wipe", "node a dies and returns with an empty disk and a new identity")            \
     X(JOIN_STORM, "join-storm", "the spare nodes join at once")                                 \
     X(REMOVE, "remove", "an operator removes node a for good (rm), reachable or not")           \
-    X(TRANSFER, "transfer", "the scheduler hands over to another voter")
+    X(TRANSFER, "transfer", "the scheduler hands over to another voter")                        \
+    X(ROT, "rot", "a chunk in the store of node a rots (value even) or is lost (odd)")          \
+    X(GARBLE, "garble", "node a sends value per million of its chunks with wrong bytes")
 
 enum sim_fault_class {
 #define SIM_FAULT_ENUM(id, name, text) SIM_FAULT_##id,

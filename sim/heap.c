@@ -21,28 +21,49 @@ void sim_heap_release(struct sim_heap *heap)
     *heap = (struct sim_heap){0};
 }
 
-void sim_heap_push(struct sim_heap *heap, struct sim_event event)
+static void sift_up(struct sim_heap *heap, size_t i, const struct sim_event *event)
 {
-    size_t i = heap->count;
+    while (i > 0) {
+        size_t parent = (i - 1) / ARITY;
 
+        if (!before(event, &heap->items[parent])) {
+            break;
+        }
+        heap->items[i] = heap->items[parent];
+        i = parent;
+    }
+    heap->items[i] = *event;
+}
+
+void sim_heap_push_again(struct sim_heap *heap, struct sim_event event)
+{
     if (heap->count == heap->cap) {
         heap->cap = heap->cap ? heap->cap * 2 : 256;
         assert(heap->cap <= SIM_HEAP_MAX);
         heap->items = realloc(heap->items, heap->cap * sizeof(*heap->items));
         assert(heap->items);
     }
-    event.seq = heap->next_seq++;
-    heap->count++;
-    while (i > 0) {
-        size_t parent = (i - 1) / ARITY;
+    sift_up(heap, heap->count++, &event);
+}
 
-        if (!before(&event, &heap->items[parent])) {
-            break;
+void sim_heap_push(struct sim_heap *heap, struct sim_event event)
+{
+    event.seq = heap->next_seq++;
+    sim_heap_push_again(heap, event);
+}
+
+void sim_heap_bring_forward(struct sim_heap *heap, uint32_t node, uint64_t from_us, uint64_t to_us)
+{
+    size_t i;
+
+    for (i = 0; i < heap->count; i++) {
+        struct sim_event event = heap->items[i];
+
+        if (event.node == node && event.at_us == from_us) {
+            event.at_us = to_us;
+            sift_up(heap, i, &event);
         }
-        heap->items[i] = heap->items[parent];
-        i = parent;
     }
-    heap->items[i] = event;
 }
 
 bool sim_heap_pop(struct sim_heap *heap, struct sim_event *ret)

@@ -36,6 +36,13 @@ void sim_heap_release(struct sim_heap *heap);
 /* @event->seq is set by the heap. */
 void sim_heap_push(struct sim_heap *heap, struct sim_event event);
 
+/* Put off one that was popped: among those of its new time it comes where its first push puts
+ * it, so that what was in order stays so. */
+void sim_heap_push_again(struct sim_heap *heap, struct sim_event event);
+
+/* The events of @node at @from_us happen at @to_us, which is not later. */
+void sim_heap_bring_forward(struct sim_heap *heap, uint32_t node, uint64_t from_us, uint64_t to_us);
+
 /* The next event without taking it; NULL when empty. */
 static inline const struct sim_event *sim_heap_peek(const struct sim_heap *heap)
 {

@@ -1,10 +1,10 @@
 /* Ownership of the sandboxes of a simulated node: the real holding core, with what stands for
- * node/sandbox (VMs that outlive the daemon and know their deadline, records) and for
- * checkpoint/ (durable points of sandboxes, and which node has a copy).
+ * node/sandbox (VMs that outlive the daemon and know their deadline, records).
  *
- * A VM's memory is one number that it counts up. A point is that number, made durable: here
- * first, then on one other node, then in the catalogue of the log; then it is acknowledged,
- * provided that the log still has this node as the owner at that entry.
+ * A VM's memory is one number that it counts up. A point is that number, made durable: in the own
+ * store first (sim/store.h), then in the catalogue of the log, then, by the planners of the other
+ * nodes (sim/replica.h), on as many as are wanted; then it is acknowledged, provided that the log
+ * still has this node as the owner.
  */
 #ifndef SHL_SIM_HOLD_H
 #define SHL_SIM_HOLD_H
@@ -26,18 +26,9 @@ struct sim_vm {
     uint64_t count;
 };
 
-struct sim_copy { /* a durable point of a sandbox, on this node's disk */
-    uint64_t id;
-    uint64_t epoch;
-    uint64_t count;
-    uint32_t memory_mb;
-    bool restore;
-};
-
-struct sim_point { /* newest in the catalogue */
+struct sim_point { /* of the catalogue */
     bool there;
-    uint64_t epoch;
-    uint64_t count;
+    struct sim_point_id id;
     uint32_t holder_count;
     uint32_t holders[SCHED_HOLDERS_MAX]; /* slots */
 };
@@ -75,30 +66,32 @@ void sim_vm_kill(struct sim_node *node, uint64_t id);
 /*- Points (sim/node_copy.c). */
 struct sim_task;
 struct sim_rpc;
-void sim_copy_load(struct sim_node *node);
-struct sim_copy *sim_copy_find(const struct sim_node *node, uint64_t id);
-/* Keep it unless there is a newer one; the caller commits. */
-bool sim_copy_put(struct sim_node *node, const struct sim_copy *copy);
+void sim_copy_text(char dst[SCHED_ID_SIZE], const struct sim_point_id *point);
+/* NULL: it is not in the catalogue. */
+const struct sched_checkpoint *sim_copy_row(const struct sched_state *state,
+                                            const struct sim_point_id *point);
 void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_point *ret);
-/* The point of @sandbox onto another node and into the catalogue. */
-void sim_copy_push(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t count);
-/* Get at least @point here, from another holder each @turn; then sim_hold_fetched. False when
- * there is nobody to ask. */
-bool sim_copy_fetch(struct sim_node *node,
-                    uint64_t id,
-                    const struct sim_point *point,
-                    uint32_t turn);
-void sim_copy_receive(struct sim_node *node, uint32_t from, const struct sim_rpc *rpc);
-void sim_copy_answer(struct sim_node *node,
-                     struct sim_task *task,
-                     uint32_t from,
-                     const struct sim_rpc *rpc);
+/* What a sandbox would go on from on this node, and what is newest. */
+void sim_copy_choose(const struct sim_node *node,
+                     uint64_t id,
+                     struct sim_point *ret,
+                     struct sim_point *ret_newest);
+/* A newest point that was passed over when the sandbox was taken: may it still be? */
+bool sim_copy_may_skip(const struct sim_node *node, const struct sim_point_id *point);
+/* The newest point of @sandbox, which is durable here, into the catalogue. */
+void sim_copy_list(struct sim_node *node, const struct sim_sandbox *sandbox);
+/* Get @point here; then sim_hold_fetched. False when there is nobody to ask. */
+bool sim_copy_fetch(struct sim_node *node, const struct sim_point *point);
+/* An order about a row is under way; to give one (SCHED_CHECKPOINT_HOLDER, _DELETE). @trims:
+ * sim_replica_left follows. False: not now. */
+bool sim_copy_is_ordered(const struct sim_node *node, const struct sim_point_id *point);
+bool sim_copy_order(struct sim_node *node,
+                    const struct sim_point_id *point,
+                    uint32_t kind,
+                    bool held,
+                    bool trims);
+void sim_copy_answer(struct sim_node *node, struct sim_task *task, const struct sim_rpc *rpc);
+void sim_copy_give_up(struct sim_node *node, struct sim_task *task);
 void sim_hold_fetched(struct sim_node *node, uint64_t id, int code);
-/* The catalogue has a point of it since entry @index. */
-void sim_hold_catalogued(struct sim_node *node,
-                         uint64_t id,
-                         uint64_t epoch,
-                         uint64_t count,
-                         uint64_t index);
 
 #endif /* SHL_SIM_HOLD_H */

@@ -311,6 +311,7 @@ static int run_directed(const struct sim_directed *directed, const struct option
     directed->run(options->campaign.mutation, options->trace ? stdout : NULL, result);
     printf("%-24s ", directed->name);
     show(result);
+    fputs(result->table, stdout);
     rc = result->invariant ? EXIT_VIOLATION : 0;
     free(result);
     return rc;

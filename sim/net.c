@@ -202,6 +202,13 @@ void sim_net_reset(struct sim_net *net, uint32_t from, uint32_t to)
     drop_held(link);
 }
 
+void sim_net_ended(struct sim_net *net, uint32_t from)
+{
+    for (uint32_t to = 0; to < net->count; to++) {
+        drop_held(sim_net_link(net, from, to));
+    }
+}
+
 void sim_net_heal(struct sim_net *net, uint64_t now_us)
 {
     for (size_t i = 0; i < (size_t)net->count * net->count; i++) {

@@ -99,6 +99,8 @@ void sim_net_cut(struct sim_net *net, uint32_t from, uint32_t to, bool hold);
 /* The last mend lets held messages go, in order. */
 void sim_net_mend(struct sim_net *net, uint64_t now_us, uint32_t from, uint32_t to);
 void sim_net_reset(struct sim_net *net, uint32_t from, uint32_t to);
+/* The process of @from ended: what its links hold was in its memory. */
+void sim_net_ended(struct sim_net *net, uint32_t from);
 /* End of every fault; held messages go. */
 void sim_net_heal(struct sim_net *net, uint64_t now_us);
 static inline bool sim_net_is_cut(const struct sim_net *net, uint32_t from, uint32_t to)

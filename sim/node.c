@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sim/hold.h"
+#include "sim/replica.h"
 #include "sim/route.h"
 #include "sim/world.h"
 
@@ -42,6 +43,7 @@ static void shut(struct sim_node *node)
     sim_raft_shut(node);
     sim_gossip_shut(node);
     sim_hold_shut(node);
+    sim_replica_shut(node);
     if (node->up) {
         sched_place_release(&node->place);
     }
@@ -56,6 +58,7 @@ static void shut(struct sim_node *node)
     node->sync_count = 0;
     node->sandbox_count = 0;
     node->committed_mb = 0;
+    memset(node->refused, 0, sizeof(node->refused));
     node->leading = false;
     node->ready = false;
     node->dying = false;
@@ -72,6 +75,7 @@ void sim_node_release(struct sim_node *node)
     gossip_actions_release(&node->gossip_actions);
     sim_disk_release(&node->disk);
     sim_hold_release(node);
+    sim_store_release(node);
     free(node->tasks);
     free(node->sandboxes);
     free(node->calls);
@@ -113,6 +117,8 @@ void sim_node_boot(struct sim_node *node)
     node->founded = false;
     sim_check_boot(node);
     sim_sandbox_load(node);
+    sim_store_load(node);
+    sim_replica_boot(node);
     sim_sched_boot(node);
     sim_hold_boot(node);
     if (!sim_raft_boot(node) || !sim_gossip_boot(node)) {
@@ -137,7 +143,9 @@ void sim_node_crash(struct sim_node *node, enum sim_disk_crash how)
     SIM_TRACE(world, node->index, "ends (%s)",
               how == SIM_DISK_CRASH_KEEP_ALL ? "killed" : "power cut");
     shut(node);
+    sim_net_ended(&world->net, node->index);
     sim_disk_crash(&node->disk, &node->disk_rng, how);
+    sim_store_load(node);
     if (how != SIM_DISK_CRASH_KEEP_ALL) {
         /* The machine starts anew, so does its monotonic clock; its VMs are gone. */
         uint32_t rate = node->clock.rate_ppm;
@@ -206,7 +214,9 @@ static void answer_sync(struct sim_node *node, const struct sim_sync *sync)
         return;
     }
     if (sync->kind == SIM_SYNC_COPY) {
-        sim_route_reply(node, sync->peer, sync->req, 0, 0, NULL, (struct shl_bytes){0});
+        const struct sim_point_id point = {sync->a, sync->req, sync->peer};
+
+        sim_fetch_synced(node, &point);
         return;
     }
     sandbox = sim_sandbox_find(node, sync->a);
@@ -313,6 +323,9 @@ void sim_node_wake(struct sim_node *node)
     } else if (now_ms >= node->hold_wake_ms) {
         sim_hold_tick(node);
     }
+    if (node->replica && now_ms >= node->copy_wake_ms && !node->dying) {
+        sim_replica_tick(node);
+    }
 }
 
 void sim_node_arm(struct sim_node *node)
@@ -322,6 +335,7 @@ void sim_node_arm(struct sim_node *node)
 
     wake_ms = SHL_MIN(wake_ms, node->sched_wake_ms);
     wake_ms = SHL_MIN(wake_ms, node->hold_wake_ms);
+    wake_ms = SHL_MIN(wake_ms, node->copy_wake_ms);
     if (wake_ms == UINT64_MAX) {
         return;
     }

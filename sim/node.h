@@ -24,6 +24,7 @@
 #include "sim/fault.h"
 #include "sim/net.h"
 #include "sim/rng.h"
+#include "sim/store.h"
 
 struct sim_world;
 
@@ -59,10 +60,11 @@ struct sim_sandbox {
     uint64_t epoch;
     uint32_t memory_mb;
     uint8_t status;
-    bool restore;         /* others may go on with it when this node is lost */
-    bool claimable;       /* as the holding core saved it */
-    bool copy;            /* fetched, not claimed so far */
-    uint64_t count_epoch; /* its newest durable point here; 0 none */
+    bool restore;                    /* others may go on with it when this node is lost */
+    bool claimable;                  /* as the holding core saved it */
+    bool copy;                       /* fetched, not claimed so far */
+    uint64_t skip_epoch, skip_count; /* the newest one when it was taken; passed over */
+    uint64_t count_epoch;            /* its newest durable point here; 0 none */
     uint64_t count;
     /* Volatile from here. */
     bool stored;    /* the record is durable */
@@ -74,11 +76,13 @@ struct sim_sandbox {
     uint64_t saving_epoch;
     uint64_t deadline_ms; /* to start it with */
     uint64_t autosave_ms, push_ms, fetch_ms;
-    uint32_t fetch_turn; /* which holder next */
     uint32_t fetch_tries;
-    uint64_t listed_index, listed_epoch, listed_count; /* put into the catalogue */
+    bool listing;                    /* a point is to get its copies */
+    uint64_t told_epoch, told_count; /* the last one that has them */
     struct sim_waiter wake, kill;
 };
+
+#define SIM_REFUSED_MAX 64
 
 /* What the disk completes, in order of the syncs. */
 enum sim_sync_kind {
@@ -87,7 +91,7 @@ enum sim_sync_kind {
     SIM_SYNC_KILL,
     SIM_SYNC_SAVE,  /* req: epoch, peer: claimable */
     SIM_SYNC_POINT, /* req: count */
-    SIM_SYNC_COPY,  /* a copy for others */
+    SIM_SYNC_COPY,  /* a copy that was fetched; req: epoch, peer: count */
     SIM_SYNC_OTHER
 };
 struct sim_sync {
@@ -111,7 +115,6 @@ struct sim_wait {
 struct sim_task; /* sim/route.h */
 struct sim_outcome;
 struct sim_vm; /* sim/hold.h */
-struct sim_copy;
 struct sched_hold;
 struct sched_hold_actions;
 struct sim_raft_call; /* sim/node_raft.c */
@@ -143,6 +146,10 @@ struct sim_node {
     uint64_t down_until_us;
     uint64_t crash_at_write_us; /* a fault: the next write is cut off, down for so long */
     uint32_t stale_token;       /* token of another node to try first, 0 none */
+    uint64_t gone_us;           /* since when it is gone */
+    uint32_t garble_ppm;        /* a fault: of the chunks that it sends */
+    char domain[16];            /* failure domain, or "" */
+    struct sim_store store;     /* what is on its disk, process or not */
 
     /* Volatile from here. */
     struct sched_raft *raft;
@@ -153,10 +160,9 @@ struct sim_node {
     struct sched_hold *hold;
     struct sched_hold_actions *hold_actions[16]; /* steps may nest */
     uint32_t hold_depth;
-    struct sim_copy *copies;
-    uint32_t copy_count, copy_cap;
-    uint64_t poke_ms; /* leader: when it asked for a restore last */
-    uint64_t raft_wake_ms, gossip_wake_ms, sched_wake_ms, hold_wake_ms;
+    struct sim_replica *replica; /* sim/replica.h; NULL of a witness */
+    uint64_t poke_ms;            /* leader: when it asked for a restore last */
+    uint64_t raft_wake_ms, gossip_wake_ms, sched_wake_ms, hold_wake_ms, copy_wake_ms;
     uint64_t wake_us; /* planned WAKE event; UINT64_MAX none */
 
     bool leading;
@@ -175,6 +181,7 @@ struct sim_node {
     uint64_t lease_boot;
     uint64_t granted_index; /* a renewal that counts once this entry is applied; 0 none */
     uint64_t granted_seq;
+    uint64_t renew_sent;              /* number of the latest renewal */
     bool told_removed;                /* peers say that the log has removed this node */
     uint32_t told_copied;             /* times it heard of a second process with its identity */
     bool founded;                     /* this process proposed the first entries */
@@ -197,6 +204,11 @@ struct sim_node {
     uint32_t sandbox_count;
     uint32_t sandbox_cap;
     uint64_t committed_mb; /* of running ones */
+    struct {               /* creates that this process refused, and so may be made elsewhere now */
+        uint64_t sandbox;
+        uint64_t until_ms;
+    } refused[SIM_REFUSED_MAX];
+    uint32_t refused_next;
 };
 
 void sim_node_init(struct sim_node *node, struct sim_world *world, uint32_t index);

@@ -1,291 +1,272 @@
-/* Durable points of sandboxes: on which node, and in the catalogue of the log. */
+/* Durable points of sandboxes in the catalogue of the log: finding them, listing the own ones. */
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sim/hold.h"
+#include "sim/replica.h"
 #include "sim/route_task.h"
 #include "sim/world.h"
 
-#define SPACE_COPY 7 /* disk keys: by sandbox */
-#define COPY_MS    1000
+#define LIST_MS 1000
 
-struct sim_copy *sim_copy_find(const struct sim_node *node, uint64_t id)
-{
-    for (uint32_t i = 0; i < node->copy_count; i++) {
-        if (node->copies[i].id == id) {
-            return &node->copies[i];
-        }
-    }
-    return NULL;
-}
+/*- "sandbox.epoch.count", so that the newest one is the last of its sandbox. */
 
-static struct sim_copy *add(struct sim_node *node, const struct sim_copy *copy)
-{
-    if (node->copy_count == node->copy_cap) {
-        node->copy_cap = node->copy_cap ? node->copy_cap * 2 : 16;
-        node->copies = realloc(node->copies, node->copy_cap * sizeof(*node->copies));
-        assert(node->copies);
-    }
-    node->copies[node->copy_count] = *copy;
-    return &node->copies[node->copy_count++];
-}
-
-void sim_copy_load(struct sim_node *node)
-{
-    size_t i = sim_disk_lower(&node->disk, SIM_DISK_KEY(SPACE_COPY, 0));
-    size_t end = sim_disk_lower(&node->disk, SIM_DISK_KEY(SPACE_COPY + 1, 0));
-
-    node->copy_count = 0;
-    for (; i < end; i++) {
-        struct sim_copy copy;
-
-        memcpy(&copy, node->disk.map.items[i].data, sizeof(copy));
-        (void)add(node, &copy);
-    }
-}
-
-bool sim_copy_put(struct sim_node *node, const struct sim_copy *copy)
-{
-    struct sim_copy *have = sim_copy_find(node, copy->id);
-
-    if (have &&
-        (have->epoch > copy->epoch || (have->epoch == copy->epoch && have->count >= copy->count))) {
-        return true;
-    }
-    if (have) {
-        *have = *copy;
-    } else {
-        (void)add(node, copy);
-    }
-    sim_disk_put(&node->disk, SIM_DISK_KEY(SPACE_COPY, copy->id), copy, sizeof(*copy));
-    return true;
-}
-
-/*- The catalogue: "sandbox.epoch.count", so that the newest one is the last of its sandbox. */
-
-static void point_text(char dst[SCHED_ID_SIZE], uint64_t id, uint64_t epoch, uint64_t count)
+void sim_copy_text(char dst[SCHED_ID_SIZE], const struct sim_point_id *point)
 {
     char text[SCHED_ID_SIZE];
 
-    sim_sandbox_text(text, id);
-    snprintf(dst, SCHED_ID_SIZE, "%.18s.%04x.%08x", text, (unsigned)epoch & 0xffff,
-             (unsigned)count);
+    sim_sandbox_text(text, point->sandbox);
+    snprintf(dst, SCHED_ID_SIZE, "%.18s.%04x.%08x", text, (unsigned)point->epoch & 0xffff,
+             (unsigned)point->count);
 }
 
-void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_point *ret)
+const struct sched_checkpoint *sim_copy_row(const struct sched_state *state,
+                                            const struct sim_point_id *point)
+{
+    char text[SCHED_ID_SIZE];
+
+    sim_copy_text(text, point);
+    return sched_state_checkpoint(state, text);
+}
+
+/* Rows of the sandbox that are before the returned one; they end at the first of another. */
+static size_t seek_end(const struct sched_state *state, const char *sandbox)
 {
     size_t low = 0, high = sched_state_count(state, SCHED_TABLE_CHECKPOINTS);
-    char text[SCHED_ID_SIZE];
-    size_t len = 0;
-    const struct sched_checkpoint *row = NULL;
-    unsigned epoch = 0, count = 0;
+    char text[SCHED_ID_SIZE + 2];
 
-    *ret = (struct sim_point){0};
-    sim_sandbox_text(text, id);
-    len = strlen(text);
-    text[len] = '/'; /* behind every '.' */
-    text[len + 1] = 0;
+    snprintf(text, sizeof(text), "%s/", sandbox); /* behind every '.' */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
+        const struct sched_checkpoint *row = sched_state_at(state, SCHED_TABLE_CHECKPOINTS, middle);
 
-        row = sched_state_at(state, SCHED_TABLE_CHECKPOINTS, middle);
         if (strcmp(row->id, text) < 0) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    text[len] = 0;
-    if (low == 0) {
-        return;
-    }
-    row = sched_state_at(state, SCHED_TABLE_CHECKPOINTS, low - 1);
-    if (strcmp(row->sandbox, text) != 0 || sscanf(row->id + len, ".%x.%x", &epoch, &count) != 2) {
-        return;
-    }
-    ret->there = true;
-    ret->epoch = epoch;
-    ret->count = count;
+    return low;
+}
+
+static void fill(const struct sched_checkpoint *row, struct sim_point *ret)
+{
+    struct ckpt_id manifest;
+
+    memcpy(manifest.bytes, row->manifest, sizeof(manifest.bytes));
+    *ret = (struct sim_point){.there = true};
+    sim_point_of_manifest(&manifest, &ret->id);
     for (uint32_t i = 0; i < row->holder_count; i++) {
         ret->holders[ret->holder_count++] = row->holders[i].bytes[15];
     }
 }
 
-/*- To another node. */
-
-static int pick_peer(struct sim_node *node)
+static bool has_live(const struct sim_node *node, const struct sched_checkpoint *row)
 {
-    uint32_t first = (uint32_t)sim_rng_below(&node->rng, node->world->node_count);
+    for (uint32_t i = 0; i < row->holder_count; i++) {
+        const struct gossip_member *member = gossip_member_find(node->gossip, &row->holders[i]);
 
-    for (uint32_t i = 0; i < node->world->node_count; i++) {
-        uint32_t slot = (first + i) % node->world->node_count;
-        const struct shl_node_id *id = &node->world->nodes[slot].id;
-        const struct gossip_member *member = gossip_member_find(node->gossip, id);
-        const struct sched_node *row = sched_state_node(node->state, id);
-
-        if (slot != node->index && member && member->life == GOSSIP_ALIVE && row &&
-            row->spec.role != SCHED_ROLE_WITNESS) {
-            return (int)slot;
+        if (member && (member->life == GOSSIP_ALIVE || member->life == GOSSIP_SUSPECT)) {
+            return true;
         }
-    }
-    return -1;
-}
-
-void sim_copy_push(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t count)
-{
-    uint64_t n[5] = {sandbox->id, sandbox->count_epoch, count, sandbox->memory_mb,
-                     sandbox->restore};
-    int peer = pick_peer(node);
-    struct sim_task *task = NULL;
-
-    if (peer < 0 || !node->joined) {
-        return;
-    }
-    task = sim_route_task_new(node, SIM_TASK_PUSH, COPY_MS);
-    if (!task) {
-        return;
-    }
-    task->sandbox = sandbox->id;
-    task->key = sandbox->count_epoch;
-    task->idem = count;
-    task->target = (uint32_t)peer;
-    task->step = 0;
-    sim_route_ask(node, task, (uint32_t)peer, SIM_RPC_COPY, n, (struct shl_bytes){0}, COPY_MS);
-}
-
-bool sim_copy_fetch(struct sim_node *node,
-                    uint64_t id,
-                    const struct sim_point *point,
-                    uint32_t turn)
-{
-    uint64_t n[5] = {id, point->epoch, point->count, 0, 0};
-
-    for (uint32_t i = 0; i < point->holder_count; i++) {
-        uint32_t slot = point->holders[(turn + i) % point->holder_count];
-        const struct gossip_member *member =
-            gossip_member_find(node->gossip, &node->world->nodes[slot].id);
-        struct sim_task *task = NULL;
-
-        if (slot == node->index || !member || member->life != GOSSIP_ALIVE) {
-            continue;
-        }
-        task = sim_route_task_new(node, SIM_TASK_FETCH, COPY_MS);
-        if (!task) {
-            return false;
-        }
-        task->sandbox = id;
-        sim_route_ask(node, task, slot, SIM_RPC_FETCH, n, (struct shl_bytes){0}, 150);
-        return true;
     }
     return false;
 }
 
-void sim_copy_receive(struct sim_node *node, uint32_t from, const struct sim_rpc *rpc)
+void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_point *ret)
 {
-    struct sim_copy copy = {.id = rpc->n[0],
-                            .epoch = rpc->n[1],
-                            .count = rpc->n[2],
-                            .memory_mb = (uint32_t)rpc->n[3],
-                            .restore = rpc->n[4] != 0};
-    const struct sim_sandbox *record = sim_sandbox_find(node, copy.id);
-    const struct sim_copy *have = sim_copy_find(node, copy.id);
-    uint64_t n[5] = {0};
-    int code = SHL_ENOTFOUND;
+    char text[SCHED_ID_SIZE];
+    size_t end = 0;
 
-    if (rpc->kind == SIM_RPC_COPY) {
-        (void)sim_copy_put(node, &copy);
-        (void)sim_node_sync(
-            node, (struct sim_sync){.kind = SIM_SYNC_COPY, .req = rpc->req, .peer = from});
-        return;
+    *ret = (struct sim_point){0};
+    sim_sandbox_text(text, id);
+    end = seek_end(state, text);
+    if (end > 0) {
+        const struct sched_checkpoint *row =
+            sched_state_at(state, SCHED_TABLE_CHECKPOINTS, end - 1);
+
+        if (strcmp(row->sandbox, text) == 0) {
+            fill(row, ret);
+        }
     }
-    if (have &&
-        (have->epoch > copy.epoch || (have->epoch == copy.epoch && have->count >= copy.count))) {
-        code = 0;
-        copy = *have;
-    } else if (record && record->count_epoch == copy.epoch && record->count >= copy.count) {
-        code = 0;
-        copy.count = record->count;
-        copy.memory_mb = record->memory_mb;
-        copy.restore = record->restore;
-    }
-    n[0] = copy.epoch;
-    n[1] = copy.count;
-    n[2] = copy.memory_mb;
-    n[3] = copy.restore;
-    sim_route_reply(node, from, rpc->req, code, 0, n, (struct shl_bytes){0});
 }
 
-static void list(struct sim_node *node, struct sim_task *task)
+/* As in node/cluster/take.c: one that ran goes on from the newest state that a node has which
+ * lives. What one node alone had was promised to nobody; @ret_newest is what was passed over. */
+void sim_copy_choose(const struct sim_node *node,
+                     uint64_t id,
+                     struct sim_point *ret,
+                     struct sim_point *ret_newest)
 {
+    const struct sched_owner *owner = NULL;
+    char text[SCHED_ID_SIZE];
+    bool ran = false;
+
+    sim_copy_newest(node->state, id, ret_newest);
+    *ret = *ret_newest;
+    sim_sandbox_text(text, id);
+    owner = sched_state_owner(node->state, text);
+    ran = owner && !owner->released && owner->claimable;
+    for (size_t end = seek_end(node->state, text); ran && end > 0; end--) {
+        const struct sched_checkpoint *row =
+            sched_state_at(node->state, SCHED_TABLE_CHECKPOINTS, end - 1);
+
+        if (strcmp(row->sandbox, text) != 0) {
+            return;
+        }
+        if (has_live(node, row) ||
+            (row->holder_count > 1 && !(node->world->mutate.sim & SIM_MUT_COPY_SKIPPED))) {
+            fill(row, ret);
+            return;
+        }
+    }
+}
+
+bool sim_copy_may_skip(const struct sim_node *node, const struct sim_point_id *point)
+{
+    const struct sched_checkpoint *row = sim_copy_row(node->state, point);
+
+    return !row || row->holder_count <= 1 || (node->world->mutate.sim & SIM_MUT_COPY_SKIPPED);
+}
+
+/*- Listing: this node has it; the places that the planners name do the rest. */
+
+static uint32_t wanted_copies(const struct sim_node *node)
+{
+    size_t count = sched_state_count(node->state, SCHED_TABLE_NODES);
+    uint32_t room = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct sched_node *row = sched_state_at(node->state, SCHED_TABLE_NODES, i);
+
+        room += row->spec.role != SCHED_ROLE_WITNESS;
+    }
+    return SHL_MAX(SHL_MIN(room, node->world->tuning.copies), 1u);
+}
+
+void sim_copy_list(struct sim_node *node, const struct sim_sandbox *sandbox)
+{
+    const struct sim_point_id point = {sandbox->id, sandbox->count_epoch, sandbox->count};
     struct sched_command command = {.kind = SCHED_CHECKPOINT_PUT};
     struct sched_cmd_checkpoint *c = &command.u.checkpoint;
+    struct ckpt_id manifest;
+    struct sim_task *task = NULL;
 
-    struct sim_point newest;
-
-    task->step = 1;
-    sim_copy_newest(node->state, task->sandbox, &newest);
-    if (newest.there && newest.epoch == task->key && newest.count == task->idem) {
-        struct sched_command holder = {.kind = SCHED_CHECKPOINT_HOLDER};
-
-        /* It is listed, but a holder was lost: repair. */
-        point_text(holder.u.checkpoint_holder.id, task->sandbox, task->key, task->idem);
-        holder.u.checkpoint_holder.node = node->world->nodes[task->target].id;
-        holder.u.checkpoint_holder.held = true;
-        sim_task_encode(task, &holder);
-        sim_task_ask_leader(node, task);
+    if (!node->joined || sim_copy_row(node->state, &point)) {
         return;
     }
-    point_text(c->id, task->sandbox, task->key, task->idem);
+    task = sim_route_task_new(node, SIM_TASK_ROW, LIST_MS);
+    if (!task) {
+        return;
+    }
+    task->sandbox = point.sandbox;
+    task->key = point.epoch;
+    task->idem = point.count;
+    sim_copy_text(c->id, &point);
     snprintf(c->org, sizeof(c->org), ORG);
-    sim_sandbox_text(c->sandbox, task->sandbox);
+    sim_sandbox_text(c->sandbox, point.sandbox);
     c->kind = SCHED_CHECKPOINT_HIBERNATION;
-    memset(c->manifest, 1, sizeof(c->manifest));
-    c->bytes = 1;
-    c->wanted = 2;
-    c->holder_count = 2;
+    sim_point_manifest(&point, &manifest);
+    memcpy(c->manifest, manifest.bytes, sizeof(c->manifest));
+    c->bytes = (uint64_t)SIM_POINT_CHUNKS * CKPT_CHUNK_BYTES;
+    c->wanted = wanted_copies(node);
+    c->holder_count = 1;
     c->holders[0] = node->id;
-    c->holders[1] = node->world->nodes[task->target].id;
     sim_task_encode(task, &command);
     sim_task_ask_leader(node, task);
 }
 
-void sim_copy_answer(struct sim_node *node,
-                     struct sim_task *task,
-                     uint32_t from,
-                     const struct sim_rpc *rpc)
+/*- Bringing one here. */
+
+bool sim_copy_fetch(struct sim_node *node, const struct sim_point *point)
 {
-    struct sim_outcome out = {0};
-    uint64_t id = task->sandbox, epoch = task->key, count = task->idem;
+    struct sim_job *job = NULL;
 
-    (void)from;
-    if (task->kind == SIM_TASK_FETCH) {
-        struct sim_copy copy = {.id = id,
-                                .epoch = rpc->n[0],
-                                .count = rpc->n[1],
-                                .memory_mb = (uint32_t)rpc->n[2],
-                                .restore = rpc->n[3] != 0};
-        int code = rpc->code;
+    const struct sim_manifest *m = sim_store_find(node, &point->id);
 
-        sim_task_finish(node, task, 0);
-        if (code == 0) {
-            (void)sim_copy_put(node, &copy);
+    if (!node->replica || (m && m->leaving)) {
+        return false;
+    }
+    if (!m && sim_fetch_holder(node, &point->id, 0) < 0) {
+        return false;
+    }
+    job = sim_job_want(node, &point->id, CKPT_FETCH_RESUME);
+    if (job) {
+        job->wanted = true;
+    }
+    return job != NULL;
+}
+
+/*- Orders to the log. */
+
+bool sim_copy_is_ordered(const struct sim_node *node, const struct sim_point_id *point)
+{
+    for (uint32_t i = 0; i < node->task_count; i++) {
+        const struct sim_task *task = &node->tasks[i];
+
+        if (task->used && task->kind == SIM_TASK_ROW && task->sandbox == point->sandbox &&
+            task->key == point->epoch && task->idem == point->count) {
+            return true;
         }
-        sim_hold_fetched(node, id, code);
-        return;
     }
-    if (task->step == 0 && rpc->code == 0) {
-        list(node, task);
-        return;
+    return false;
+}
+
+bool sim_copy_order(struct sim_node *node,
+                    const struct sim_point_id *point,
+                    uint32_t kind,
+                    bool held,
+                    bool trims)
+{
+    struct sched_command command = {.kind = kind};
+    struct sim_task *task = NULL;
+
+    if (sim_copy_is_ordered(node, point)) {
+        return false;
     }
-    if (task->step == 1 && rpc->code == SHL_EUNAVAILABLE) {
+    task = sim_route_task_new(node, SIM_TASK_ROW, LIST_MS);
+    if (!task) {
+        return false;
+    }
+    task->sandbox = point->sandbox;
+    task->key = point->epoch;
+    task->idem = point->count;
+    task->wish = trims;
+    if (kind == SCHED_CHECKPOINT_HOLDER) {
+        sim_copy_text(command.u.checkpoint_holder.id, point);
+        command.u.checkpoint_holder.node = node->id;
+        command.u.checkpoint_holder.held = held;
+    } else {
+        sim_copy_text(command.u.checkpoint_delete.id, point);
+    }
+    sim_task_encode(task, &command);
+    sim_task_ask_leader(node, task);
+    return true;
+}
+
+void sim_copy_answer(struct sim_node *node, struct sim_task *task, const struct sim_rpc *rpc)
+{
+    const struct sim_point_id point = {task->sandbox, task->key, task->idem};
+    bool trims = task->wish != 0;
+
+    if (rpc->code == SHL_EUNAVAILABLE) {
         sim_task_ask_again(node, task, rpc->hint);
         return;
     }
-    memcpy(&out, rpc->bytes, SHL_MIN(rpc->len, sizeof(out)));
     sim_task_finish(node, task, 0);
-    if (rpc->code == 0) {
-        sim_hold_catalogued(node, id, epoch, count, out.index);
+    if (trims) {
+        sim_replica_left(node, &point, rpc->code);
+    }
+}
+
+void sim_copy_give_up(struct sim_node *node, struct sim_task *task)
+{
+    const struct sim_point_id point = {task->sandbox, task->key, task->idem};
+    bool trims = task->wish != 0;
+
+    sim_task_finish(node, task, 0);
+    if (trims) {
+        sim_replica_left(node, &point, SHL_EUNAVAILABLE);
     }
 }

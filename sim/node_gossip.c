@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sim/node.h"
+#include "sim/replica.h"
 #include "sim/world.h"
 
 #define SPACE_GOSSIP    5 /* disk keys */
@@ -211,6 +212,9 @@ void sim_gossip_step(struct sim_node *node, struct gossip_event *event)
         trace_changes(node);
     }
     sim_check_gossip(node, &node->gossip_actions);
+    if (node->gossip_actions.change_count > 0) {
+        sim_replica_soon(node);
+    }
     send_all(node);
 }
 

@@ -7,6 +7,7 @@
 #include "scheduler/claim.h"
 #include "scheduler/mutate.h"
 #include "sim/hold.h"
+#include "sim/replica.h"
 #include "sim/route_task.h"
 #include "sim/world.h"
 
@@ -139,9 +140,14 @@ void sim_hold_row(struct sim_node *node, const char *sandbox)
 void sim_hold_lease(struct sim_node *node)
 {
     struct sched_hold_event event = {.type = SCHED_HOLD_EV_LEASE};
+    struct sched_hold_status status;
 
+    sched_hold_status(node->hold, &status);
     event.u.lease_until_ms = node->lease.valid_until_ms;
     (void)step(node, &event);
+    if (!status.caught_up) {
+        sim_hold_row(node, NULL);
+    }
 }
 
 void sim_hold_outcome(struct sim_node *node,
@@ -210,21 +216,13 @@ void sim_hold_start(struct sim_node *node, struct sim_sandbox *sandbox)
 
 static void let_go(struct sim_node *node, struct sim_sandbox *sandbox, int code)
 {
-    struct sim_copy copy = {.id = sandbox->id,
-                            .epoch = sandbox->count_epoch,
-                            .count = sandbox->count,
-                            .memory_mb = sandbox->memory_mb,
-                            .restore = sandbox->restore};
-
     SIM_TRACE(node->world, node->index, "lets go of %llx: %s", (unsigned long long)sandbox->id,
               shl_err_name(code));
     sim_vm_kill(node, sandbox->id);
     named(node, sandbox->id, SCHED_HOLD_EV_GONE);
     sandbox->starting = false;
     sandbox->saving = false;
-    if (code != SHL_EGONE && sandbox->count_epoch > 0) {
-        (void)sim_copy_put(node, &copy);
-    }
+    sandbox->listing = false;
     if (sandbox->status != SIM_SANDBOX_DELETED && sandbox->status != SIM_SANDBOX_MOVED) {
         node->committed_mb -= sandbox->memory_mb;
         sandbox->status = code == SHL_EGONE ? SIM_SANDBOX_DELETED : SIM_SANDBOX_MOVED;
@@ -253,27 +251,40 @@ static void save_now(struct sim_node *node, struct sim_sandbox *sandbox)
     }
 }
 
+static bool is_newer(const struct sim_point_id *point, uint64_t epoch, uint64_t count)
+{
+    return point->epoch > epoch || (point->epoch == epoch && point->count > count);
+}
+
+/* The newest one is what its former owner alone had when this one was chosen, and still has alone:
+ * had it got a second copy before the claim, it would have been promised. */
+static bool is_skipped(const struct sim_node *node,
+                       const struct sim_sandbox *sandbox,
+                       const struct sim_point *point)
+{
+    return point->id.epoch == sandbox->skip_epoch && point->id.count == sandbox->skip_count &&
+           sim_copy_may_skip(node, &point->id);
+}
+
 /* A copy is saved once it is the newest: by now nobody adds to what there is. */
 static void try_save(struct sim_node *node, struct sim_sandbox *sandbox)
 {
+    const struct sim_manifest *own = sim_store_newest(node, sandbox->id);
     struct sim_point point = {0};
-    const struct sim_copy *own = sim_copy_find(node, sandbox->id);
 
     if (!sandbox->copy) {
         save_now(node, sandbox);
         return;
     }
-    if (own && (own->epoch > sandbox->count_epoch ||
-                (own->epoch == sandbox->count_epoch && own->count > sandbox->count))) {
-        sandbox->count_epoch = own->epoch;
-        sandbox->count = own->count;
+    if (own && is_newer(&own->point, sandbox->count_epoch, sandbox->count)) {
+        sandbox->count_epoch = own->point.epoch;
+        sandbox->count = own->point.count;
     }
     sim_copy_newest(node->state, sandbox->id, &point);
-    if (point.there && !(node->world->mutate.sim & SIM_MUT_COPY_OLD) &&
-        (point.epoch > sandbox->count_epoch ||
-         (point.epoch == sandbox->count_epoch && point.count > sandbox->count))) {
+    if (point.there && is_newer(&point.id, sandbox->count_epoch, sandbox->count) &&
+        !(node->world->mutate.sim & SIM_MUT_COPY_OLD) && !is_skipped(node, sandbox, &point)) {
         sandbox->fetch_ms = sim_node_now_ms(node) + FETCH_MS;
-        (void)sim_copy_fetch(node, sandbox->id, &point, sandbox->fetch_turn++);
+        (void)sim_copy_fetch(node, &point);
         return;
     }
     save_now(node, sandbox);
@@ -320,6 +331,13 @@ static void act(struct sim_node *node, const struct sched_hold_action *a)
     struct sim_sandbox *sandbox = sim_sandbox_find(node, sim_sandbox_parse(a->sandbox));
     struct sim_vm *vm = NULL;
 
+    if (a->type == SCHED_HOLD_ACT_ORDER && a->u.order.is_orphan) {
+        if (!sandbox && !sim_vm_find(node, sim_sandbox_parse(a->sandbox))) {
+            SIM_TRACE(node->world, node->index, "releases the orphan %s", a->sandbox);
+            send_order(node, a);
+        }
+        return;
+    }
     if (!sandbox) {
         return;
     }
@@ -391,7 +409,6 @@ void sim_hold_boot(struct sim_node *node)
         abort();
     }
     node->hold_wake_ms = 0;
-    sim_copy_load(node);
 }
 
 void sim_hold_shut(struct sim_node *node)
@@ -408,7 +425,6 @@ void sim_hold_release(struct sim_node *node)
         free(node->hold_actions[i]);
     }
     free(node->vms);
-    free(node->copies);
 }
 
 void sim_hold_power_cut(struct sim_node *node)
@@ -451,6 +467,21 @@ void sim_hold_begin(struct sim_node *node)
     }
 }
 
+static void point_durable(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t count)
+{
+    struct sim_store *store = &node->store;
+
+    for (uint32_t i = 0; i < store->manifest_count; i++) {
+        struct sim_manifest *m = &store->manifests[i];
+
+        m->durable = m->durable || (m->point.sandbox == sandbox->id && m->point.count == count);
+    }
+    if (sandbox->count == count && !sandbox->copy) {
+        sandbox->listing = true;
+        sim_copy_list(node, sandbox);
+    }
+}
+
 void sim_hold_synced(struct sim_node *node, const struct sim_sync *sync)
 {
     struct sim_sandbox *sandbox = sim_sandbox_find(node, sync->a);
@@ -467,9 +498,9 @@ void sim_hold_synced(struct sim_node *node, const struct sim_sync *sync)
         event.u.saved.epoch = sync->req;
         event.u.saved.claimable = sync->peer != 0;
         (void)step(node, &event);
-    } else if (sandbox->count == sync->req && !sandbox->copy) {
-        sim_copy_push(node, sandbox, sandbox->count);
+        return;
     }
+    point_durable(node, sandbox, sync->req);
 }
 
 /*- What users ask for. */
@@ -477,7 +508,8 @@ void sim_hold_synced(struct sim_node *node, const struct sim_sync *sync)
 void sim_hold_fetched(struct sim_node *node, uint64_t id, int code)
 {
     struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
-    const struct sim_copy *copy = sim_copy_find(node, id);
+    const struct sim_manifest *copy = sim_store_newest(node, id);
+    struct sim_point point, newest;
     char text[SCHED_ID_SIZE];
     struct sched_claim claim;
 
@@ -490,28 +522,27 @@ void sim_hold_fetched(struct sim_node *node, uint64_t id, int code)
     if (!sandbox || sandbox->status != SIM_SANDBOX_MOVED) {
         return;
     }
-    if (code < 0 && sandbox->fetch_tries++ < 3) { /* another holder */
-        struct sim_point point;
-
-        sim_copy_newest(node->state, id, &point);
-        if (sim_copy_fetch(node, id, &point, sandbox->fetch_turn++)) {
-            return;
-        }
+    sim_copy_choose(node, id, &point, &newest);
+    if (code < 0 && point.there && sandbox->fetch_tries++ < 1 && sim_copy_fetch(node, &point)) {
+        return;
     }
     sim_sandbox_text(text, id);
     sched_claim_judge(node->state, node->ready ? &node->leases : NULL, text, &node->id,
                       sim_node_now_ms(node), &claim);
-    if (code < 0 || !copy || claim.verdict == SCHED_CLAIM_NEVER) {
+    if (code < 0 || !copy || claim.verdict == SCHED_CLAIM_NEVER ||
+        (point.there && is_newer(&point.id, copy->point.epoch, copy->point.count))) {
         answer(node, &sandbox->wake, code < 0 ? code : SHL_EUNAVAILABLE);
         return;
     }
+    sandbox->skip_epoch = newest.id.epoch;
+    sandbox->skip_count = newest.id.count;
     sandbox->status = SIM_SANDBOX_HIBERNATED;
     sandbox->copy = true;
     sandbox->stored = true;
     sandbox->epoch = claim.command.epoch;
     sandbox->claimable = false;
-    sandbox->count_epoch = copy->epoch;
-    sandbox->count = copy->count;
+    sandbox->count_epoch = copy->point.epoch;
+    sandbox->count = copy->point.count;
     sandbox->restore = copy->restore;
     sandbox->elsewhere = true;
     sandbox->memory_mb = 0; /* what was planned for it is gone with the old owner */
@@ -526,8 +557,8 @@ void sim_hold_fetched(struct sim_node *node, uint64_t id, int code)
 static int begin_import(struct sim_node *node, uint64_t id, uint32_t peer, uint64_t req)
 {
     struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
-    struct sim_copy *own = sim_copy_find(node, id);
-    struct sim_point point = {0};
+    const struct sim_manifest *own = sim_store_newest(node, id);
+    struct sim_point point, newest;
     char text[SCHED_ID_SIZE];
     struct sched_claim claim;
 
@@ -537,7 +568,7 @@ static int begin_import(struct sim_node *node, uint64_t id, uint32_t peer, uint6
     if (claim.verdict == SCHED_CLAIM_NEVER) {
         return claim.err.code;
     }
-    sim_copy_newest(node->state, id, &point);
+    sim_copy_choose(node, id, &point, &newest);
     if (!point.there) {
         return SHL_ENOTFOUND;
     }
@@ -551,10 +582,9 @@ static int begin_import(struct sim_node *node, uint64_t id, uint32_t peer, uint6
     }
     wait_for(node, &sandbox->wake, peer, req);
     sandbox->fetch_tries = 0;
-    if (own &&
-        (own->epoch > point.epoch || (own->epoch == point.epoch && own->count >= point.count))) {
+    if (own && !is_newer(&point.id, own->point.epoch, own->point.count)) {
         sim_hold_fetched(node, id, 0);
-    } else if (!sim_copy_fetch(node, id, &point, sandbox->fetch_turn++)) {
+    } else if (!sim_copy_fetch(node, &point)) {
         answer(node, &sandbox->wake, SHL_EUNAVAILABLE);
     }
     return 0;
@@ -583,6 +613,18 @@ void sim_hold_wake(struct sim_node *node, uint64_t id, uint32_t peer, uint64_t r
     sim_route_reply(node, peer, req, code, node->index + 1, NULL, (struct shl_bytes){0});
 }
 
+static void put_point(struct sim_node *node, const struct sim_sandbox *sandbox)
+{
+    const struct sim_manifest m = {.point = {sandbox->id, sandbox->count_epoch, sandbox->count},
+                                   .memory_mb = sandbox->memory_mb,
+                                   .restore = sandbox->restore};
+    const struct sim_manifest *kept = sim_store_put_manifest(node, &m);
+
+    sim_store_put_chunks(node, kept);
+    sim_check_published(node, kept);
+    sim_fetch_present(node, kept);
+}
+
 /* A durable point of what runs; @ends: and the VM ends with it. */
 static void make_point(struct sim_node *node,
                        struct sim_sandbox *sandbox,
@@ -592,6 +634,7 @@ static void make_point(struct sim_node *node,
     vm->count++;
     sandbox->count = vm->count;
     sandbox->count_epoch = SHL_MAX(sandbox->epoch, 1);
+    put_point(node, sandbox);
     if (ends) {
         vm->alive = false;
         sandbox->status = SIM_SANDBOX_HIBERNATED;
@@ -633,43 +676,42 @@ void sim_hold_delete(struct sim_node *node, uint64_t id, uint32_t peer, uint64_t
     named(node, id, SCHED_HOLD_EV_DELETE);
 }
 
-/* It is durable elsewhere, and known to be. That is promised only when the log still says, at
- * that entry, that this node owns it. */
-void sim_hold_catalogued(struct sim_node *node,
-                         uint64_t id,
-                         uint64_t epoch,
-                         uint64_t count,
-                         uint64_t index)
-{
-    struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
-
-    if (sandbox && index > 0) {
-        sandbox->listed_index = index;
-        sandbox->listed_epoch = epoch;
-        sandbox->listed_count = count;
-    }
-}
-
+/* As many nodes have the newest point as are wanted; of an older one the row may be on its way out.
+ * That is promised only when the log still says that this node owns it. */
 static void promise(struct sim_node *node, struct sim_sandbox *sandbox)
 {
+    struct sim_point newest;
+    struct sim_point_id point;
+    const struct sched_checkpoint *saved = NULL;
     const struct sched_owner *row = NULL;
     char text[SCHED_ID_SIZE];
 
-    if (sandbox->listed_index == 0 || sched_state_index(node->state) < sandbox->listed_index) {
+    if (!sandbox->listing) {
         return;
     }
-    sandbox->listed_index = 0;
+    sim_copy_newest(node->state, sandbox->id, &newest);
+    point = newest.id;
+    if (!newest.there || !is_newer(&point, sandbox->told_epoch, sandbox->told_count)) {
+        return;
+    }
+    saved = sim_copy_row(node->state, &point);
+    if (saved->wanted < 2 || saved->holder_count < saved->wanted) {
+        return;
+    }
+    sandbox->told_epoch = point.epoch;
+    sandbox->told_count = point.count;
+    sandbox->listing = point.epoch != sandbox->count_epoch || point.count != sandbox->count;
     sim_sandbox_text(text, sandbox->id);
     row = sched_state_owner(node->state, text);
     if (sched_state_tombstone(node->state, SCHED_TOMBSTONE_SANDBOX, text) || sandbox->copy ||
         (sandbox->status != SIM_SANDBOX_RUNNING && sandbox->status != SIM_SANDBOX_HIBERNATED) ||
-        SHL_MAX(sandbox->epoch, 1) != sandbox->listed_epoch ||
-        (row &&
-         (row->epoch != sandbox->listed_epoch || !shl_node_id_equal(&row->owner, &node->id)))) {
+        SHL_MAX(sandbox->epoch, 1) != point.epoch ||
+        (row && (row->epoch != point.epoch || !shl_node_id_equal(&row->owner, &node->id)))) {
         return;
     }
-    sim_check_durable(node, sandbox->id, sandbox->listed_count);
-    if (sandbox->status == SIM_SANDBOX_RUNNING || sandbox->count == sandbox->listed_count) {
+    sim_check_acked(node, &point, saved->wanted);
+    sim_check_durable(node, sandbox->id, point.count);
+    if (sandbox->status == SIM_SANDBOX_RUNNING || sandbox->count == point.count) {
         sandbox->elsewhere = true;
         tell_facts(node, sandbox);
     }
@@ -685,7 +727,7 @@ static bool is_listed(const struct sim_node *node, const struct sim_sandbox *san
     for (uint32_t i = 0; i < point.holder_count; i++) {
         is_there = is_there || point.holders[i] != node->index;
     }
-    return is_there && point.epoch == sandbox->count_epoch && point.count == sandbox->count;
+    return is_there && point.id.epoch == sandbox->count_epoch && point.id.count == sandbox->count;
 }
 
 static void tend(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t now_ms)
@@ -696,7 +738,7 @@ static void tend(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t no
     if (sandbox->saving && sandbox->copy && now_ms >= sandbox->fetch_ms) {
         try_save(node, sandbox);
     }
-    if (sandbox->status == SIM_SANDBOX_RUNNING && vm && sandbox->restore &&
+    if (sandbox->status == SIM_SANDBOX_RUNNING && vm && sandbox->restore && !node->world->quiet &&
         now_ms >= sandbox->autosave_ms && sim_vm_executes(node, vm) && !sandbox->saving) {
         sandbox->autosave_ms = now_ms + node->world->tuning.autosave_ms;
         make_point(node, sandbox, vm, false);
@@ -708,7 +750,7 @@ static void tend(struct sim_node *node, struct sim_sandbox *sandbox, uint64_t no
             sandbox->elsewhere = true;
             tell_facts(node, sandbox);
         } else {
-            sim_copy_push(node, sandbox, sandbox->count);
+            sim_copy_list(node, sandbox);
         }
     }
 }

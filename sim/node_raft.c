@@ -333,13 +333,14 @@ static void apply(struct sim_node *node, const struct sched_raft_entry *entry)
         sim_sched_applied(node, entry->index, entry->term, NULL, NULL);
         return;
     }
-    if (sched_state_apply(node->state, entry->index, entry->term, entry->data, &result) < 0) {
-        sim_check_fail(node->world, 6, "n%u cannot apply entry %llu", node->index,
+    if (sched_command_decode(&command, entry->data, NULL) < 0) {
+        sim_check_fail(node->world, 6, "entry %llu is no command",
                        (unsigned long long)entry->index);
         return;
     }
-    if (sched_command_decode(&command, entry->data, NULL) < 0) {
-        sim_check_fail(node->world, 6, "entry %llu is no command",
+    sim_check_applying(node, &command);
+    if (sched_state_apply(node->state, entry->index, entry->term, entry->data, &result) < 0) {
+        sim_check_fail(node->world, 6, "n%u cannot apply entry %llu", node->index,
                        (unsigned long long)entry->index);
         return;
     }

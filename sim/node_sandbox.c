@@ -11,6 +11,7 @@
 
 #define SPACE_SANDBOX 6 /* disk keys: by id */
 #define ID_MASK       0x00ffffffffffffffu
+#define REFUSED_MS    30000 /* longer than a request is under way */
 
 void sim_sandbox_text(char dst[SCHED_ID_SIZE], uint64_t id)
 {
@@ -77,6 +78,26 @@ static bool is_marked(const struct sim_node *node)
     return self && (self->cordoned.on || self->draining.on);
 }
 
+/* Who was refused asks elsewhere. Others may still come with the same key, having read that it
+ * is this node's: they must not be let in, though there is room again. */
+static bool was_refused(const struct sim_node *node, uint64_t sandbox)
+{
+    for (uint32_t i = 0; i < SIM_REFUSED_MAX; i++) {
+        if (node->refused[i].sandbox == sandbox &&
+            sim_node_now_ms(node) < node->refused[i].until_ms) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void remember_refusal(struct sim_node *node, uint64_t sandbox)
+{
+    node->refused[node->refused_next].sandbox = sandbox;
+    node->refused[node->refused_next].until_ms = sim_node_now_ms(node) + REFUSED_MS;
+    node->refused_next = (node->refused_next + 1) % SIM_REFUSED_MAX;
+}
+
 void sim_sandbox_admit(struct sim_node *node, const struct sim_rpc *rpc, uint32_t peer)
 {
     struct sim_sandbox *sandbox = sim_sandbox_find(node, rpc->n[0]);
@@ -97,7 +118,9 @@ void sim_sandbox_admit(struct sim_node *node, const struct sim_rpc *rpc, uint32_
     if (!sandbox) {
         /* The node has the last word: what it knows itself is newer than any view of it. */
         if (is_marked(node) || node->sandbox_count == SIM_SANDBOXES_MAX ||
-            node->committed_mb + fresh.memory_mb > node->world->tuning.memory_mb) {
+            node->committed_mb + fresh.memory_mb > node->world->tuning.memory_mb ||
+            was_refused(node, fresh.id)) {
+            remember_refusal(node, fresh.id);
             sim_route_reply(node, peer, rpc->req, SHL_ENOCAPACITY, 0, NULL, (struct shl_bytes){0});
             return;
         }

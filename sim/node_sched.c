@@ -5,6 +5,7 @@
 
 #include "sim/hold.h"
 #include "sim/node.h"
+#include "sim/replica.h"
 #include "sim/route_task.h"
 #include "sim/world.h"
 
@@ -26,6 +27,7 @@ void sim_sched_boot(struct sim_node *node)
     node->ready = false;
     node->join_ms = 0;
     node->granted_index = 0;
+    node->renew_sent = 0;
     node->had_voters_change = false;
     memset(node->alive_ms, 0, sizeof(node->alive_ms));
     memset(node->dead_ms, 0, sizeof(node->dead_ms));
@@ -129,6 +131,7 @@ void sim_sched_applied(struct sim_node *node,
         } else if (command->kind >= SCHED_OWNER_REGISTER && command->kind <= SCHED_OWNER_DELETE) {
             sim_hold_row(node, command->u.owner.sandbox);
         }
+        sim_replica_applied(node, command);
         if (command->kind == SCHED_NODE_REMOVE) {
             sim_hold_row(node, NULL);
         }
@@ -177,6 +180,7 @@ void sim_sched_spec(const struct sim_node *node, struct sched_node_spec *spec)
     snprintf(spec->control, sizeof(spec->control), "%u:1", node->index);
     snprintf(spec->bulk, sizeof(spec->bulk), "%u:2", node->index);
     snprintf(spec->api, sizeof(spec->api), "%u:3", node->index);
+    snprintf(spec->domain, sizeof(spec->domain), "%s", node->domain);
 }
 
 /* First entries of a cluster: its id, and a token for each who may come. */
@@ -348,7 +352,7 @@ static void restore_lost(struct sim_node *node, uint64_t now_ms)
             continue;
         }
         n[0] = sim_sandbox_parse(row->sandbox);
-        sim_route_tell(node, pick_owner(node), SIM_RPC_RESTORE, n);
+        sim_route_tell(node, pick_owner(node), SIM_RPC_RESTORE, n, (struct shl_bytes){0});
         return;
     }
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "sim/hold.h"
+#include "sim/replica.h"
 #include "sim/route_task.h"
 #include "sim/world.h"
 
@@ -90,12 +91,16 @@ void sim_route_ask(struct sim_node *node,
     deliver(node, to, &head, bytes);
 }
 
-void sim_route_tell(struct sim_node *node, uint32_t to, enum sim_rpc_kind kind, const uint64_t n[5])
+void sim_route_tell(struct sim_node *node,
+                    uint32_t to,
+                    enum sim_rpc_kind kind,
+                    const uint64_t n[5],
+                    struct shl_bytes bytes)
 {
     struct sim_rpc head = {.kind = kind};
 
     memcpy(head.n, n, sizeof(head.n));
-    deliver(node, to, &head, (struct shl_bytes){0});
+    deliver(node, to, &head, bytes);
 }
 
 void sim_route_who(struct sim_node *node, uint32_t to, uint64_t req, const uint64_t n[5])
@@ -246,10 +251,6 @@ void sim_route_receive(struct sim_node *node, uint32_t from, const struct sim_rp
     case SIM_RPC_RESTORE:
         sim_hold_wake(node, rpc->n[0], SIM_NOBODY, 0);
         return;
-    case SIM_RPC_COPY:
-    case SIM_RPC_FETCH:
-        sim_copy_receive(node, from, rpc);
-        return;
     case SIM_RPC_REPLY:
         for (uint32_t i = 0; i < node->task_count; i++) {
             if (node->tasks[i].used && node->tasks[i].req == rpc->req && !node->tasks[i].pausing) {
@@ -257,6 +258,14 @@ void sim_route_receive(struct sim_node *node, uint32_t from, const struct sim_rp
                 return;
             }
         }
+        return;
+    case SIM_RPC_MANIFEST:
+    case SIM_RPC_MANIFEST_IS:
+    case SIM_RPC_CHUNKS:
+    case SIM_RPC_PIECES:
+    case SIM_RPC_MAY_DROP:
+    case SIM_RPC_MAY_DROP_IS:
+        sim_replica_receive(node, from, rpc);
         return;
     }
 }

@@ -25,9 +25,14 @@ enum sim_rpc_kind {
     SIM_RPC_WHO,     /* n[0] sandbox: is it yours? */
     SIM_RPC_WAKE,    /* n[0] sandbox; by the entry node for itself */
     SIM_RPC_RESTORE, /* n[0] sandbox; from the scheduler, no answer */
-    SIM_RPC_COPY,    /* n[0] sandbox, n[1] epoch, n[2] count, n[3] memory, n[4] restore: keep it */
-    SIM_RPC_FETCH,   /* n[0] sandbox, n[1] epoch, n[2] count: that or a newer one */
     SIM_RPC_REPLY,
+    /* From here on there is no SIM_RPC_REPLY; n[0..2] is a point where nothing else is said. */
+    SIM_RPC_MANIFEST,    /* n[3] boot */
+    SIM_RPC_MANIFEST_IS, /* n[3] boot, n[4] 0: it is not here; bits: 1, restore, memory */
+    SIM_RPC_CHUNKS,      /* n[0] request, n[1] boot; bytes: keys */
+    SIM_RPC_PIECES,      /* n[0] request, n[1] boot, n[2] first chunk, n[3] the last piece */
+    SIM_RPC_MAY_DROP,    /* n[3] token */
+    SIM_RPC_MAY_DROP_IS, /* n[3] token, n[4] yes */
 };
 
 struct sim_rpc {
@@ -59,8 +64,7 @@ enum sim_task_kind {
     SIM_TASK_LEASE,
     SIM_TASK_WAKE,
     SIM_TASK_ORDER, /* of the holding core */
-    SIM_TASK_PUSH,  /* a point to another node */
-    SIM_TASK_FETCH,
+    SIM_TASK_ROW,   /* what the catalogue is to say of a point */
 };
 
 struct sim_task {

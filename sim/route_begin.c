@@ -119,6 +119,26 @@ static enum sim_task_kind kind_of(enum sim_op_kind kind)
     return SIM_TASK_PROPOSE;
 }
 
+/* Where a wake goes, as in node/cluster/where.c: what is here is woken here; what the log gives to
+ * a node that lives is that node's business, also when it has lost it; else this node claims it. */
+static uint32_t wake_at(struct sim_node *node, uint64_t id)
+{
+    const struct sim_sandbox *local = sim_sandbox_find(node, id);
+    const struct sched_owner *row = NULL;
+    const struct gossip_member *member = NULL;
+    char text[SCHED_ID_SIZE];
+
+    sim_sandbox_text(text, id);
+    row = sched_state_owner(node->state, text);
+    if ((local && local->status != SIM_SANDBOX_MOVED && !local->copy) || !row || row->released) {
+        return node->index;
+    }
+    member = gossip_member_find(node->gossip, &row->owner);
+    return member && (member->life == GOSSIP_ALIVE || member->life == GOSSIP_SUSPECT)
+               ? (uint32_t)sim_world_find(node->world, &row->owner)
+               : node->index;
+}
+
 void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
 {
     struct sim_task *task = sim_route_task_new(node, kind_of(op->kind), TASK_MS);
@@ -161,8 +181,11 @@ void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
         return;
     case SIM_TASK_WAKE: {
         uint64_t n[5] = {op->sandbox, 0, 0, 0, 0};
+        /* Half of the others claim without asking, so that claims meet owners that live. */
+        bool asks = op->probe || sim_rng_below(&node->rng, 2) == 0;
 
-        sim_route_ask(node, task, node->index, SIM_RPC_WAKE, n, (struct shl_bytes){0}, TASK_MS);
+        sim_route_ask(node, task, asks ? wake_at(node, op->sandbox) : node->index, SIM_RPC_WAKE, n,
+                      (struct shl_bytes){0}, TASK_MS);
         return;
     }
     case SIM_TASK_READ:
@@ -173,8 +196,7 @@ void sim_route_call(struct sim_node *node, struct sim_op *op, uint32_t attempt)
     case SIM_TASK_JOIN:
     case SIM_TASK_LEASE:
     case SIM_TASK_ORDER:
-    case SIM_TASK_PUSH:
-    case SIM_TASK_FETCH:
+    case SIM_TASK_ROW:
         make_command(node, op, &command);
         sim_task_encode(task, &command);
         sim_task_ask_leader(node, task);
@@ -215,6 +237,7 @@ void sim_route_renew(struct sim_node *node)
     command.u.lease_renew.boot = node->lease_boot;
     command.u.lease_renew.term = 1; /* the leader's business */
     command.u.lease_renew.seq = task->lease_seq;
+    node->renew_sent = task->lease_seq;
     sim_task_encode(task, &command);
     sim_task_ask_leader(node, task);
 }

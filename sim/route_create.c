@@ -132,7 +132,7 @@ static void tell_placer(struct sim_node *node,
 {
     uint64_t n[5] = {task->reservation, accepted, version, task->target, 0};
 
-    sim_route_tell(node, task->placer, SIM_RPC_PLACED, n);
+    sim_route_tell(node, task->placer, SIM_RPC_PLACED, n, (struct shl_bytes){0});
 }
 
 /* Somebody was here with this key before. */

@@ -2,7 +2,7 @@
 #include "sim/route_task.h"
 #include "sim/world.h"
 
-int sim_route_owner(struct sim_node *node, uint64_t sandbox)
+int sim_route_owner(const struct sim_node *node, uint64_t sandbox)
 {
     char key[SCHED_ID_SIZE + 2] = "s/";
     const struct gossip_record *record = NULL;

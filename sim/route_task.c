@@ -23,8 +23,7 @@ void sim_task_finish(struct sim_node *node, struct sim_task *task, int code)
     uint64_t op = task->op;
     uint32_t attempt = task->attempt;
     bool internal = task->kind == SIM_TASK_JOIN || task->kind == SIM_TASK_LEASE ||
-                    task->kind == SIM_TASK_ORDER || task->kind == SIM_TASK_PUSH ||
-                    task->kind == SIM_TASK_FETCH;
+                    task->kind == SIM_TASK_ORDER || task->kind == SIM_TASK_ROW;
 
     sim_route_task_free(node, task);
     if (!internal) {
@@ -193,9 +192,8 @@ void sim_task_answer(struct sim_node *node,
         sim_task_op(node, task)->owner = from;
         sim_task_finish(node, task, rpc->code);
         return;
-    case SIM_TASK_PUSH:
-    case SIM_TASK_FETCH:
-        sim_copy_answer(node, task, from, rpc);
+    case SIM_TASK_ROW:
+        sim_copy_answer(node, task, rpc);
         return;
     case SIM_TASK_PROPOSE:
     case SIM_TASK_JOIN:
@@ -212,18 +210,18 @@ void sim_task_answer(struct sim_node *node,
 static bool give_up(struct sim_node *node, struct sim_task *task)
 {
     enum sim_task_kind kind = task->kind;
-    uint64_t token = task->lease_seq, sandbox = task->sandbox;
+    uint64_t token = task->lease_seq;
     struct sim_outcome nothing = {0};
 
-    if (kind != SIM_TASK_ORDER && kind != SIM_TASK_PUSH && kind != SIM_TASK_FETCH) {
+    if (kind == SIM_TASK_ROW) {
+        sim_copy_give_up(node, task);
+        return true;
+    }
+    if (kind != SIM_TASK_ORDER) {
         return false;
     }
     sim_task_finish(node, task, 0);
-    if (kind == SIM_TASK_ORDER) {
-        sim_hold_outcome(node, token, SHL_EUNAVAILABLE, &nothing);
-    } else if (kind == SIM_TASK_FETCH) {
-        sim_hold_fetched(node, sandbox, SHL_EUNAVAILABLE);
-    }
+    sim_hold_outcome(node, token, SHL_EUNAVAILABLE, &nothing);
     return true;
 }
 

@@ -41,7 +41,8 @@ void sim_route_ask(struct sim_node *node,
 void sim_route_tell(struct sim_node *node,
                     uint32_t to,
                     enum sim_rpc_kind kind,
-                    const uint64_t n[5]);
+                    const uint64_t n[5],
+                    struct shl_bytes bytes);
 /* The question of ask_everybody to one of them. */
 void sim_route_who(struct sim_node *node, uint32_t to, uint64_t req, const uint64_t n[5]);
 void sim_route_pause(struct sim_node *node, struct sim_task *task, uint32_t pause_ms);
@@ -77,6 +78,6 @@ void sim_task_call_answer(struct sim_node *node,
 void sim_task_ask_everybody(struct sim_node *node, struct sim_task *task);
 void sim_task_end_search(struct sim_node *node, struct sim_task *task);
 /* Owner by gossip record, the highest epoch; slot or -1. */
-int sim_route_owner(struct sim_node *node, uint64_t sandbox);
+int sim_route_owner(const struct sim_node *node, uint64_t sandbox);
 
 #endif /* SHL_SIM_ROUTE_TASK_H */

@@ -37,6 +37,12 @@ void sim_result_of(const struct sim_world *world, struct sim_result *ret)
     ret->calls_unknown = world->clients.unknown;
     ret->elections = world->check.elections;
     ret->claims = world->check.claims;
+    ret->points = world->check.points;
+    ret->copies = world->check.copies;
+    ret->repairs = world->check.repairs;
+    ret->trims = world->check.trims;
+    ret->chunks = world->check.asked;
+    ret->bad = world->check.quarantines;
     ret->entries = world->check.last_index;
     ret->sandboxes = world->check.known_count;
     ret->messages = world->net.sent;

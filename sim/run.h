@@ -9,6 +9,7 @@
 #include "sim/fault.h"
 
 #define SIM_RESULT_SECONDS 256
+#define SIM_RESULT_TABLE   1280
 
 struct sim_result {
     int invariant; /* number of the broken one, 0: all held */
@@ -23,6 +24,8 @@ struct sim_result {
     uint64_t calls_done, calls_refused, calls_unknown;
     uint64_t elections, claims, entries, sandboxes;
     uint64_t messages, lost, doubled;
+    char table[SIM_RESULT_TABLE]; /* of a directed schedule that measures; text */
+    uint64_t points, copies, repairs, trims, chunks, bad; /* promised; fetched; chunks asked for */
 };
 
 struct sim_world;

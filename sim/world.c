@@ -10,6 +10,25 @@
 
 #define EVENTS_MAX UINT64_C(20000000) /* of one run: more is a storm that never ends */
 
+/* From a stream of their own. Failure domains: one per node, or a few racks. */
+static void draw_copies(struct sim_world *world)
+{
+    struct sim_rng rng;
+    uint32_t racks = 0;
+
+    sim_rng_split(&rng, world->schedule->seed, SIM_SUBJECT_SETUP, 1);
+    world->tuning.copies = 2;
+    if (world->schedule->nodes > 3 && sim_rng_below(&rng, 4) == 0) {
+        world->tuning.copies = 3;
+    }
+    world->tuning.grace_ms = (uint32_t)sim_rng_range(&rng, 5, 30) * 100;
+    racks = (uint32_t)sim_rng_below(&rng, 3) + 1;
+    for (uint32_t i = 0; racks > 1 && i < world->node_count; i++) {
+        snprintf(world->nodes[i].domain, sizeof(world->nodes[i].domain), "r%u",
+                 i % SHL_MAX(racks, 2));
+    }
+}
+
 static void draw_tuning(struct sim_world *world)
 {
     struct sim_tuning *t = &world->tuning;
@@ -32,6 +51,9 @@ static void draw_tuning(struct sim_world *world)
     t->think_us = 20000u << sim_rng_below(rng, 4);
     /* The mean delay between nodes; a LAN in most runs. */
     world->net.delay_mean_us = sim_rng_below(rng, 4) ? 300 : 3000;
+    if (world->schedule->nodes > 8 && t->msg_entries * t->inflight < 4) {
+        t->msg_entries = 4; /* or renewing the leases of so many is more than the log can take */
+    }
 }
 
 void sim_world_init(struct sim_world *world, const struct sim_schedule *schedule, FILE *trace)
@@ -56,6 +78,7 @@ void sim_world_init(struct sim_world *world, const struct sim_schedule *schedule
     for (uint32_t i = 0; i < world->node_count; i++) {
         sim_node_init(&world->nodes[i], world, i);
     }
+    draw_copies(world);
     if (schedule->nodes == 3 && sim_rng_below(&world->setup_rng, 6) == 0) {
         world->nodes[2].role = SCHED_ROLE_WITNESS;
     }
@@ -84,6 +107,8 @@ void sim_world_release(struct sim_world *world)
         sim_node_release(&world->nodes[i]);
     }
     free(world->nodes);
+    free(world->view_entries);
+    free(world->view_holders);
     free(world->digest_at);
     sim_clients_release(&world->clients);
     sim_check_release(&world->check);
@@ -175,7 +200,7 @@ static bool stall(struct sim_world *world, struct sim_event *event)
     if (event->kind == SIM_EV_WAKE) {
         node->wake_us = event->at_us;
     }
-    sim_heap_push(&world->heap, *event);
+    sim_heap_push_again(&world->heap, *event);
     return true;
 }
 

@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "checkpoint/fetch.h"
+#include "checkpoint/replica_plan.h"
 #include "sim/check.h"
 #include "sim/client.h"
 #include "sim/fault.h"
@@ -64,6 +66,8 @@ struct sim_tuning {
     uint32_t voters_dead_ms;
     uint32_t memory_mb;   /* of each node */
     uint32_t autosave_ms; /* of sandboxes that want to be restored */
+    uint32_t copies;      /* that are wanted of a point */
+    uint32_t grace_ms;    /* before the copies of a dead node are made again */
     uint32_t clients;
     uint32_t think_us;
 };
@@ -80,6 +84,8 @@ struct sim_world {
     enum sim_phase phase;
     uint64_t healed_us;
     uint64_t converged_us; /* one cluster again */
+    bool quiet;            /* no new points: what is under way comes to its end */
+    uint64_t quiet_us;     /* since when */
 
     struct sim_node *nodes; /* schedule->nodes + schedule->spares of them */
     uint32_t node_count;
@@ -101,6 +107,11 @@ struct sim_world {
 
     struct sched_view scratch_views[SCHED_NODES_MAX]; /* too large for a stack */
     struct sched_placement scratch_placement;
+    struct ckpt_plan_actions scratch_plan;
+    struct ckpt_fetch_actions scratch_fetch;
+    struct ckpt_plan_entry *view_entries; /* of the view of a planner; heap */
+    struct shl_node_id *view_holders;
+    size_t view_cap;
 
     /* Filled by directed schedules. */
     bool no_clients;

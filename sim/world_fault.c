@@ -4,7 +4,8 @@
 #include "sim/route.h"
 #include "sim/world.h"
 
-#define DOWN_US 1500000u /* until a node notices that a silent link is dead */
+#define DOWN_US    1500000u /* until a node notices that a silent link is dead */
+#define PUT_OFF_US 250000u
 
 static void tell_links(struct sim_world *world, uint32_t a, uint32_t b, uint64_t in_us)
 {
@@ -132,9 +133,10 @@ static bool may_lose(struct sim_world *world, uint32_t slot)
         for (uint32_t k = 0; k < m->count; k++) {
             int voter = sim_world_find(world, &m->members[k].id);
 
-            if (m->members[k].standing == SCHED_RAFT_VOTER &&
-                (voter < 0 || (uint32_t)voter == slot || world->nodes[voter].gone)) {
-                kept--;
+            if (m->members[k].standing == SCHED_RAFT_VOTER) {
+                kept -= voter < 0 || (uint32_t)voter == slot || world->nodes[voter].gone;
+            } else if ((uint32_t)leader == i && voter >= 0 && (uint32_t)voter == slot) {
+                voters++; /* its promotion may be on the way: then it is lost as a voter */
             }
         }
         if (voters > 0 && kept <= voters / 2) {
@@ -162,12 +164,13 @@ static bool wipe(struct sim_world *world, uint32_t slot, uint64_t for_us)
     struct sim_node *node = &world->nodes[slot];
 
     (void)for_us;
-    if (node->gone || !may_lose(world, slot)) {
+    if (node->gone || !may_lose(world, slot) || !sim_check_may_lose(world, slot)) {
         return false;
     }
     sim_node_crash(node, SIM_DISK_CRASH_LOSE_ALL);
     sim_disk_wipe(&node->disk);
     node->gone = true;
+    node->gone_us = world->now_us;
     world->lost_voters |= UINT64_C(1) << slot;
     start_spare(world);
     return true;
@@ -179,7 +182,8 @@ static bool remove_node(struct sim_world *world, uint32_t slot)
     struct sim_node *leader = NULL;
     int at = sim_world_leader(world);
 
-    if (node->gone || at < 0 || (uint32_t)at == slot || !may_lose(world, slot)) {
+    if (node->gone || at < 0 || (uint32_t)at == slot || !may_lose(world, slot) ||
+        !sim_check_may_lose(world, slot)) {
         return false;
     }
     /* The call of an operator, straight at the scheduler: `shoal node rm --force`. */
@@ -232,6 +236,26 @@ static bool rivals(struct sim_world *world, const struct sim_fault *f)
     return true;
 }
 
+/* A chunk of which every point has a good copy elsewhere: one loss, as one disk is. */
+static bool rot(struct sim_world *world, const struct sim_fault *f)
+{
+    struct sim_node *node = &world->nodes[f->a];
+    uint32_t count = node->store.chunk_count;
+
+    for (uint32_t i = 0; i < count && !node->gone && node->up; i++) {
+        struct sim_chunk *chunk = &node->store.chunks[(f->value / 2 + i) % count];
+
+        if (sim_chunk_key(chunk->data) == chunk->key &&
+            sim_check_may_rot(world, f->a, chunk->key)) {
+            SIM_TRACE(world, f->a, "chunk %llx %s", (unsigned long long)chunk->key,
+                      f->value % 2 ? "is lost" : "rots");
+            sim_store_hurt(node, chunk, f->value % 2);
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool node_fault(struct sim_world *world, const struct sim_fault *f)
 {
     struct sim_node *node = &world->nodes[f->a];
@@ -263,7 +287,8 @@ static bool node_fault(struct sim_world *world, const struct sim_fault *f)
         if (leader < 0) {
             return false;
         }
-        world->nodes[leader].stalled_us = world->now_us + f->for_us;
+        world->nodes[leader].stalled_us =
+            SHL_MAX(world->nodes[leader].stalled_us, world->now_us + f->for_us);
         return true;
     }
     case SIM_FAULT_MASS_RESTART:
@@ -305,6 +330,11 @@ static bool node_fault(struct sim_world *world, const struct sim_fault *f)
         return remove_node(world, f->a);
     case SIM_FAULT_TRANSFER:
         transfer(world);
+        return true;
+    case SIM_FAULT_ROT:
+        return rot(world, f);
+    case SIM_FAULT_GARBLE:
+        node->garble_ppm = (uint32_t)f->value;
         return true;
     default:
         return false;
@@ -366,6 +396,16 @@ static bool is_instance_of(const struct sim_world *world, const struct sim_fault
     return f >= world->schedule->faults && f < world->schedule->faults + world->schedule->count;
 }
 
+/* What may not happen at this moment, since more would be lost than is promised, happens later. */
+static void put_off(struct sim_world *world, const struct sim_fault *f)
+{
+    if ((f->class == SIM_FAULT_WIPE || f->class == SIM_FAULT_REMOVE) && is_instance_of(world, f) &&
+        !world->nodes[f->a].gone) {
+        sim_world_push(world, world->now_us + PUT_OFF_US, SIM_EV_FAULT_BEGIN, 0,
+                       (uint64_t)(f - world->schedule->faults));
+    }
+}
+
 void sim_world_fault_begin(struct sim_world *world, const struct sim_fault *f)
 {
     bool done = false;
@@ -378,6 +418,9 @@ void sim_world_fault_begin(struct sim_world *world, const struct sim_fault *f)
     done = f->class == SIM_FAULT_ISOLATE_LEADER && !is_instance_of(world, f)
                ? false
                : net_fault(world, f) || node_fault(world, f);
+    if (!done) {
+        put_off(world, f);
+    }
     world->fault_count[f->class] += done;
 }
 
@@ -425,6 +468,9 @@ void sim_world_fault_end(struct sim_world *world, const struct sim_fault *f)
     case SIM_FAULT_WRITE_ERROR:
         node->disk.fail_writes = false;
         break;
+    case SIM_FAULT_GARBLE:
+        node->garble_ppm = 0;
+        break;
     default:
         break;
     }
@@ -438,9 +484,16 @@ void sim_world_heal(struct sim_world *world)
         struct sim_node *node = &world->nodes[i];
 
         node->lag_us = 0;
+        node->garble_ppm = 0;
         node->sync_us = world->tuning.sync_us;
         node->disk.fail_writes = false;
-        node->stalled_us = SHL_MIN(node->stalled_us, world->now_us);
+        if (node->stalled_us > world->now_us) {
+            sim_heap_bring_forward(&world->heap, i, node->stalled_us, world->now_us);
+            if (node->wake_us == node->stalled_us) {
+                node->wake_us = world->now_us;
+            }
+            node->stalled_us = world->now_us;
+        }
         if (node->present && !node->gone && !node->up) {
             node->down_until_us = 0;
             sim_world_push(world, world->now_us + 1000 + 5000 * i, SIM_EV_BOOT, i, 0);

@@ -117,6 +117,40 @@ static void test_plan_nothing_new_for_full_and_flapping_nodes(void **state)
     assert_int_equal(w->acts.report.full, 1);
 }
 
+/* Made while its place is away, for a minute or for an upgrade: copied at once to one that is
+ * there. */
+static void test_plan_new_checkpoints_do_not_wait_for_a_dead_node(void **state)
+{
+    struct world *w = *state;
+    uint32_t second, other;
+    int planned;
+
+    for (planned = 0; planned < 2; planned++) {
+        pk_entry(w, 0, 2, 0, 1u << 0);
+        second = pk_fetcher(w);
+        w->nodes[second].planned = planned;
+        pk_life(w, second, CKPT_PLAN_SUSPECT);
+        assert_int_equal(pk_fetcher(w), second);
+        pk_life(w, second, CKPT_PLAN_DEAD);
+        other = pk_fetcher(w);
+        assert_true(other != second && other != NOBODY);
+        assert_int_equal(w->acts.report.short_of, 1);
+        pk_entry(w, 0, 2, 0, 1u << 0 | 1u << other);
+        assert_int_equal(pk_fetcher(w), NOBODY);
+        assert_int_equal(w->acts.report.full, 1);
+        /* It is back: that copy belongs to it, though nothing is urgent about it. */
+        pk_life(w, second, CKPT_PLAN_ALIVE);
+        assert_int_equal(pk_fetcher(w), second);
+        assert_int_equal(w->acts.report.short_of, 0);
+        /* What it has is kept for it as before. */
+        pk_entry(w, 0, 2, 0, 1u << 0 | 1u << second);
+        pk_life(w, second, CKPT_PLAN_DEAD);
+        assert_int_equal(pk_fetcher(w), NOBODY);
+        assert_int_equal(w->acts.report.graced, 1);
+        pk_life(w, second, CKPT_PLAN_ALIVE);
+    }
+}
+
 static void test_plan_new_place_is_a_rebalance(void **state)
 {
     struct world *w = *state;
@@ -284,6 +318,8 @@ int main(void)
                                         pk_teardown),
         cmocka_unit_test_setup_teardown(test_plan_draining_copies_do_not_count, pk_setup,
                                         pk_teardown),
+        cmocka_unit_test_setup_teardown(test_plan_new_checkpoints_do_not_wait_for_a_dead_node,
+                                        pk_setup, pk_teardown),
         cmocka_unit_test_setup_teardown(test_plan_nothing_new_for_full_and_flapping_nodes, pk_setup,
                                         pk_teardown),
         cmocka_unit_test_setup_teardown(test_plan_new_place_is_a_rebalance, pk_setup, pk_teardown),

@@ -333,6 +333,48 @@ static void test_hold_copy_of_another_node_is_claimed(void **state)
     close_bench(&b);
 }
 
+/* It lost what it had, and fetched a copy: a release of that epoch may still be on its way. */
+static void test_hold_copy_of_its_own_is_claimed(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    open_bench(&b, SCHED_HOLD_HIBERNATED, 1);
+    lease(&b, b.now_ms + 9000);
+    assert_int_equal(kit_owner(&b.kit, SCHED_OWNER_REGISTER, SB, 1, 1, 0, true), 0);
+    b.facts.copy = true;
+    facts(&b);
+    wake(&b);
+    assert_null(act(&b, SCHED_HOLD_ACT_ALLOW));
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.kind, SCHED_OWNER_CLAIM);
+    assert_int_equal(carry_out(&b), 0);
+    row(&b);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_SAVE)->u.save.epoch, 2);
+    close_bench(&b);
+}
+
+static void test_hold_running_with_a_copy_is_registered_as_its_nodes_alone(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    open_bench(&b, SCHED_HOLD_RUNNING, 0);
+    facts(&b);
+    lease(&b, b.now_ms + 9000);
+    b.facts.elsewhere = true;
+    facts(&b);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_SAVE)->u.save.epoch, 1);
+    assert_false(act(&b, SCHED_HOLD_ACT_SAVE)->u.save.claimable);
+    saved(&b, 1, false);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.kind, SCHED_OWNER_REGISTER);
+    assert_int_equal(carry_out(&b), 0);
+    assert_false(sched_state_owner(b.kit.state, SB)->claimable);
+    b.now_ms += 1000000; /* without a lease it goes on */
+    tick(&b);
+    assert_none(&b);
+    close_bench(&b);
+}
+
 static void test_hold_lost_orders_are_sent_again(void **state)
 {
     struct bench b;
@@ -357,6 +399,76 @@ static void test_hold_lost_orders_are_sent_again(void **state)
     b.now_ms += 100000;
     tick(&b);
     assert_none(&b);
+    close_bench(&b);
+}
+
+/* The answer to a claim was lost and the claim came again: the log refuses the second, and shows
+ * that the first one counts. */
+static void test_hold_repeated_claim_is_its_own(void **state)
+{
+    struct bench b;
+    struct sched_hold_event event = {.type = SCHED_HOLD_EV_OUTCOME};
+
+    (void)state;
+    open_bench(&b, SCHED_HOLD_HIBERNATED, 1);
+    assert_int_equal(kit_owner(&b.kit, SCHED_OWNER_REGISTER, SB, 1, 1, 0, false), 0);
+    assert_int_equal(kit_owner(&b.kit, SCHED_OWNER_RELEASE, SB, 1, 1, 0, false), 0);
+    b.facts.elsewhere = true;
+    facts(&b);
+    lease(&b, b.now_ms + 9000);
+    wake(&b);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.kind, SCHED_OWNER_CLAIM);
+    assert_int_equal(kit_owner(&b.kit, SCHED_OWNER_CLAIM, SB, 1, 1, 1, false), 0); /* unseen */
+    b.now_ms = b.actions.wake_at_ms;
+    tick(&b);
+    event.u.outcome.token = act(&b, SCHED_HOLD_ACT_ORDER)->u.order.token;
+    event.u.outcome.code = SHL_ECONFLICT;
+    step(&b, event);
+    assert_null(act(&b, SCHED_HOLD_ACT_REFUSE));
+    row(&b);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_SAVE)->u.save.epoch, 2);
+    saved(&b, 2, false);
+    assert_non_null(act(&b, SCHED_HOLD_ACT_ALLOW));
+    close_bench(&b);
+}
+
+/* A claim was committed after the copy that it was for had been dropped. */
+static void test_hold_orphans_are_released(void **state)
+{
+    struct sched_hold_event event = {.type = SCHED_HOLD_EV_WAKE, .sandbox = SB};
+    struct sched_hold_status status;
+    struct bench b;
+
+    (void)state;
+    open_bench(&b, SCHED_HOLD_HIBERNATED, 2);
+    assert_int_equal(kit_owner(&b.kit, SCHED_OWNER_REGISTER, SB, 1, 1, 0, false), 0);
+    row(&b); /* the records may not all have been told yet */
+    assert_none(&b);
+    lease(&b, b.now_ms + 9000);
+    row(&b);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.kind, SCHED_OWNER_RELEASE);
+    assert_true(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.is_orphan);
+    assert_int_equal(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.owner.epoch, 1);
+    event.now_ms = b.now_ms;
+    assert_int_equal(sched_hold_step(b.hold, &event, &b.actions), SHL_ENOTFOUND);
+    b.now_ms += 1000; /* not carried out: there was something of it after all; asked again */
+    tick(&b);
+    assert_int_equal(carry_out(&b), 0);
+    assert_none(&b);
+    sched_hold_status(b.hold, &status);
+    assert_int_equal(status.sandboxes, 0);
+    row(&b); /* released: nobody's */
+    assert_none(&b);
+    /* One that is told of meanwhile is none any more. */
+    assert_int_equal(kit_owner(&b.kit, SCHED_OWNER_CLAIM, SB, 1, 1, 1, false), 0);
+    row(&b);
+    assert_true(act(&b, SCHED_HOLD_ACT_ORDER)->u.order.is_orphan);
+    facts(&b);
+    b.now_ms += 1000;
+    tick(&b);
+    assert_none(&b);
+    sched_hold_status(b.hold, &status);
+    assert_int_equal(status.orphans, 0);
     close_bench(&b);
 }
 
@@ -455,7 +567,11 @@ int main(void)
         cmocka_unit_test(test_hold_restarted_waits_for_its_log),
         cmocka_unit_test(test_hold_adopted_vm_keeps_its_deadline),
         cmocka_unit_test(test_hold_copy_of_another_node_is_claimed),
+        cmocka_unit_test(test_hold_copy_of_its_own_is_claimed),
+        cmocka_unit_test(test_hold_running_with_a_copy_is_registered_as_its_nodes_alone),
         cmocka_unit_test(test_hold_lost_orders_are_sent_again),
+        cmocka_unit_test(test_hold_repeated_claim_is_its_own),
+        cmocka_unit_test(test_hold_orphans_are_released),
         cmocka_unit_test(test_hold_deletes_through_the_log),
         cmocka_unit_test(test_hold_leaves_the_lease_when_nobody_may_restore_it),
         cmocka_unit_test(test_hold_removed_node_stops),

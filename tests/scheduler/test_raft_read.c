@@ -151,11 +151,42 @@ static void test_read_more_than_the_limit_are_refused(void **state)
     net_free(net);
 }
 
+/* A link that was made anew delivers a rejection of before after what the peer has said since, in
+ * the same round even: it has not lost anything. When it says so again, in a later round, it has.
+ */
+static void test_read_late_rejection_is_not_believed(void **state)
+{
+    struct sched_raft_msg answer = {.kind = SCHED_RAFT_MSG_APPEND_ANSWER};
+    struct net *net = cluster(3);
+
+    (void)state;
+    net_propose(net, 0, 1, "stored everywhere");
+    net_run(net, 20);
+    net_read(net, 0, 2);
+    net_run(net, 200); /* heartbeats, too: all is acknowledged in round 1 */
+    assert_int_equal(net_result(net, 2)->reason, SCHED_RAFT_DONE);
+    net_isolate(net, 0, true);
+    answer.term = sched_raft_term(net->nodes[0].raft);
+    answer.u.append_answer.rejected = true;
+    answer.u.append_answer.index = sched_raft_last_index(net->nodes[0].raft) + 1;
+    answer.u.append_answer.hint_index = 1;
+    answer.u.append_answer.hint_term = 1;
+    net_inject(net, 1, 0, &answer);
+    answer.u.append_answer.round = 1;
+    net_inject(net, 1, 0, &answer);
+    assert_int_equal(net_status(net, 0).peers_forgot, 0);
+    answer.u.append_answer.round = 2; /* which began because of that */
+    net_inject(net, 1, 0, &answer);
+    assert_int_equal(net_status(net, 0).peers_forgot, 1);
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read_sees_what_was_acknowledged_before_it),
         cmocka_unit_test(test_read_one_node_answers_at_once),
+        cmocka_unit_test(test_read_late_rejection_is_not_believed),
         cmocka_unit_test(test_read_needs_a_round_that_began_after_it),
         cmocka_unit_test(test_read_waits_for_the_first_entry_of_the_term),
         cmocka_unit_test(test_read_many_share_a_round),

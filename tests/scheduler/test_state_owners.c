@@ -230,6 +230,39 @@ static int forget(struct kit *kit, const char *id)
     return kit_apply(kit, &c);
 }
 
+static int save_of(struct kit *kit, const char *id, const char *sandbox, unsigned maker)
+{
+    struct sched_command c = kit_command(kit, SCHED_CHECKPOINT_PUT);
+    struct sched_cmd_checkpoint *p = &c.u.checkpoint;
+
+    snprintf(p->id, sizeof(p->id), "%s", id);
+    snprintf(p->org, sizeof(p->org), "org");
+    snprintf(p->sandbox, sizeof(p->sandbox), "%s", sandbox);
+    p->kind = SCHED_CHECKPOINT_HIBERNATION;
+    memset(p->manifest, 7, sizeof(p->manifest));
+    p->wanted = 2;
+    p->holders[p->holder_count++] = kit_id(maker);
+    return kit_apply(kit, &c);
+}
+
+static void test_checkpoints_saves_of_a_former_owner_are_late(void **state)
+{
+    struct kit kit;
+
+    (void)state;
+    kit_open_cluster(&kit, NULL);
+    assert_int_equal(kit_add_node(&kit, 2), 0);
+    assert_int_equal(save_of(&kit, "before", "sb-1", 1), 0); /* the log does not know it yet */
+    assert_int_equal(kit_owner(&kit, SCHED_OWNER_REGISTER, "sb-1", 1, 1, 0, true), 0);
+    assert_int_equal(save_of(&kit, "first", "sb-1", 1), 0);
+    assert_int_equal(kit_owner(&kit, SCHED_OWNER_CLAIM, "sb-1", 1, 1, 2, true), 0);
+    assert_int_equal(save_of(&kit, "late", "sb-1", 1), SHL_ECONFLICT);
+    assert_null(sched_state_checkpoint(kit.state, "late"));
+    assert_int_equal(save_of(&kit, "first", "sb-1", 1), 0); /* listed in time, told again */
+    assert_int_equal(save_of(&kit, "second", "sb-1", 2), 0);
+    kit_close(&kit);
+}
+
 static void test_checkpoints_holders_come_and_go(void **state)
 {
     const struct sched_checkpoint *row;
@@ -313,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_owners_tables_are_bounded),
         cmocka_unit_test(test_owners_epoch_mutation_shows),
         cmocka_unit_test(test_checkpoints_holders_come_and_go),
+        cmocka_unit_test(test_checkpoints_saves_of_a_former_owner_are_late),
         cmocka_unit_test(test_checkpoints_deleted_stay_deleted),
         cmocka_unit_test(test_checkpoints_are_bounded),
     };

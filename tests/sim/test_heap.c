@@ -76,10 +76,50 @@ static void test_heap_agrees_with_a_sorted_list(void **state)
     sim_heap_release(&heap);
 }
 
+/* A process stands still, for longer than was said at first, then goes on early: what it is
+ * told comes in the order in which it was sent. */
+static void test_heap_keeps_the_order_of_what_is_put_off(void **state)
+{
+    struct sim_heap heap;
+    struct sim_event event;
+
+    (void)state;
+    sim_heap_init(&heap);
+    sim_heap_push(&heap, (struct sim_event){.at_us = 10, .node = 1, .a = 0});
+    sim_heap_push(&heap, (struct sim_event){.at_us = 20, .node = 1, .a = 1});
+    assert_true(sim_heap_pop(&heap, &event));
+    event.at_us = 15; /* stalled until then */
+    sim_heap_push_again(&heap, event);
+    sim_heap_push(&heap, (struct sim_event){.at_us = 40, .node = 2, .a = 9});
+    assert_true(sim_heap_pop(&heap, &event));
+    assert_int_equal(event.a, 0);
+    sim_heap_push(&heap, (struct sim_event){.at_us = 16, .node = 1, .a = 2});
+    event.at_us = 40; /* no, until then */
+    sim_heap_push_again(&heap, event);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(sim_heap_pop(&heap, &event));
+        assert_int_equal(event.at_us, i == 0 ? 16 : 20);
+        event.at_us = 40;
+        sim_heap_push_again(&heap, event);
+    }
+    sim_heap_bring_forward(&heap, 1, 40, 30);
+    for (unsigned i = 0; i < 3; i++) {
+        static const uint64_t order[] = {0, 1, 2};
+
+        assert_true(sim_heap_pop(&heap, &event));
+        assert_int_equal(event.at_us, 30);
+        assert_int_equal(event.a, order[i]);
+    }
+    assert_true(sim_heap_pop(&heap, &event));
+    assert_int_equal(event.at_us, 40); /* of another one */
+    sim_heap_release(&heap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heap_pops_by_time_then_sequence),
+        cmocka_unit_test(test_heap_keeps_the_order_of_what_is_put_off),
         cmocka_unit_test(test_heap_agrees_with_a_sorted_list),
     };
 
