@@ -257,6 +257,7 @@ int agent_setup_apply(const struct agent_setup *setup,
     }
     note(&first, agent_freezer_thaw_fs(freezer, &step), &step);
     note(&first, apply_files(setup, &step), &step);
+    note(&first, agent_trust_apply(&setup->trust, "", &step), &step);
     note(&first, apply_boot_id(setup, guest, &step), &step);
     note(&first, agent_net_apply(&setup->net, &step), &step);
     if (setup->cpus > 0) {

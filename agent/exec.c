@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/attach.h"
 #include "agent/blob.h"
+#include "agent/input.h"
 #include "agent/server.h"
 #include "base/cleanup.h"
 
@@ -28,6 +30,16 @@ static int get_session_id(const msgpack_object *request, char *dst, struct shl_e
     return 0;
 }
 
+/* With "only", just sessions of that command are there. */
+static bool is_wanted(const struct agent_session *session, const msgpack_object *request)
+{
+    struct shl_bytes only;
+    int rc = shl_mp_get_str(request, "only", &only);
+
+    return rc == SHL_ENOTFOUND || (rc == 0 && only.len == strlen(session->cmd) &&
+                                   memcmp(only.base, session->cmd, only.len) == 0);
+}
+
 static struct agent_session *find_session(struct agent_server *server,
                                           const msgpack_object *request,
                                           struct shl_err *err)
@@ -39,7 +51,8 @@ static struct agent_session *find_session(struct agent_server *server,
         return NULL;
     }
     session = agent_sessions_find(&server->sessions, id);
-    if (!session) {
+    if (!session || !is_wanted(session, request)) {
+        session = NULL;
         (void)shl_err_set(err, SHL_ENOTFOUND, "there is no session '%s'", id);
     }
     return session;
@@ -59,6 +72,17 @@ static int get_number(const msgpack_object *request,
                            (unsigned long long)max);
     }
     return 0;
+}
+
+/* Optional, false when absent. */
+static int get_switch(const msgpack_object *request,
+                      const char *key,
+                      bool *ret,
+                      struct shl_err *err)
+{
+    return shl_mp_get_bool(request, key, ret) == SHL_EPROTO
+               ? shl_err_set(err, SHL_EINVALIDARG, "%s must be true or false", key)
+               : 0;
 }
 
 /* ---- exec.start ------------------------------------------------------------------ */
@@ -120,6 +144,43 @@ static int get_user(const struct agent_guest *guest,
     return agent_guest_user(guest, name, ret, err);
 }
 
+/* 1 to UINT16_MAX each. */
+static int get_size(const msgpack_object *request,
+                    uint16_t *ret_cols,
+                    uint16_t *ret_rows,
+                    struct shl_err *err)
+{
+    uint64_t cols = 80;
+    uint64_t rows = 24;
+    int rc = get_number(request, "cols", UINT16_MAX, &cols, err);
+
+    if (rc == 0) {
+        rc = get_number(request, "rows", UINT16_MAX, &rows, err);
+    }
+    if (rc == 0 && (cols == 0 || rows == 0)) {
+        rc = shl_err_set(err, SHL_EINVALIDARG, "cols and rows must be above 0");
+    }
+    *ret_cols = (uint16_t)cols;
+    *ret_rows = (uint16_t)rows;
+    return rc;
+}
+
+static int get_tty(const msgpack_object *request,
+                   struct agent_session_spec *spec,
+                   struct shl_err *err)
+{
+    int rc = get_switch(request, "tty", &spec->is_tty, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (spec->ring_bytes > 0 && spec->ring_bytes < AGENT_RING_MIN_BYTES) {
+        return shl_err_set(err, SHL_EINVALIDARG, "ring_bytes must be at least %u",
+                           AGENT_RING_MIN_BYTES);
+    }
+    return get_size(request, &spec->cols, &spec->rows, err);
+}
+
 static int decode_start(struct agent_server *server,
                         const msgpack_object *request,
                         struct agent_session_spec *spec,
@@ -144,11 +205,19 @@ static int decode_start(struct agent_server *server,
         rc = get_number(request, "keep_bytes", KEEP_MAX_BYTES, &spec->keep_bytes, err);
     }
     if (rc == 0) {
-        int got = shl_mp_get_bool(request, "pipe_stdin", &spec->pipe_stdin);
-
-        rc = got == SHL_EPROTO
-                 ? shl_err_set(err, SHL_EINVALIDARG, "pipe_stdin must be true or false")
-                 : 0;
+        rc = get_switch(request, "pipe_stdin", &spec->pipe_stdin, err);
+    }
+    if (rc == 0) {
+        rc = get_switch(request, "program", &spec->is_program, err);
+    }
+    if (rc == 0) {
+        rc = get_number(request, "ring_bytes", KEEP_MAX_BYTES, &spec->ring_bytes, err);
+    }
+    if (rc == 0) {
+        rc = get_number(request, "linger_ms", UINT32_MAX * 1000ull, &spec->linger_ms, err);
+    }
+    if (rc == 0) {
+        rc = get_tty(request, spec, err);
     }
     if (rc == 0) {
         rc = agent_guest_environ(&server->guest, &spec->user, shl_mp_find(request, "envs"),
@@ -355,7 +424,7 @@ static int write_session(struct shl_buf *buf, const struct agent_session *sessio
         shl_mp_kv_int(&w, "exit_code", session->exit_code);
     }
     shl_mp_kv_int(&w, "started_at_ms", session->started_at_ms);
-    shl_mp_kv_uint(&w, "attached", 0);
+    shl_mp_kv_uint(&w, "attached", session->attached_count);
     shl_mp_end(&w);
     return shl_mp_done(&w);
 }
@@ -368,13 +437,13 @@ void agent_op_exec_list(struct agent_server *server,
     struct shl_buf buf;
     int rc = 0;
 
-    (void)request;
     /* A request is at most one frame, so this is above any real list. */
     shl_buf_init(&buf, (size_t)AGENT_SESSIONS_MAX * AGENT_REQUEST_MAX);
     SHL_LIST_FOREACH(it, &server->sessions.all) {
         const struct agent_session *session = shl_container_of(it, struct agent_session, node);
 
-        if (rc == 0 && session->state != AGENT_SESSION_STARTING && session->id[0] != '_') {
+        if (rc == 0 && session->state != AGENT_SESSION_STARTING && session->id[0] != '_' &&
+            !session->is_tty && is_wanted(session, request)) {
             rc = write_session(&buf, session);
         }
     }
@@ -405,4 +474,81 @@ void agent_op_exec_kill(struct agent_server *server,
     rc = rc < 0 ? SHL_EINVALIDARG : agent_session_kill(session, (int)signal);
     agent_stream_finish(stream, rc,
                         rc == SHL_EINVALIDARG ? "signal must be a number from 1 to 64" : NULL);
+}
+
+/* ---- exec.end, exec.resize, exec.attach, exec.input ------------------------------------------ */
+
+void agent_op_exec_end(struct agent_server *server,
+                       struct agent_stream *stream,
+                       const msgpack_object *request)
+{
+    struct shl_err err = {0};
+    struct agent_session *session = find_session(server, request, &err);
+
+    if (session && agent_session_is_ending(session)) {
+        (void)shl_err_set(&err, SHL_ENOTFOUND, "session '%s' has ended", session->id);
+    } else if (session) {
+        agent_session_end(session);
+    }
+    agent_stream_finish(stream, err.code, err.code < 0 ? err.msg : NULL);
+}
+
+void agent_op_exec_resize(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request)
+{
+    struct shl_err err = {0};
+    struct agent_session *session = find_session(server, request, &err);
+    uint16_t cols;
+    uint16_t rows;
+
+    if (session && get_size(request, &cols, &rows, &err) == 0) {
+        int rc = agent_session_resize(session, cols, rows);
+
+        if (rc < 0) {
+            (void)shl_err_set(&err, rc, "session '%s' has no terminal", session->id);
+        }
+    }
+    agent_stream_finish(stream, err.code, err.code < 0 ? err.msg : NULL);
+}
+
+/* A session whose program runs, so that it can have clients. */
+static struct agent_session *find_started(struct agent_server *server,
+                                          const msgpack_object *request,
+                                          struct shl_err *err)
+{
+    struct agent_session *session = find_session(server, request, err);
+
+    if (session && session->state == AGENT_SESSION_STARTING) {
+        (void)shl_err_set(err, SHL_EBADSTATE, "session '%s' is being started", session->id);
+        return NULL;
+    }
+    return session;
+}
+
+void agent_op_exec_attach(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request)
+{
+    struct shl_err err = {0};
+    struct agent_session *session = find_started(server, request, &err);
+
+    if (session && agent_attach(session, stream) < 0) {
+        (void)shl_err_set(&err, -ENOMEM, "no memory for another client");
+    }
+    if (err.code < 0) {
+        agent_stream_finish(stream, err.code, err.msg);
+    }
+}
+
+void agent_op_exec_input(struct agent_server *server,
+                         struct agent_stream *stream,
+                         const msgpack_object *request)
+{
+    struct shl_err err = {0};
+    struct agent_session *session = find_started(server, request, &err);
+
+    if (!session || agent_input_begin(session, stream, &err) < 0) {
+        agent_stream_finish(stream, err.code, err.msg);
+    }
 }

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/protocol.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/mp.h"
 
 #define PASSWD_FILE      "/etc/passwd"
@@ -139,18 +139,10 @@ int agent_guest_path(const struct agent_guest *guest,
     return 0;
 }
 
-uint64_t agent_uptime_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 void agent_phases_mark(struct agent_phases *phases, const char *name)
 {
     if (phases->count < AGENT_PHASES_MAX) {
         phases->name[phases->count] = name;
-        phases->at_ms[phases->count++] = agent_uptime_ms();
+        phases->at_ms[phases->count++] = shl_boottime_ms();
     }
 }

@@ -7,6 +7,7 @@
 #include "agent/boot_id.h"
 #include "agent/environ.h"
 #include "agent/hotplug.h"
+#include "agent/protocol.h"
 #include "agent/user.h"
 #include "base/err.h"
 
@@ -23,9 +24,10 @@ struct agent_phases {
 struct agent_guest {
     bool is_init;                           /* PID 1 of a guest: may change the machine */
     struct agent_user user;                 /* whom commands run as by default */
-    char home[256];                         /* base of relative paths, default working directory */
+    char home[256];                         /* base of relative paths */
     char sandbox_id[AGENT_SANDBOX_ID_SIZE]; /* of the latest setup, like env */
     struct agent_environ env;
+    char cwd[AGENT_PATH_MAX]; /* default working directory, "": the home */
     struct agent_phases phases;
 
     /*- of the system pool once that runs */
@@ -66,6 +68,5 @@ SHL_MUST_CHECK int agent_guest_path(const struct agent_guest *guest,
                                     struct shl_err *err);
 
 void agent_phases_mark(struct agent_phases *phases, const char *name);
-uint64_t agent_uptime_ms(void);
 
 #endif /* SHL_AGENT_GUEST_H */

@@ -2,9 +2,9 @@
  *
  * As process 1 it takes no arguments. Otherwise:
  *   shoal-agent --serve FD --home DIR [--output-bytes N] [--retain-ms N] [--sessions N]
- *               [--cgroup DIR]
+ *               [--cgroup DIR] [--path DIRS]
  * serves the protocol on the connected socket FD as the current user and ends with it; commands
- * run in the cgroup v2 DIR/sandbox.
+ * run in the cgroup v2 DIR/sandbox and are looked for in DIRS.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 
 #include "agent/boot.h"
 #include "agent/server.h"
+#include "base/io.h"
 
 #define EXIT_USAGE 2
 
@@ -85,7 +86,7 @@ static int serve_guest(struct shl_log *log, struct shl_err *err)
     }
     rc = agent_server_init(server, log);
     if (rc == 0) {
-        SHL_LOG(log, SHL_LOG_INFO, "agent.ready", SHL_I("uptime_ms", agent_uptime_ms()));
+        SHL_LOG(log, SHL_LOG_INFO, "agent.ready", SHL_I("uptime_ms", shl_boottime_ms()));
         rc = agent_server_run(server, port, true);
     }
     if (rc < 0) {
@@ -111,6 +112,7 @@ struct options {
     long fd;
     const char *home;
     const char *cgroup;
+    const char *path;
     struct agent_limits *limits;
 };
 
@@ -122,7 +124,9 @@ static int parse_options(int argc, char **argv, struct options *options)
         {"output-bytes", required_argument, NULL, 'o'},
         {"retain-ms", required_argument, NULL, 'r'},
         {"sessions", required_argument, NULL, 'n'},
+        {"first-client-ms", required_argument, NULL, 'f'},
         {"cgroup", required_argument, NULL, 'c'},
+        {"path", required_argument, NULL, 'p'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -138,11 +142,17 @@ static int parse_options(int argc, char **argv, struct options *options)
         case 'c':
             options->cgroup = optarg;
             break;
+        case 'p':
+            options->path = optarg;
+            break;
         case 'o':
             options->limits->output_bytes = strtoull(optarg, NULL, 10);
             break;
         case 'r':
             options->limits->retain_ms = strtoull(optarg, NULL, 10);
+            break;
+        case 'f':
+            options->limits->first_ms = strtoull(optarg, NULL, 10);
             break;
         case 'n':
             options->limits->sessions_max = (unsigned)strtoul(optarg, NULL, 10);
@@ -167,7 +177,7 @@ static int serve_socket(int argc, char **argv)
     options.limits = &server->limits;
     if (parse_options(argc, argv, &options) < 0) {
         fprintf(stderr, "usage: shoal-agent --serve FD --home DIR [--output-bytes N] "
-                        "[--retain-ms N] [--sessions N] [--cgroup DIR]\n"
+                        "[--retain-ms N] [--sessions N] [--cgroup DIR] [--path DIRS]\n"
                         "Without arguments it is the first process of a guest.\n");
         free(server);
         return EXIT_USAGE;
@@ -178,7 +188,10 @@ static int serve_socket(int argc, char **argv)
     (void)fcntl((int)options.fd, F_SETFL, O_NONBLOCK);
     (void)fcntl((int)options.fd, F_SETFD, FD_CLOEXEC);
     agent_guest_init_here(&server->guest, options.home);
-    rc = options.cgroup ? agent_freezer_open(&server->freezer, options.cgroup, NULL) : 0;
+    rc = options.path ? agent_environ_set_str(&server->guest.env, "PATH", options.path) : 0;
+    if (rc == 0 && options.cgroup) {
+        rc = agent_freezer_open(&server->freezer, options.cgroup, NULL);
+    }
     if (rc == 0) {
         rc = agent_server_init(server, &log);
     }

@@ -228,6 +228,11 @@ void agent_stream_send(struct agent_stream *stream, uint8_t channel, struct shl_
     send_frame(stream, AGENT_FRAME_DATA, channel, data);
 }
 
+void agent_stream_eof(struct agent_stream *stream)
+{
+    send_frame(stream, AGENT_FRAME_EOF, AGENT_CHANNEL_RAW, shl_bytes_of(NULL, 0));
+}
+
 void agent_stream_consumed(struct agent_stream *stream, size_t len)
 {
     uint8_t payload[4];

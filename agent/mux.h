@@ -79,6 +79,9 @@ size_t agent_stream_room(const struct agent_stream *stream);
 /* @data must fit in agent_stream_room. */
 void agent_stream_send(struct agent_stream *stream, uint8_t channel, struct shl_bytes data);
 
+/* No more DATA will follow from the agent; RESPONSE is still to come. */
+void agent_stream_eof(struct agent_stream *stream);
+
 /* @len bytes handed to on_data are out of memory again: the node may send more. */
 void agent_stream_consumed(struct agent_stream *stream, size_t len);
 

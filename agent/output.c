@@ -41,6 +41,56 @@ void agent_output_release(struct agent_output *output)
     }
 }
 
+void agent_output_set_ring(struct agent_output *output, uint64_t ring_bytes)
+{
+    output->ring_bytes = ring_bytes;
+    output->keep_max[AGENT_CHANNEL_OUT] = UINT64_MAX / 2;
+    output->keep_max[AGENT_CHANNEL_ERR] = UINT64_MAX / 2;
+}
+
+static size_t budget_room(const struct agent_budget *budget)
+{
+    return budget->max_bytes - SHL_MIN(budget->used_bytes, budget->max_bytes);
+}
+
+static bool fits(const struct agent_output *output, size_t len)
+{
+    uint64_t kept = output->kept_bytes[AGENT_CHANNEL_OUT] + output->kept_bytes[AGENT_CHANNEL_ERR];
+
+    return kept + len <= output->ring_bytes &&
+           budget_room(output->budget) >= agent_output_cost(len);
+}
+
+bool agent_output_trim(struct agent_output *output, size_t len, uint64_t floor_seq)
+{
+    while (!fits(output, len)) {
+        struct shl_list *first = shl_list_first(&output->chunks);
+        struct agent_chunk *chunk;
+
+        if (!first) {
+            return true; /* one chunk is everybody's, whatever the budget */
+        }
+        chunk = shl_container_of(first, struct agent_chunk, node);
+        if (chunk->seq + chunk->len > floor_seq) {
+            return false;
+        }
+        output->lost_bytes[chunk->channel] += chunk->len;
+        output->kept_bytes[chunk->channel] -= chunk->len;
+        shl_list_remove(first);
+        output->budget->used_bytes -= chunk_cost(chunk->cap);
+        free(chunk);
+    }
+    return true;
+}
+
+uint64_t agent_output_first_seq(const struct agent_output *output)
+{
+    const struct shl_list *first = output->chunks.next;
+
+    return first == &output->chunks ? output->next_seq
+                                    : shl_container_of(first, struct agent_chunk, node)->seq;
+}
+
 void agent_output_evict(struct agent_output *output)
 {
     uint8_t channel;
@@ -70,14 +120,14 @@ static size_t next_cap(const struct agent_output *output, size_t len)
 static struct agent_chunk *add_chunk(struct agent_output *output, uint8_t channel, size_t len)
 {
     struct agent_budget *budget = output->budget;
-    size_t room = budget->max_bytes - budget->used_bytes;
+    size_t room = budget_room(budget);
     size_t cap = next_cap(output, len);
     struct agent_chunk *chunk;
 
     if (chunk_cost(cap) > room) {
         cap = SHL_MIN(len, (size_t)CHUNK_MAX_BYTES);
     }
-    if (chunk_cost(cap) > room) {
+    if (chunk_cost(cap) > room && (output->ring_bytes == 0 || !shl_list_empty(&output->chunks))) {
         return NULL;
     }
     chunk = malloc(chunk_cost(cap));
@@ -116,7 +166,9 @@ void agent_output_append(struct agent_output *output, uint8_t channel, struct sh
         uint32_t part;
 
         if (!chunk) {
-            output->keep_max[channel] = output->kept_bytes[channel]; /* no holes */
+            if (output->ring_bytes == 0) {
+                output->keep_max[channel] = output->kept_bytes[channel]; /* no holes */
+            }
             output->lost_bytes[channel] += len;
             return;
         }

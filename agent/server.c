@@ -7,6 +7,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
 #define DISK_THREADS     4
 #define SPAWNER_THREADS  2
 #define SYSTEM_THREADS   1
@@ -23,7 +25,7 @@ static void op_ping(struct agent_server *server,
     (void)server;
     (void)request;
     agent_reply_response(&reply, stream);
-    shl_mp_kv_uint(&reply.w, "uptime_ms", agent_uptime_ms());
+    shl_mp_kv_uint(&reply.w, "uptime_ms", shl_boottime_ms());
     agent_reply_end(&reply);
 }
 
@@ -48,11 +50,16 @@ static const struct {
     {"exec.result", agent_op_exec_result},
     {"exec.list", agent_op_exec_list},
     {"exec.kill", agent_op_exec_kill},
+    {"exec.end", agent_op_exec_end},
+    {"exec.resize", agent_op_exec_resize},
+    {"exec.attach", agent_op_exec_attach},
+    {"exec.input", agent_op_exec_input},
     {"file.read", agent_op_file_read},
     {"file.write", agent_op_file_write},
     {"file.list", agent_op_file_list},
     {"file.mkdir", agent_op_file_mkdir},
     {"file.remove", agent_op_file_remove},
+    {"tcp.connect", agent_op_tcp_connect},
     {"stats", agent_op_stats},
     {"shutdown", op_shutdown},
 };
@@ -118,6 +125,7 @@ void agent_limits_default(struct agent_limits *limits)
         .grace_ms = 2000,
         .drain_ms = 250,
         .retain_ms = 15 * 60 * 1000,
+        .first_ms = AGENT_FIRST_CLIENT_MS,
         .output_bytes = agent_output_limit(),
         .sessions_max = AGENT_SESSIONS_MAX,
     };
@@ -155,6 +163,7 @@ int agent_server_init(struct agent_server *server, const struct shl_log *log)
     server->link.on_end = on_link_end;
     server->link.arg = server;
     shl_list_init(&server->writes);
+    agent_tcps_init(&server->tcps);
     rc = agent_pool_init(&server->disk, &server->loop, DISK_THREADS);
     if (rc < 0) {
         goto err_loop;

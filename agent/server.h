@@ -9,6 +9,7 @@
 #include "agent/guest.h"
 #include "agent/link.h"
 #include "agent/session.h"
+#include "agent/tcp.h"
 
 struct agent_server {
     struct agent_loop loop;
@@ -22,6 +23,7 @@ struct agent_server {
     struct agent_freezer freezer; /* of the system pool; group_fd is read by everyone */
     struct agent_limits limits;
     struct agent_sessions sessions;
+    struct agent_tcps tcps; /* connections to servers of the guest */
     struct agent_watch child_watch;
     int child_fd; /* signalfd of SIGCHLD, or -1 */
     const struct shl_log *log;
@@ -55,6 +57,18 @@ void agent_op_exec_list(struct agent_server *server,
 void agent_op_exec_kill(struct agent_server *server,
                         struct agent_stream *stream,
                         const msgpack_object *request);
+void agent_op_exec_end(struct agent_server *server,
+                       struct agent_stream *stream,
+                       const msgpack_object *request);
+void agent_op_exec_resize(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request);
+void agent_op_exec_attach(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request);
+void agent_op_exec_input(struct agent_server *server,
+                         struct agent_stream *stream,
+                         const msgpack_object *request);
 void agent_op_file_read(struct agent_server *server,
                         struct agent_stream *stream,
                         const msgpack_object *request);
@@ -79,6 +93,9 @@ void agent_op_freeze(struct agent_server *server,
 void agent_op_thaw(struct agent_server *server,
                    struct agent_stream *stream,
                    const msgpack_object *request);
+void agent_op_tcp_connect(struct agent_server *server,
+                          struct agent_stream *stream,
+                          const msgpack_object *request);
 void agent_op_stats(struct agent_server *server,
                     struct agent_stream *stream,
                     const msgpack_object *request);

@@ -4,9 +4,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/attach.h"
+#include "agent/input.h"
 #include "base/io.h"
 
 /* Reads after the exit of the child: more than the largest pipe holds, and an end when
@@ -98,9 +101,10 @@ static void add_leftover(struct agent_sessions *sessions, int fd)
 
 static void close_pipe(struct agent_session_pipe *pipe)
 {
-    int fd = pipe->watch.fd;
+    int fd = pipe->watch.fd >= 0 ? pipe->watch.fd : pipe->held_fd;
 
     agent_watch_remove(pipe->session->sessions->loop, &pipe->watch);
+    pipe->held_fd = -1;
     if (fd >= 0) {
         (void)close(fd);
     }
@@ -112,10 +116,11 @@ void agent_session_free(struct agent_session *session)
 
     close_pipe(&session->pipes[0]);
     close_pipe(&session->pipes[1]);
-    if (session->stdin_fd >= 0) {
-        (void)close(session->stdin_fd);
-    }
+    agent_session_close_stdin(session);
     agent_timer_stop(&session->timer);
+    agent_timer_stop(&session->linger);
+    agent_timer_stop(&session->ending);
+    agent_timer_stop(&session->stall);
     agent_output_release(&session->output);
     shl_list_remove(&session->node);
     shl_list_remove(&session->done_node);
@@ -126,6 +131,16 @@ void agent_session_free(struct agent_session *session)
     free(session->args);
     free(session->cmd);
     free(session);
+}
+
+void agent_session_close_stdin(struct agent_session *session)
+{
+    agent_watch_remove(session->sessions->loop, &session->stdin_watch);
+    if (session->stdin_fd >= 0) {
+        (void)close(session->stdin_fd);
+        session->stdin_fd = -1;
+        agent_inputs_closed(session);
+    }
 }
 
 static struct agent_session *oldest_done(struct agent_sessions *sessions)
@@ -184,7 +199,7 @@ static void make_budget(struct agent_sessions *sessions, size_t bytes)
     SHL_LIST_FOREACH(it, &sessions->done) {
         struct agent_session *session = shl_container_of(it, struct agent_session, done_node);
 
-        if (budget->max_bytes - budget->used_bytes >= bytes) {
+        if (budget->used_bytes + bytes <= budget->max_bytes) {
             return;
         }
         if (session->pins == 0) {
@@ -242,18 +257,20 @@ static void finish(struct agent_session *session)
     session->state = AGENT_SESSION_DONE;
     session->done_at_ms = shl_monotonic_ms();
     agent_timer_stop(&session->timer);
+    agent_timer_stop(&session->linger);
+    agent_timer_stop(&session->ending);
+    agent_timer_stop(&session->stall);
     for (i = 0; i < 2; i++) {
         int fd = session->pipes[i].watch.fd;
 
         agent_watch_remove(sessions->loop, &session->pipes[i].watch);
-        if (fd >= 0) {
+        if (fd >= 0 && session->is_tty) {
+            (void)close(fd); /* hangs up whoever is left */
+        } else if (fd >= 0) {
             add_leftover(sessions, fd);
         }
     }
-    if (session->stdin_fd >= 0) {
-        (void)close(session->stdin_fd);
-        session->stdin_fd = -1;
-    }
+    agent_session_close_stdin(session);
     shl_list_push_back(&sessions->done, &session->done_node);
     if (shl_list_empty(&sessions->sweep.node)) {
         agent_timer_start(sessions->loop, &sessions->sweep, sessions->limits->retain_ms);
@@ -265,11 +282,71 @@ static void finish(struct agent_session *session)
         shl_list_remove(first);
         waiter->fn(waiter->arg);
     }
+    agent_attaches_wake(session);
 }
 
 static bool pipes_have_ended(const struct agent_session *session)
 {
-    return session->pipes[0].watch.fd < 0 && session->pipes[1].watch.fd < 0;
+    return session->pipes[0].watch.fd < 0 && session->pipes[1].watch.fd < 0 &&
+           session->pipes[0].held_fd < 0 && session->pipes[1].held_fd < 0;
+}
+
+/* A client that holds the program up has so long to read on. */
+static void on_stall(void *arg)
+{
+    struct agent_session *session = arg;
+
+    session->is_awaited = false; /* nobody came */
+    agent_attaches_end_slow(session);
+    agent_session_read_on(session);
+}
+
+void agent_session_awaited(struct agent_session *session)
+{
+    session->is_awaited = false;
+    if (session->is_stalled) { /* as long as every client has */
+        agent_timer_stop(&session->stall);
+        agent_timer_start(session->sessions->loop, &session->stall, AGENT_ATTACH_STALL_MS);
+    }
+}
+
+static void stall(struct agent_session *session)
+{
+    struct agent_loop *loop = session->sessions->loop;
+
+    session->is_stalled = true;
+    for (int i = 0; i < 2; i++) {
+        struct agent_session_pipe *pipe = &session->pipes[i];
+
+        if (pipe->watch.fd >= 0) {
+            pipe->held_fd = pipe->watch.fd;
+            agent_watch_remove(loop, &pipe->watch);
+        }
+    }
+    agent_timer_start(loop, &session->stall,
+                      session->is_awaited ? session->sessions->limits->first_ms
+                                          : AGENT_ATTACH_STALL_MS);
+}
+
+void agent_session_read_on(struct agent_session *session)
+{
+    struct agent_sessions *sessions = session->sessions;
+
+    if (!session->is_stalled || !agent_output_trim(&session->output, sizeof(sessions->scratch),
+                                                   agent_attaches_floor(session))) {
+        return;
+    }
+    session->is_stalled = false;
+    agent_timer_stop(&session->stall);
+    for (int i = 0; i < 2; i++) {
+        struct agent_session_pipe *pipe = &session->pipes[i];
+        int fd = pipe->held_fd;
+
+        pipe->held_fd = -1;
+        if (fd >= 0 && agent_watch_add(sessions->loop, &pipe->watch, fd, EPOLLIN) < 0) {
+            (void)close(fd);
+        }
+    }
 }
 
 /* False when nothing is there now, or the pipe has ended and is closed. */
@@ -282,11 +359,20 @@ static bool read_pipe(struct agent_session_pipe *pipe)
     if (pipe->watch.fd < 0) {
         return false;
     }
+    if (session->output.ring_bytes > 0) {
+        make_budget(sessions, agent_output_cost(sizeof(sessions->scratch)));
+        if (!agent_output_trim(&session->output, sizeof(sessions->scratch),
+                               agent_attaches_floor(session))) {
+            stall(session);
+            return false;
+        }
+    }
     got = read(pipe->watch.fd, sessions->scratch, sizeof(sessions->scratch));
     if (got > 0) {
         make_budget(sessions, agent_output_cost((size_t)got));
         agent_output_append(&session->output, pipe->channel,
                             shl_bytes_of(sessions->scratch, (size_t)got));
+        agent_attaches_wake(session);
         return true;
     }
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
@@ -319,9 +405,53 @@ static void on_timer(void *arg)
         agent_timer_start(sessions->loop, &session->timer, sessions->limits->grace_ms);
     } else if (session->state == AGENT_SESSION_RUNNING) {
         (void)sessions->kill(-session->pid, SIGKILL); /* and its exit follows */
+    } else if (session->is_stalled) {                 /* what it printed is still to be read */
+        agent_timer_start(sessions->loop, &session->timer, sessions->limits->drain_ms);
     } else {
         finish(session);
     }
+}
+
+/* It was asked to end and did not. */
+static void on_ending(void *arg)
+{
+    struct agent_session *session = arg;
+
+    if (session->state == AGENT_SESSION_RUNNING) {
+        (void)session->sessions->kill(-session->pid, SIGKILL);
+    }
+}
+
+bool agent_session_is_ending(const struct agent_session *session)
+{
+    return session->state == AGENT_SESSION_DONE || !shl_list_empty(&session->ending.node);
+}
+
+void agent_session_end(struct agent_session *session)
+{
+    if (session->state != AGENT_SESSION_RUNNING) {
+        return;
+    }
+    (void)session->sessions->kill(-session->pid, session->is_tty ? SIGHUP : SIGTERM);
+    (void)session->sessions->kill(-session->pid, SIGCONT);
+    if (shl_list_empty(&session->ending.node)) {
+        agent_timer_init(&session->ending, on_ending, session);
+        agent_timer_start(session->sessions->loop, &session->ending,
+                          session->sessions->limits->grace_ms);
+    }
+}
+
+int agent_session_resize(struct agent_session *session, uint16_t cols, uint16_t rows)
+{
+    const struct winsize size = {.ws_col = cols, .ws_row = rows};
+
+    if (!session->is_tty) {
+        return SHL_EBADSTATE;
+    }
+    if (session->stdin_fd < 0) {
+        return 0; /* it has ended */
+    }
+    return ioctl(session->stdin_fd, TIOCSWINSZ, &size) < 0 ? -errno : 0;
 }
 
 static void on_exit_status(struct agent_session *session, int status)
@@ -430,6 +560,10 @@ void agent_session_running(struct agent_session *session, pid_t pid)
     }
     if (session->timeout_ms > 0) {
         agent_timer_start(sessions->loop, &session->timer, session->timeout_ms);
+    }
+    agent_timer_init(&session->stall, on_stall, session);
+    if (session->is_tty) {
+        agent_attaches_left(session); /* nobody has come yet */
     }
 }
 

@@ -22,6 +22,7 @@ struct agent_limits {
     uint64_t grace_ms;   /* between SIGTERM and SIGKILL after a timeout */
     uint64_t drain_ms;   /* for output after the direct child has ended */
     uint64_t retain_ms;  /* of finished sessions */
+    uint64_t first_ms;   /* a program whose ring is full waits for its first client */
     size_t output_bytes; /* memory for the output of all sessions */
     unsigned sessions_max;
 };
@@ -62,6 +63,7 @@ struct agent_session_waiter {
 
 struct agent_session_pipe {
     struct agent_watch watch;
+    int held_fd; /* not read for now: a client is too slow; else -1 */
     struct agent_session *session;
     uint8_t channel;
 };
@@ -84,7 +86,18 @@ struct agent_session {
     unsigned pins;         /* readers of the output: not evicted, not removed */
     struct agent_output output;
     struct agent_session_pipe pipes[2];
-    int stdin_fd;             /* write end, or -1 */
+    int stdin_fd;                   /* write end, or -1 */
+    struct agent_watch stdin_watch; /* while it is full */
+    struct shl_list inputs;         /* agent/input.h */
+    struct shl_list attaches;       /* agent/attach.h */
+    unsigned attached_count;
+    uint64_t linger_ms; /* it may run so long without a client; 0: for ever */
+    struct agent_timer linger;
+    struct agent_timer ending; /* grace of agent_session_end */
+    struct agent_timer stall;
+    bool is_tty;
+    bool is_awaited;          /* a ring that nobody has watched yet: the first client gets all */
+    bool is_stalled;          /* held: its pipes are not read until a client has read on */
     struct agent_timer timer; /* timeout, then grace, or drain */
     struct shl_list waiters;
     struct agent_start *start; /* while starting */
@@ -96,12 +109,18 @@ struct agent_session_spec {
     char *cmd;   /* taken */
     char **args; /* taken, with its strings */
     size_t arg_count;
+    bool is_program;          /* run cmd itself, also without args; it must be there */
     struct agent_environ env; /* taken */
     struct agent_user user;
     char *cwd; /* taken; NULL: the home, or / when that is missing */
     uint64_t timeout_ms;
     uint64_t keep_bytes;
     bool pipe_stdin;
+    uint64_t ring_bytes; /* keep the last of both streams instead of the first of each */
+    uint64_t linger_ms;
+    bool is_tty; /* one terminal instead of three pipes */
+    uint16_t cols;
+    uint16_t rows;
     /* Called once: the program runs (err->code 0), or it could not be started and
      * @session is gone after the call. May be NULL. */
     void (*started)(void *arg, struct agent_session *session, const struct shl_err *err);
@@ -137,6 +156,21 @@ void agent_sessions_exited(struct agent_sessions *sessions, pid_t pid, int statu
 
 /* To the process group. 0 also when it has ended. SHL_EINVALIDARG, -errno. */
 SHL_MUST_CHECK int agent_session_kill(struct agent_session *session, int signal);
+
+/* Ask it to end (a terminal hangs up), and end it when it has not after the grace. */
+void agent_session_end(struct agent_session *session);
+/* It was asked to, or has. */
+bool agent_session_is_ending(const struct agent_session *session);
+/* Size of its terminal. 0, SHL_EBADSTATE (it has none), -errno. */
+SHL_MUST_CHECK int agent_session_resize(struct agent_session *session,
+                                        uint16_t cols,
+                                        uint16_t rows);
+/* A reader of a ring went on or away: what it held back may be read now. */
+void agent_session_read_on(struct agent_session *session);
+/* The first client has come. */
+void agent_session_awaited(struct agent_session *session);
+/* No more input. */
+void agent_session_close_stdin(struct agent_session *session);
 
 /*- Between session.c and start.c. */
 

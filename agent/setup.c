@@ -139,6 +139,17 @@ static int get_env(const msgpack_object *request, struct agent_setup *setup, str
                              AGENT_ENVIRON_MAX);
 }
 
+static int get_cwd(const msgpack_object *request, struct agent_setup *setup, struct shl_err *err)
+{
+    int rc = get_text(request, "cwd", setup->cwd, sizeof(setup->cwd), err);
+
+    setup->has_cwd = shl_mp_find(request, "cwd") != NULL;
+    if (rc == 0 && setup->cwd[0] != '\0' && setup->cwd[0] != '/') {
+        return shl_err_set(err, SHL_EINVALIDARG, "cwd must be an absolute path");
+    }
+    return rc;
+}
+
 /* The machine as it is to be: sizes, time. */
 static int decode_machine(const msgpack_object *request,
                           struct agent_setup *setup,
@@ -205,10 +216,17 @@ int agent_setup_decode(struct agent_setup *setup,
     if (rc == 0) {
         rc = get_env(request, setup, err);
     }
+    if (rc == 0) {
+        rc = agent_trust_decode(&setup->trust, shl_mp_find(request, "trust"), err);
+    }
+    if (rc == 0) {
+        rc = get_cwd(request, setup, err);
+    }
     return rc == 0 ? check_setup(setup, err) : rc;
 }
 
 void agent_setup_release(struct agent_setup *setup)
 {
     agent_environ_release(&setup->env);
+    agent_trust_release(&setup->trust);
 }

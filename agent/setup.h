@@ -11,6 +11,8 @@
 #include "agent/freeze.h"
 #include "agent/guest.h"
 #include "agent/net.h"
+#include "agent/protocol.h"
+#include "agent/trust.h"
 
 #define AGENT_HOSTNAME_SIZE     64
 #define AGENT_ENTROPY_MAX_BYTES 512
@@ -31,6 +33,9 @@ struct agent_setup {
     uint64_t disk_bytes;   /* 0: leave the root file system alone */
     uint64_t memory_bytes; /* 0: do not wait for any */
     uint64_t cpus;         /* 0: leave them alone */
+    bool has_cwd;
+    char cwd[AGENT_PATH_MAX]; /* "": the home */
+    struct agent_trust trust; /* owned */
     bool has_env;
     struct agent_environ env; /* owned */
 };

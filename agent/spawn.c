@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -208,6 +209,9 @@ IN_CHILD static int child_main(void *arg)
     if (rc < 0) {
         fail_child(child, AGENT_SPAWN_FORK, rc);
     }
+    if (spawn->is_tty) {
+        (void)ioctl(STDIN_FILENO, TIOCSCTTY, 0);
+    }
     if (spawn->reset_oom_score) {
         reset_oom_score();
     }
@@ -220,6 +224,9 @@ IN_CHILD static int child_main(void *arg)
         fail_child(child, AGENT_SPAWN_CWD, rc);
     }
     rc = *name == '\0' ? ENOENT : search ? exec_search(child, name) : exec_path(child, name);
+    if (spawn->must_exec) {
+        fail_child(child, AGENT_SPAWN_EXEC, -rc);
+    }
     say_exec_error(name, exec_error_text(rc, search));
     syscall(SYS_exit_group, rc == ENOENT || rc == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_EXEC);
     return 0;

@@ -23,6 +23,7 @@ enum agent_spawn_step {
     AGENT_SPAWN_FORK,
     AGENT_SPAWN_USER,
     AGENT_SPAWN_CWD,
+    AGENT_SPAWN_EXEC, /* only with must_exec */
 };
 
 struct agent_spawn {
@@ -32,14 +33,17 @@ struct agent_spawn {
     const char *cwd;
     const char *cwd_fallback; /* tried when @cwd is not there; NULL: that is an error */
     int fds[3];               /* stdin, stdout, stderr; all > 2 */
+    bool is_tty;              /* fds[0] becomes its controlling terminal */
     bool reset_oom_score;
-    int group_fd; /* folder of the cgroup v2 it begins in, or -1 */
+    bool must_exec; /* a program that cannot be executed is a failure */
+    int group_fd;   /* folder of the cgroup v2 it begins in, or -1 */
 
     enum agent_spawn_step failed_step; /* set with a negative result */
 };
 
 /* The process id, or -errno with failed_step set. A program that cannot be executed is
- * no failure here: the child says so on stderr and exits with 127 (not found) or 126. */
+ * no failure here without must_exec: the child says so on stderr and exits with 127 (not found)
+ * or 126. */
 SHL_MUST_CHECK int agent_spawn_run(struct agent_spawn *spawn);
 
 #endif /* SHL_AGENT_SPAWN_H */

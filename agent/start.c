@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "agent/session.h"
@@ -72,6 +73,12 @@ static int spawn_error(const struct agent_start *start, struct shl_err *err)
                                  start->spec.user.name, cwd, strerror(error));
     case AGENT_SPAWN_USER:
         return shl_err_sys(err, error, "the command cannot run as user %s", start->spec.user.name);
+    case AGENT_SPAWN_EXEC:
+        return error == ENOENT || error == ENOTDIR
+                   ? shl_err_set(err, SHL_ENOTFOUND, "there is no program %s in the sandbox",
+                                 start->session->cmd)
+                   : shl_err_set(err, SHL_EBADSTATE, "the program %s cannot be executed: %s",
+                                 start->session->cmd, strerror(error));
     case AGENT_SPAWN_FORK:
         break;
     }
@@ -131,10 +138,46 @@ static int make_pipe(struct agent_start *start, int child_fd, int *ret_fd)
     return fcntl(fds[ours], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+/* A terminal: its end is stdin, stdout and stderr of the child, and its controlling one. */
+static int make_tty(struct agent_start *start, struct agent_session *session)
+{
+    const struct winsize size = {.ws_col = start->spec.cols, .ws_row = start->spec.rows};
+    const struct agent_user *user = &start->spec.user;
+    int *fds = start->spawn.fds;
+    int ours = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+
+    if (ours < 0) {
+        return -errno;
+    }
+    session->pipes[0].watch.fd = ours; /* closed with the session */
+    if (unlockpt(ours) < 0 || ioctl(ours, TIOCSWINSZ, &size) < 0) {
+        return -errno;
+    }
+    session->stdin_fd = fcntl(ours, F_DUPFD_CLOEXEC, 3);
+    fds[0] = ioctl(ours, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (session->stdin_fd < 0 || fds[0] < 0) {
+        return -errno;
+    }
+    if (!user->keep_ids && fchown(fds[0], user->uid, (gid_t)-1) < 0) {
+        return -errno;
+    }
+    for (int i = 1; i < 3; i++) {
+        fds[i] = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
+        if (fds[i] < 0) {
+            return -errno;
+        }
+    }
+    start->spawn.is_tty = true;
+    return 0;
+}
+
 static int make_fds(struct agent_start *start, struct agent_session *session)
 {
     int rc = 0;
 
+    if (start->spec.is_tty) {
+        return make_tty(start, session);
+    }
     if (start->spec.pipe_stdin) {
         rc = make_pipe(start, STDIN_FILENO, &session->stdin_fd);
     } else {
@@ -151,7 +194,7 @@ static int make_fds(struct agent_start *start, struct agent_session *session)
 
 static int make_argv(struct agent_start *start, const struct agent_session *session)
 {
-    if (session->arg_count == 0) {
+    if (session->arg_count == 0 && !start->spec.is_program) {
         start->argv = start->shell_argv;
         start->argv[0] = (char *)"/bin/sh";
         start->argv[1] = (char *)"-c";
@@ -163,7 +206,9 @@ static int make_argv(struct agent_start *start, const struct agent_session *sess
         return -ENOMEM;
     }
     start->argv[0] = session->cmd;
-    memcpy(start->argv + 1, session->args, session->arg_count * sizeof(*session->args));
+    if (session->arg_count > 0) {
+        memcpy(start->argv + 1, session->args, session->arg_count * sizeof(*session->args));
+    }
     return 0;
 }
 
@@ -184,12 +229,25 @@ static struct agent_session *add_session(struct agent_sessions *sessions,
     spec->arg_count = 0;
     session->timeout_ms = spec->timeout_ms;
     session->stdin_fd = -1;
+    session->stdin_watch.fd = -1;
+    session->is_tty = spec->is_tty;
+    session->linger_ms = spec->linger_ms;
     for (i = 0; i < 2; i++) {
         session->pipes[i].session = session;
         session->pipes[i].channel = (uint8_t)(AGENT_CHANNEL_OUT + i);
         session->pipes[i].watch.fd = -1;
+        session->pipes[i].held_fd = -1;
     }
     agent_output_init(&session->output, &sessions->budget, spec->keep_bytes);
+    if (spec->ring_bytes > 0) {
+        agent_output_set_ring(&session->output, spec->ring_bytes);
+        session->is_awaited = true;
+    }
+    shl_list_init(&session->linger.node);
+    shl_list_init(&session->ending.node);
+    shl_list_init(&session->stall.node);
+    shl_list_init(&session->attaches);
+    shl_list_init(&session->inputs);
     shl_list_init(&session->timer.node);
     shl_list_init(&session->done_node);
     shl_list_init(&session->waiters);
@@ -252,10 +310,11 @@ int agent_sessions_start(struct agent_sessions *sessions,
     start->spawn.argv = start->argv;
     start->spawn.envp = start->spec.env.vars;
     start->spawn.user = &start->spec.user;
-    start->spawn.cwd = start->spec.cwd ? start->spec.cwd : guest->home;
-    start->spawn.cwd_fallback = start->spec.cwd ? NULL : "/";
+    start->spawn.cwd = start->spec.cwd ? start->spec.cwd : guest->cwd[0] ? guest->cwd : guest->home;
+    start->spawn.cwd_fallback = start->spec.cwd ? NULL : guest->cwd[0] ? guest->home : "/";
     start->spawn.reset_oom_score = sessions->reset_oom_score;
     start->spawn.group_fd = sessions->group_fd;
+    start->spawn.must_exec = start->spec.is_program;
     start->work.run = run_spawn;
     start->work.done = on_spawned;
     sessions->spawning_count++;

@@ -8,6 +8,7 @@
 
 #include "agent/server.h"
 #include "agent/setup.h"
+#include "base/io.h"
 
 struct system_op {
     struct agent_work work;
@@ -54,6 +55,9 @@ static void take_guest(struct system_op *op)
 
         guest->env = op->setup.env;
         op->setup.env = old;
+    }
+    if (op->setup.has_cwd) {
+        memcpy(guest->cwd, op->setup.cwd, sizeof(guest->cwd));
     }
     if (*op->setup.sandbox_id) {
         memcpy(guest->sandbox_id, op->setup.sandbox_id, sizeof(guest->sandbox_id));

@@ -21,8 +21,9 @@
 /* Exit codes; docs/cli.md explains them. Everything else comes from a sandbox's command. */
 enum {
     CLI_OK = 0,
-    CLI_NOT_READY = 1,   /* only `status` */
-    CLI_TIMED_OUT = 124, /* only `exec`: its time limit ended the command */
+    CLI_NOT_READY = 1,    /* only `status` */
+    CLI_AGENT_FAILED = 1, /* only `agent`: what it was to do failed */
+    CLI_TIMED_OUT = 124,  /* only `exec`: its time limit ended the command */
     CLI_INTERRUPTED = 130,
     CLI_FAILED = 125, /* this program failed: usage, network, a refusal, a local file */
 };
@@ -116,6 +117,19 @@ SHL_MUST_CHECK bool cli_pair_split(struct cli *cli,
                                    char *key,
                                    size_t key_size,
                                    const char **ret_value);
+/* What a command does of several things, by a word among its operands. */
+struct cli_verb {
+    const char *name;
+    size_t min; /* operands of the command, this word among them */
+    size_t max;
+    const char *takes;           /* a sentence for when there are fewer or more */
+    int (*run)(struct cli *cli); /* NULL: the command has it */
+};
+/* NULL after printing what is wrong with @name or the number of operands. */
+const struct cli_verb *cli_verb_find(struct cli *cli,
+                                     const char *name,
+                                     const struct cli_verb *verbs,
+                                     size_t count);
 /* Decimal between @min and @max, nothing else. */
 SHL_MUST_CHECK bool cli_number_parse(const char *text, int min, int max, int *ret_value);
 extern const struct cli_flag cli_shared_flags[];
@@ -146,6 +160,7 @@ void cli_size(int64_t bytes, char *dst, size_t size);
 void cli_int(int64_t value, char *dst, size_t size); /* "" for negative */
 /* Text from servers and sandboxes, safe for a terminal. */
 void cli_print_safe(FILE *out, const char *text);
+void cli_print_lines(FILE *out, const char *text, size_t len); /* keeps newlines and tabs */
 
 /* cli_note.c: messages on stderr. */
 /* What failed, with status and request id, and a hint. Returns CLI_FAILED, or
@@ -168,6 +183,7 @@ struct cli_wish {
     struct cli_number memory_mb;
     struct cli_number disk_mb;
     struct cli_number timeout_s;
+    const char *secret_store;
     struct cli_pairs envs;
     struct cli_pairs metadata;
 };
@@ -186,6 +202,19 @@ SHL_MUST_CHECK bool cli_checkpoint_id(struct cli *cli,
                                       char *ret_id,
                                       size_t size);
 
+/* cmd_secret_value.c: from @path ("-" standard input), or with NULL from a prompt without echo, or
+ * from standard input that is no terminal. One newline at the end is left out unless @exact.
+ * In memory that does not reach swap or a core dump; the caller gives it to
+ * cli_secret_value_free. NULL after printing why not. */
+struct cli_secret_value;
+struct cli_secret_value *cli_secret_value_read(struct cli *cli,
+                                               const char *name,
+                                               const char *path,
+                                               bool exact);
+const char *cli_secret_value_text(const struct cli_secret_value *value, size_t *ret_bytes);
+void cli_secret_value_free(struct cli_secret_value *value); /* wipes; NULL is fine */
+
+extern const struct cli_command cli_cmd_agent;
 extern const struct cli_command cli_cmd_checkpoint;
 extern const struct cli_command cli_cmd_cluster;
 extern const struct cli_command cli_cmd_completion;
@@ -196,10 +225,17 @@ extern const struct cli_command cli_cmd_files;
 extern const struct cli_command cli_cmd_fork;
 extern const struct cli_command cli_cmd_get;
 extern const struct cli_command cli_cmd_help;
+extern const struct cli_command cli_cmd_image;
+extern const struct cli_command cli_cmd_patch;
+extern const struct cli_command cli_cmd_snapshot;
 extern const struct cli_command cli_cmd_hibernate;
 extern const struct cli_command cli_cmd_kill;
+extern const struct cli_command cli_cmd_logs;
 extern const struct cli_command cli_cmd_ls;
+extern const struct cli_command cli_cmd_secret;
+extern const struct cli_command cli_cmd_shell;
 extern const struct cli_command cli_cmd_node;
+extern const struct cli_command cli_cmd_preview;
 extern const struct cli_command cli_cmd_reboot;
 extern const struct cli_command cli_cmd_restore;
 extern const struct cli_command cli_cmd_status;
@@ -207,6 +243,7 @@ extern const struct cli_command cli_cmd_timeout;
 extern const struct cli_command cli_cmd_token;
 extern const struct cli_command cli_cmd_version;
 extern const struct cli_command cli_cmd_migrate;
+extern const struct cli_command cli_cmd_recover;
 extern const struct cli_command cli_cmd_wake;
 
 #endif /* SHL_CLIENT_CLI_H */

@@ -6,6 +6,7 @@
 #include "client/cli.h"
 
 #define FLAGS_MAX 32
+#define VERBS_MAX 8 /* of one command */
 
 const struct cli_flag cli_shared_flags[] = {
     {0, "url", "URL[,URL]", CLI_TEXT, offsetof(struct cli, url), 0, 0,
@@ -293,4 +294,32 @@ int cli_parse(struct cli *cli, void *options, int argc, char **argv, size_t min,
         return cli_usage(cli, "\"%.60s\" is one argument too many", cli->operands[max]);
     }
     return CLI_GO;
+}
+
+const struct cli_verb *cli_verb_find(struct cli *cli,
+                                     const char *name,
+                                     const struct cli_verb *verbs,
+                                     size_t count)
+{
+    const char *names[VERBS_MAX];
+    char list[160] = "";
+    const char *near;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t len = strlen(list);
+
+        if (strcmp(name, verbs[i].name) == 0) {
+            if (cli->operand_count >= verbs[i].min && cli->operand_count <= verbs[i].max) {
+                return &verbs[i];
+            }
+            (void)cli_usage(cli, "%s", verbs[i].takes);
+            return NULL;
+        }
+        names[i] = verbs[i].name;
+        (void)snprintf(list + len, sizeof(list) - len, "%s%s", i > 0 ? ", " : "", names[i]);
+    }
+    near = cli_suggest(name, names, count);
+    (void)cli_usage(cli, "\"%.40s\" is none of %s%s%s", name, list, near ? ": did you mean " : "",
+                    near ? near : "");
+    return NULL;
 }

@@ -7,29 +7,14 @@
 #include "client/cli.h"
 
 const struct cli_command *const cli_commands[] = {
-    &cli_cmd_create,
-    &cli_cmd_ls,
-    &cli_cmd_get,
-    &cli_cmd_exec,
-    &cli_cmd_cp,
-    &cli_cmd_files,
-    &cli_cmd_kill,
-    &cli_cmd_timeout,
-    &cli_cmd_hibernate,
-    &cli_cmd_wake,
-    &cli_cmd_migrate,
-    &cli_cmd_reboot,
-    &cli_cmd_checkpoint,
-    &cli_cmd_restore,
-    &cli_cmd_fork,
-    &cli_cmd_status,
-    &cli_cmd_node,
-    &cli_cmd_cluster,
-    &cli_cmd_token,
-    &cli_cmd_version,
-    &cli_cmd_help,
-    &cli_cmd_completion,
-    NULL,
+    &cli_cmd_create,     &cli_cmd_ls,      &cli_cmd_get,        &cli_cmd_exec,
+    &cli_cmd_shell,      &cli_cmd_logs,    &cli_cmd_cp,         &cli_cmd_files,
+    &cli_cmd_kill,       &cli_cmd_preview, &cli_cmd_timeout,    &cli_cmd_hibernate,
+    &cli_cmd_wake,       &cli_cmd_migrate, &cli_cmd_recover,    &cli_cmd_reboot,
+    &cli_cmd_checkpoint, &cli_cmd_restore, &cli_cmd_fork,       &cli_cmd_image,
+    &cli_cmd_snapshot,   &cli_cmd_patch,   &cli_cmd_secret,     &cli_cmd_agent,
+    &cli_cmd_status,     &cli_cmd_node,    &cli_cmd_cluster,    &cli_cmd_token,
+    &cli_cmd_version,    &cli_cmd_help,    &cli_cmd_completion, NULL,
 };
 
 const struct cli_command *cli_command_find(const char *name)
@@ -47,7 +32,7 @@ const struct cli_command *cli_command_find(const char *name)
 
 static int unknown_command(const char *name)
 {
-    const char *names[32];
+    const char *names[64];
     size_t count = 0;
     const char *near;
 

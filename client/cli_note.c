@@ -29,10 +29,6 @@ static const char *hint_of(const struct shoal_error *err)
         return strstr(err->message, "sandbox not found")
                    ? "`shoal ls` shows the sandboxes there are"
                    : NULL;
-    case SHOAL_EINVALIDARG:
-        return strstr(err->message, "is a directory")
-                   ? "folders cannot be copied yet: pack it with `shoal exec ID -- tar cf ...`"
-                   : NULL;
     default:
         return NULL;
     }

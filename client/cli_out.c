@@ -28,11 +28,37 @@ static size_t width_of(const char *text)
     return width;
 }
 
+/* Bytes of the control character that @text begins with, 0 when that is none. Terminals also obey
+ * those that UTF-8 writes as two bytes; half of one at the end counts. */
+static size_t control_len(const char *text, size_t len)
+{
+    unsigned char first = (unsigned char)text[0];
+
+    if (first == 0xc2 && (len == 1 || ((unsigned char)text[1] & 0xe0) == 0x80)) {
+        return SHL_MIN(len, (size_t)2);
+    }
+    return first < 0x20 || first == 0x7f;
+}
+
+static void print(FILE *out, const char *text, size_t len, bool with_lines)
+{
+    for (size_t i = 0; i < len;) {
+        bool is_kept = with_lines && (text[i] == '\n' || text[i] == '\t');
+        size_t control = is_kept ? 0 : control_len(text + i, len - i);
+
+        (void)fputc(control > 0 ? '?' : text[i], out);
+        i += SHL_MAX(control, (size_t)1);
+    }
+}
+
 void cli_print_safe(FILE *out, const char *text)
 {
-    for (const char *c = text; *c; c++) {
-        (void)fputc((unsigned char)*c < 0x20 || *c == 0x7f ? '?' : *c, out);
-    }
+    print(out, text, strlen(text), false);
+}
+
+void cli_print_lines(FILE *out, const char *text, size_t len)
+{
+    print(out, text, len, true);
 }
 
 void cli_json_text(FILE *out, const char *text)

@@ -84,6 +84,23 @@ int shoal_cluster_get(struct shoal_client *client,
     return 0;
 }
 
+int shoal_cluster_backup(struct shoal_client *client,
+                         shoal_sink_cb sink,
+                         void *arg,
+                         struct shoal_error *err)
+{
+    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
+
+    client_error_clear(err);
+    return client_call(client,
+                       &(struct client_request){.method = "GET",
+                                                .path = "/cluster/backup",
+                                                .repeatable = true,
+                                                .sink = sink,
+                                                .sink_arg = arg},
+                       &answer, err);
+}
+
 void shoal_cluster_free(struct shoal_cluster *cluster)
 {
     if (cluster) {

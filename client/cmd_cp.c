@@ -1,5 +1,6 @@
-/* One file in or out. What arrives here goes to a temporary name beside the target and
- * takes its place when all of it is there, so a broken transfer leaves the old file. */
+/* One file in or out; cp_folder.c has folders. What arrives here goes to a temporary name beside
+ * the target and takes its place when all of it is there, so a broken transfer leaves the old
+ * file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,7 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
-#include "client/cli.h"
+#include "client/cp.h"
 
 #define PROGRESS_MS 200
 
@@ -25,8 +26,7 @@ struct place {
 struct copy {
     struct cli *cli;
     int fd; /* the local end */
-    int64_t moved_bytes;
-    uint64_t shown_at_ms;
+    struct cp_counts counts;
     int io_errno; /* of the local end, 0 none */
 };
 
@@ -55,18 +55,28 @@ static int local_error(struct cli *cli, int errnum, const char *path)
     return cli_fail(cli, &err, "%s", path);
 }
 
+void cp_progress(struct cli *cli, const struct cp_counts *counts)
+{
+    static uint64_t shown_at_ms;
+    uint64_t now_ms = shl_monotonic_ms();
+    char size[32];
+
+    if (now_ms - shown_at_ms <= PROGRESS_MS) {
+        return;
+    }
+    shown_at_ms = now_ms;
+    cli_size((int64_t)counts->bytes, size, sizeof(size));
+    if (counts->entries > 0) {
+        cli_progress(cli, "%u files and folders, %s", counts->entries, size);
+    } else {
+        cli_progress(cli, "%s", size);
+    }
+}
+
 static void moved(struct copy *copy, size_t len)
 {
-    uint64_t now_ms = shl_monotonic_ms();
-
-    copy->moved_bytes += (int64_t)len;
-    if (now_ms - copy->shown_at_ms > PROGRESS_MS) {
-        char size[32];
-
-        cli_size(copy->moved_bytes, size, sizeof(size));
-        cli_progress(copy->cli, "%s", size);
-        copy->shown_at_ms = now_ms;
-    }
+    copy->counts.bytes += len;
+    cp_progress(copy->cli, &copy->counts);
 }
 
 static int to_local(void *arg, const void *data, size_t len)
@@ -119,6 +129,8 @@ static int too_long(struct cli *cli)
 
 /* ---- out of the sandbox ---------------------------------------------------------- */
 
+#define IS_FOLDER (-2) /* besides exit codes: nothing has been written */
+
 static int fetch_to(struct cli *cli, const struct place *from, int fd, const char *local)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
@@ -129,6 +141,10 @@ static int fetch_to(struct cli *cli, const struct place *from, int fd, const cha
     }
     if (copy.io_errno) {
         return local_error(cli, copy.io_errno, local);
+    }
+    if (err.code == SHOAL_EINVALIDARG && copy.counts.bytes == 0 &&
+        cp_is_remote_folder(cli, from->id, from->path)) {
+        return IS_FOLDER;
     }
     return cli_fail(cli, &err, "%s:%s", from->id, from->path);
 }
@@ -150,7 +166,8 @@ static int fetch_file(struct cli *cli, const struct place *from, const char *tar
     }
     code = fetch_to(cli, from, fd, target);
     if (code == CLI_OK &&
-        (fchmod(fd, stat(target, &st) == 0 ? st.st_mode & 07777 : 0666 & ~mask) < 0 ||
+        (fchmod(fd, lstat(target, &st) == 0 && S_ISREG(st.st_mode) ? st.st_mode & 07777
+                                                                   : 0666 & ~mask) < 0 ||
          rename(temporary, target) < 0)) {
         code = local_error(cli, errno, target);
     }
@@ -160,13 +177,21 @@ static int fetch_file(struct cli *cli, const struct place *from, const char *tar
     return code;
 }
 
-/* What the local name means: an existing folder takes the file's own name. CLI_GO, or
- * the exit code after printing what is wrong. */
+/* What cannot be the place of a file can be that of a folder. */
+static int no_place(struct cli *cli, const struct place *from, int errnum, const char *path)
+{
+    return cp_is_remote_folder(cli, from->id, from->path) ? IS_FOLDER
+                                                          : local_error(cli, errnum, path);
+}
+
+/* What the local name means: an existing folder takes the file's own name. CLI_GO,
+ * IS_FOLDER, or the exit code after printing what is wrong. */
 static int local_target(struct cli *cli,
                         const struct place *from,
                         const char *to,
                         char *dst,
-                        size_t size)
+                        size_t size,
+                        bool *ret_joined)
 {
     size_t len = strlen(to);
     struct stat st;
@@ -174,38 +199,43 @@ static int local_target(struct cli *cli,
     bool fits;
 
     if (!is_dir && len > 0 && to[len - 1] == '/') {
-        return local_error(cli, ENOTDIR, to);
+        return no_place(cli, from, ENOTDIR, to);
     }
+    *ret_joined = is_dir;
     fits = is_dir ? join(dst, size, to, last_part(from->path)) : join(dst, size, "", to);
     if (!fits) {
         return too_long(cli);
     }
-    return is_dir && stat(dst, &st) == 0 && S_ISDIR(st.st_mode) ? local_error(cli, EISDIR, dst)
+    return is_dir && stat(dst, &st) == 0 && S_ISDIR(st.st_mode) ? no_place(cli, from, EISDIR, dst)
                                                                 : CLI_GO;
 }
 
-static int fetch(struct cli *cli, const struct place *from, const char *to)
+/* Nothing, or a dot at the end: no file is called that. */
+static bool names_folder(const char *path)
+{
+    const char *name = last_part(path);
+
+    return !*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static int fetch_one(struct cli *cli, const struct place *from, const char *to)
 {
     char target[PATH_MAX];
     char resolved[PATH_MAX];
     SHL_CLEANUP_FD int fd = -1;
+    bool joined = false;
     struct stat st;
     int code;
 
-    if (!*last_part(from->path)) {
-        return cli_usage(cli,
-                         "%s:%s does not name a file, and folders cannot be copied yet: pack it "
-                         "with `shoal exec %s -- tar cf /tmp/x.tar DIR` and copy that",
-                         from->id, from->path, from->id);
-    }
     if (strcmp(to, "-") == 0) {
         return fetch_to(cli, from, STDOUT_FILENO, "standard output");
     }
-    code = local_target(cli, from, to, target, sizeof(target));
+    code = local_target(cli, from, to, target, sizeof(target), &joined);
     if (code != CLI_GO) {
         return code;
     }
-    if (stat(target, &st) < 0) {
+    /* A link that was not named may be of a sandbox's folder that was copied: it is replaced. */
+    if (lstat(target, &st) < 0 || (joined && S_ISLNK(st.st_mode)) || stat(target, &st) < 0) {
         return fetch_file(cli, from, target);
     }
     if (S_ISREG(st.st_mode)) { /* of a link, the file it points at is replaced */
@@ -216,16 +246,14 @@ static int fetch(struct cli *cli, const struct place *from, const char *to)
     return fd < 0 ? local_error(cli, errno, target) : fetch_to(cli, from, fd, target);
 }
 
-/* ---- into the sandbox ------------------------------------------------------------ */
-
-static bool remote_is_dir(struct cli *cli, const char *id, const char *path)
+static int fetch(struct cli *cli, const struct place *from, const char *to)
 {
-    struct shoal_file_list *list = NULL;
-    int rc = shoal_file_list(cli->client, id, path, &list, NULL);
+    int code = names_folder(from->path) ? IS_FOLDER : fetch_one(cli, from, to);
 
-    shoal_file_list_free(list);
-    return rc == 0;
+    return code == IS_FOLDER ? cp_fetch_folder(cli, from->id, from->path, to) : code;
 }
+
+/* ---- into the sandbox ------------------------------------------------------------ */
 
 static int upload(struct cli *cli,
                   int fd,
@@ -256,7 +284,8 @@ static int upload_below(struct cli *cli,
 {
     char path[PATH_MAX];
 
-    if (size_bytes < 0 || lseek(fd, 0, SEEK_SET) != 0 || !remote_is_dir(cli, to->id, to->path)) {
+    if (size_bytes < 0 || lseek(fd, 0, SEEK_SET) != 0 ||
+        !cp_is_remote_folder(cli, to->id, to->path)) {
         return CLI_FAILED;
     }
     return join(path, sizeof(path), to->path, last_part(from))
@@ -301,11 +330,8 @@ static int store(struct cli *cli, const char *from, const struct place *to)
     if (fd < 0 || fstat(fd, &st) < 0) {
         return local_error(cli, errno, from);
     }
-    if (S_ISDIR(st.st_mode)) {
-        return cli_usage(cli,
-                         "%s is a folder and folders cannot be copied yet: pack it with tar, "
-                         "copy the archive and unpack it with `shoal exec`",
-                         from);
+    if (S_ISDIR(st.st_mode) && !from_stdin) {
+        return cp_store_folder(cli, from, to->id, to->path);
     }
     return upload_file(cli, fd, S_ISREG(st.st_mode) && !from_stdin ? (int64_t)st.st_size : -1, from,
                        to);
@@ -319,11 +345,25 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
+bool cp_is_interrupted(void)
+{
+    return interrupted != 0;
+}
+
 /* Ctrl-C ends the call, so that the temporary file goes away. */
 static int on_watch(void *arg)
 {
     (void)arg;
     return interrupted;
+}
+
+static void catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+
+    for (size_t i = 0; i < SHL_ARRAY_SIZE(numbers); i++) {
+        (void)sigaction(numbers[i], &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+    }
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -342,7 +382,7 @@ static int run(struct cli *cli, int argc, char **argv)
                          from.remote ? "one of the two must be local: copy here first"
                                      : "one of the two must be in a sandbox: ID:PATH");
     }
-    (void)sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+    catch_signals();
     cli->watch = on_watch;
     if (!cli_connect(cli)) {
         return CLI_FAILED;
@@ -352,11 +392,16 @@ static int run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cli_cmd_cp = {
     .name = "cp",
-    .summary = "copy a file into or out of a sandbox",
-    .usage = "[flags] FILE|- ID:PATH | ID:PATH FILE|-",
-    .text = "\"-\" is standard input or output. Where the target is a folder the file keeps its\n"
-            "name. Paths in the sandbox that do not begin with / are below /home/sandbox. A\n"
-            "local file whose name looks like ID:PATH is written ./ID:PATH.\n",
-    .example = "shoal cp report.pdf sb-1a2b3c4d:/workspace/",
+    .summary = "copy files and folders into or out of a sandbox",
+    .usage = "[flags] FILE|FOLDER|- ID:PATH | ID:PATH FILE|FOLDER|-",
+    .text = "Where the target is a folder that is there, what is copied keeps its name; a folder\n"
+            "goes to a new name as that, and \"FOLDER/.\" is only what is in it. Modes, times and\n"
+            "links are kept, links are not followed, and what comes from a sandbox arrives whole\n"
+            "or not at all. \"-\" is standard input or output; of a folder that is a tar archive.\n"
+            "Paths in the sandbox that do not begin with / are below /home/sandbox. A local file\n"
+            "whose name looks like ID:PATH is written ./ID:PATH.\n",
+    .example = "shoal cp report.pdf sb-1a2b3c4d:/workspace/\n"
+               "  shoal cp src/. sb-1a2b3c4d:/workspace\n"
+               "  shoal cp sb-1a2b3c4d:/workspace/dist .",
     .run = run,
 };

@@ -24,6 +24,8 @@ static const struct cli_flag flags[] = {
      "error, or restore: it goes on elsewhere from what was saved last"},
     {0, "autosave", "SECONDS", CLI_NUMBER, offsetof(struct create_options, autosave_s), 1, 1 << 30,
      "with restore: save the running sandbox so often (60)"},
+    {0, "secret-store", "NAME", CLI_TEXT, offsetof(struct create_options, wish.secret_store), 0, 0,
+     "its secrets are in the environment, sealed; see `shoal help secret`"},
     {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct create_options, wish.metadata), 0, 0,
      "note kept with the sandbox"},
 };
@@ -68,6 +70,10 @@ bool cli_wish_add(struct cli *cli, struct shoal_create *create, const struct cli
     }
     if (rc < 0) {
         (void)cli_usage(cli, "%s", "out of memory");
+        return false;
+    }
+    if (wish->secret_store && shoal_create_set_secret_store(create, wish->secret_store) < 0) {
+        (void)cli_usage(cli, "%s", "the name of the secret store is not UTF-8 text");
         return false;
     }
     return add_pairs(cli, create, &wish->envs, shoal_create_add_env) &&

@@ -1,25 +1,33 @@
 /* Ctrl-C is passed on: the first sends SIGINT to the remote command, the second
  * SIGKILL, the third stops waiting. The exit code is the remote one in every case but
- * the last. */
+ * the last. With -i or -t the command runs in a session that is attached to
+ * (cli_session.c); with both, keys go to it and Ctrl-C is one of them. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "client/cli.h"
+#include "client/cli_session.h"
 
 struct exec_options {
+    bool interactive;
+    bool tty;
     const char *cwd;
     struct cli_number timeout_s;
     struct cli_pairs envs;
 };
 
 static const struct cli_flag flags[] = {
+    {'i', "interactive", NULL, CLI_SWITCH, offsetof(struct exec_options, interactive), 0, 0,
+     "standard input goes to the command, output comes as it is printed"},
+    {'t', "tty", NULL, CLI_SWITCH, offsetof(struct exec_options, tty), 0, 0,
+     "the command runs on a terminal; -it for programs that want keys"},
     {'c', "cwd", "DIR", CLI_TEXT, offsetof(struct exec_options, cwd), 0, 0,
      "where the command runs (/home/sandbox)"},
     {'e', "env", "K=V", CLI_PAIRS, offsetof(struct exec_options, envs), 0, 0,
      "variable for the command; K alone takes the value from here"},
     {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct exec_options, timeout_s), 1, 86400,
-     "the command is killed after this long (60)"},
+     "the command is killed after this long (60; with -i or -t: never)"},
 };
 
 #define INTERRUPTS_MAX 2 /* one more stops waiting */
@@ -31,23 +39,13 @@ struct waiting {
     long polls;
 };
 
-/* Counted by the handler; looked at between polls. */
-static volatile sig_atomic_t interrupts;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupts = interrupts + 1;
-}
-
-static int on_wait(void *arg, const char *exec_id)
+/* Pass on what came since. 1: stop waiting. */
+static int pass_interrupts(void *arg, const char *exec_id)
 {
     struct waiting *waiting = arg;
     struct shoal_error err = SHOAL_ERROR_INIT;
+    const int interrupts = cli_interrupts();
 
-    if (waiting->polls++ == 2) {
-        cli_progress(waiting->cli, "waiting for command %s, Ctrl-C interrupts it ...", exec_id);
-    }
     if (interrupts > INTERRUPTS_MAX) {
         return 1;
     }
@@ -62,11 +60,21 @@ static int on_wait(void *arg, const char *exec_id)
     return 0;
 }
 
+static int on_wait(void *arg, const char *exec_id)
+{
+    struct waiting *waiting = arg;
+
+    if (waiting->polls++ == 2) {
+        cli_progress(waiting->cli, "waiting for command %s, Ctrl-C interrupts it ...", exec_id);
+    }
+    return pass_interrupts(waiting, exec_id);
+}
+
 /* Also while a request hangs. */
 static int on_watch(void *arg)
 {
     (void)arg;
-    return interrupts > INTERRUPTS_MAX;
+    return cli_interrupts() > INTERRUPTS_MAX;
 }
 
 static bool fill(struct cli *cli, struct shoal_command *command, const struct exec_options *options)
@@ -97,6 +105,11 @@ static bool fill(struct cli *cli, struct shoal_command *command, const struct ex
     return rc == 0;
 }
 
+static int exit_code_of(int exit_code)
+{
+    return exit_code < 0 ? CLI_TIMED_OUT : exit_code & 255;
+}
+
 static int print_result(struct cli *cli, struct shoal_exec_result *result)
 {
     int exit_code = shoal_exec_result_exit_code(result);
@@ -117,18 +130,17 @@ static int print_result(struct cli *cli, struct shoal_exec_result *result)
                     "and fetch that with `shoal cp`\n",
                     stderr);
     }
-    return exit_code < 0 ? CLI_TIMED_OUT : exit_code & 255;
+    return exit_code_of(exit_code);
 }
 
 static int run_command(struct cli *cli, const struct shoal_command *command)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct waiting waiting = {.cli = cli, .id = cli->operands[0]};
-    struct sigaction action = {.sa_handler = on_interrupt};
     struct shoal_exec_result *result = NULL;
     int code;
 
-    (void)sigaction(SIGINT, &action, NULL);
+    cli_catch_interrupts();
     if (shoal_exec_run(cli->client, waiting.id, command, on_wait, &waiting, &result, &err) < 0) {
         return cli_fail(cli, &err, "%s", waiting.id);
     }
@@ -136,6 +148,99 @@ static int run_command(struct cli *cli, const struct shoal_command *command)
     code = print_result(cli, result);
     shoal_exec_result_free(result);
     return code;
+}
+
+/* The session is over: its exit code came with it, or, of a terminal, is asked for. */
+static int session_ended(struct cli_session *session)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct shoal_exec_result *result = NULL;
+    int code;
+
+    if (session->has_exit_code) {
+        return exit_code_of(session->exit_code);
+    }
+    if (shoal_exec_wait(session->cli->client, session->id, session->session, NULL, NULL, &result,
+                        &err) < 0) {
+        return cli_fail(session->cli, &err, "%s", session->id);
+    }
+    code = exit_code_of(shoal_exec_result_exit_code(result));
+    shoal_exec_result_free(result);
+    return code;
+}
+
+/* Like a local command in a pipe whose reader has gone: it and we end of that. */
+static int end_without_reader(struct cli_session *session)
+{
+    (void)shoal_exec_kill(session->cli->client, session->id, session->session, SIGPIPE, NULL);
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)raise(SIGPIPE);
+    return CLI_FAILED;
+}
+
+static int run_session(struct cli *cli,
+                       const struct shoal_command *command,
+                       const struct exec_options *options)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct waiting waiting = {.cli = cli, .id = cli->operands[0]};
+    char name[128];
+    struct cli_session session = {.cli = cli,
+                                  .id = waiting.id,
+                                  .session = name,
+                                  .is_terminal = options->tty,
+                                  .has_input = options->interactive,
+                                  .on_interrupt = pass_interrupts,
+                                  .arg = &waiting};
+    int cols;
+    int rows;
+    int rc;
+
+    cli_catch_interrupts(); /* of -it it is a key */
+    cli_terminal_size(&cols, &rows);
+    rc = options->tty ? shoal_terminal_create(cli->client, waiting.id, command, cols, rows, name,
+                                              sizeof(name), &err)
+                      : shoal_session_start(cli->client, waiting.id, command, CLI_LINGER_S, name,
+                                            sizeof(name), &err);
+    rc = rc < 0 ? rc : cli_session_run(&session, &err);
+    if (rc < 0) {
+        return cli_fail(cli, &err, "%s", waiting.id);
+    }
+    switch (session.end) {
+    case CLI_SESSION_LEFT:
+        return cli_session_left(&session);
+    case CLI_SESSION_STOPPED:
+        return cli_session_stopped(&session);
+    case CLI_SESSION_NO_READER:
+        return end_without_reader(&session);
+    case CLI_SESSION_ENDED:
+        break;
+    }
+    return session.close_code == 1000 ? session_ended(&session) : cli_session_cut(&session);
+}
+
+static bool check_options(struct cli *cli, const struct exec_options *options)
+{
+    if ((options->interactive || options->tty) && cli->json) {
+        (void)cli_usage(cli, "%s",
+                        "--json has one result at the end: it does not go with -i or -t");
+        return false;
+    }
+    if (options->interactive && options->tty && !isatty(STDIN_FILENO)) {
+        (void)cli_usage(cli, "%s",
+                        "-it needs a terminal as its input; -i alone takes a file or a pipe");
+        return false;
+    }
+    return true;
+}
+
+static int run_with(struct cli *cli, struct shoal_command *command, struct exec_options *options)
+{
+    if (!fill(cli, command, options) || !cli_connect(cli)) {
+        return CLI_FAILED;
+    }
+    return options->interactive || options->tty ? run_session(cli, command, options)
+                                                : run_command(cli, command);
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -147,13 +252,15 @@ static int run(struct cli *cli, int argc, char **argv)
     if (code != CLI_GO) {
         return code;
     }
+    if (!check_options(cli, &options)) {
+        return CLI_FAILED;
+    }
     command = shoal_command_new(cli->operands[1]);
     if (!command) {
         return cli_usage(cli, "%s", "the command is not UTF-8 text");
     }
     cli->watch = on_watch;
-    code =
-        fill(cli, command, &options) && cli_connect(cli) ? run_command(cli, command) : CLI_FAILED;
+    code = run_with(cli, command, &options);
     shoal_command_free(command);
     return code;
 }
@@ -165,8 +272,14 @@ const struct cli_command cli_cmd_exec = {
     .text = "COMMAND alone is a line for /bin/sh; with arguments it is a program that is started\n"
             "directly. Flags stand in front of COMMAND. Its output is printed when it has ended,\n"
             "and its exit code is the exit code of shoal: 128 + N for death by signal N, 124\n"
-            "when the time limit ended it, 125 when shoal itself failed.\n",
-    .example = "shoal exec -c /workspace sb-1a2b3c4d -- python3 -c 'print(6*7)'",
+            "when the time limit ended it, 125 when shoal itself failed.\n"
+            "\n"
+            "With -i its output is printed as it comes, and standard input is passed on to its\n"
+            "end; -it gives it the own terminal: Ctrl-] leaves it running then, as in `shoal\n"
+            "shell`. What was left or has lost its connection ends after 10 minutes alone.\n",
+    .example = "shoal exec -c /workspace sb-1a2b3c4d -- python3 -c 'print(6*7)'\n"
+               "  shoal exec -it sb-1a2b3c4d python3\n"
+               "  tar cz . | shoal exec -i sb-1a2b3c4d -- tar xz -C /workspace",
     .flags = flags,
     .flag_count = SHL_ARRAY_SIZE(flags),
     .stop_after = 2,

@@ -20,6 +20,8 @@ static const struct cli_flag flags[] = {
      "disk in MiB, not less than the checkpoint's"},
     {0, "timeout", "SECONDS", CLI_NUMBER, offsetof(struct fork_options, wish.timeout_s), 0, 1 << 30,
      "idle time until the sandbox is hibernated; 0 never"},
+    {0, "secret-store", "NAME", CLI_TEXT, offsetof(struct fork_options, wish.secret_store), 0, 0,
+     "one more secret store, on top of those of the checkpoint"},
     {0, "metadata", "K=V", CLI_PAIRS, offsetof(struct fork_options, wish.metadata), 0, 0,
      "note kept with the sandbox"},
 };

@@ -64,6 +64,10 @@ struct shoal_create {
     json_t *json;
 };
 
+struct shoal_command {
+    json_t *json;
+};
+
 /* Of client/sandbox.c. */
 extern const struct client_kind client_sandbox_kind;
 

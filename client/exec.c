@@ -21,10 +21,6 @@
 #define POLL_MAX_MS   2000
 #define POLL_GRACE_MS 30000
 
-struct shoal_command {
-    json_t *json;
-};
-
 static const struct client_field result_fields[] = {
     {"execId", CLIENT_TEXT, false},  {"running", CLIENT_BOOL, false},
     {"exitCode", CLIENT_INT, false}, {"stdout", CLIENT_TEXT, false},
@@ -257,10 +253,35 @@ int shoal_exec_run(struct shoal_client *client,
     return 0;
 }
 
-int shoal_exec_list(struct shoal_client *client,
+int shoal_exec_wait(struct shoal_client *client,
                     const char *id,
-                    struct shoal_exec_list **ret_list,
+                    const char *exec_id,
+                    shoal_exec_wait_cb on_wait,
+                    void *arg,
+                    struct shoal_exec_result **ret_result,
                     struct shoal_error *err)
+{
+    struct client_doc *doc = NULL;
+    int rc;
+
+    client_error_clear(err);
+    rc = client_id_check(id, "sandbox", err);
+    rc = rc < 0 ? rc : client_id_check(exec_id, "command", err);
+    rc = rc < 0 ? rc : wait_result(client, id, exec_id, on_wait, arg, &doc, err);
+    rc = rc < 0 ? rc : check_result(doc, err);
+    if (rc < 0) {
+        client_doc_free(doc);
+        return rc;
+    }
+    *ret_result = (struct shoal_exec_result *)doc;
+    return 0;
+}
+
+static int list(struct shoal_client *client,
+                const char *id,
+                const char *what,
+                struct shoal_exec_list **ret_list,
+                struct shoal_error *err)
 {
     char path[CLIENT_ID_MAX_BYTES + 64];
     struct client_doc *doc;
@@ -271,7 +292,7 @@ int shoal_exec_list(struct shoal_client *client,
     if (rc < 0) {
         return rc;
     }
-    (void)snprintf(path, sizeof(path), "/sandboxes/%s/exec", id);
+    (void)snprintf(path, sizeof(path), "/sandboxes/%s/%s", id, what);
     rc = client_fetch_list(
         client, &(struct client_request){.method = "GET", .path = path, .repeatable = true},
         &session_kind, NULL, &doc, err);
@@ -279,6 +300,22 @@ int shoal_exec_list(struct shoal_client *client,
         *ret_list = (struct shoal_exec_list *)doc;
     }
     return rc;
+}
+
+int shoal_exec_list(struct shoal_client *client,
+                    const char *id,
+                    struct shoal_exec_list **ret_list,
+                    struct shoal_error *err)
+{
+    return list(client, id, "exec", ret_list, err);
+}
+
+int shoal_agent_list(struct shoal_client *client,
+                     const char *id,
+                     struct shoal_exec_list **ret_list,
+                     struct shoal_error *err)
+{
+    return list(client, id, "agent", ret_list, err);
 }
 
 int shoal_exec_kill(struct shoal_client *client,

@@ -184,6 +184,11 @@ static void set_body(CURL *curl, struct transfer *transfer)
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->json ? request->json : "");
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->json_bytes);
     } else if (strcmp(request->method, "GET") != 0) {
+        if (request->json) {
+            (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->json);
+            (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                                   (curl_off_t)request->json_bytes);
+        }
         (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
     }
 }
@@ -192,7 +197,9 @@ static int set_headers(CURL *curl, struct transfer *transfer, struct curl_slist 
 {
     const struct client_request *request = transfer->request;
     const char *lines[] = {
-        request->sink ? "Accept: */*" : "Accept: application/json",
+        request->events ? "Accept: text/event-stream"
+        : request->sink ? "Accept: */*"
+                        : "Accept: application/json",
         request->source ? "Content-Type: application/octet-stream"
         : request->json ? "Content-Type: application/json"
                         : NULL,
@@ -288,8 +295,7 @@ static int report_transport(const struct transfer *transfer,
                             transfer->text[0] ? transfer->text : curl_easy_strerror(result));
 }
 
-/* The "error" text of the envelope, else the beginning of the body. */
-static int report_refusal(const struct client_answer *answer,
+int client_report_refusal(const struct client_answer *answer,
                           const char *endpoint,
                           struct shoal_error *err)
 {
@@ -361,7 +367,7 @@ static int attempt(struct transfer *transfer,
         return report_transport(transfer, result, endpoint, err);
     }
     if (transfer->answer->status < 200 || transfer->answer->status > 299) {
-        return report_refusal(transfer->answer, endpoint, err);
+        return client_report_refusal(transfer->answer, endpoint, err);
     }
     return 0;
 }

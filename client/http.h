@@ -38,6 +38,7 @@ struct client_request {
     bool at_root;     /* @path is below the origin instead */
     bool no_key;
     bool repeatable; /* doing it twice equals doing it once */
+    bool events;     /* server-sent events are wanted */
     bool once;       /* sent with a new Idempotency-Key, which makes it repeatable */
     bool pinned;     /* only @endpoint, no failover */
     size_t endpoint;
@@ -65,6 +66,12 @@ SHL_MUST_CHECK int client_call(struct shoal_client *client,
                                const struct client_request *request,
                                struct client_answer *answer,
                                struct shoal_error *err);
+
+/* Of an answer outside 2xx: the "error" text of the envelope, else the beginning of the body.
+ * Returns the code of the status. */
+int client_report_refusal(const struct client_answer *answer,
+                          const char *endpoint,
+                          struct shoal_error *err);
 
 /* Ids go into paths unescaped, so only what ids consist of is let through. */
 SHL_MUST_CHECK int client_id_check(const char *id, const char *what, struct shoal_error *err);

@@ -8,12 +8,13 @@
 #include "client/error.h"
 
 static const struct client_field sandbox_fields[] = {
-    {"sandboxID", CLIENT_TEXT, true},   {"status", CLIENT_TEXT, true},
-    {"templateID", CLIENT_TEXT, false}, {"workerID", CLIENT_TEXT, false},
-    {"startedAt", CLIENT_TEXT, false},  {"endAt", CLIENT_TEXT, false},
-    {"cpuCount", CLIENT_INT, false},    {"memoryMB", CLIENT_INT, false},
-    {"diskMB", CLIENT_INT, false},      {"metadata", CLIENT_OBJECT, false},
-    {"coldWoken", CLIENT_BOOL, false},  {"fromCheckpointId", CLIENT_TEXT, false},
+    {"sandboxID", CLIENT_TEXT, true},        {"status", CLIENT_TEXT, true},
+    {"templateID", CLIENT_TEXT, false},      {"workerID", CLIENT_TEXT, false},
+    {"startedAt", CLIENT_TEXT, false},       {"endAt", CLIENT_TEXT, false},
+    {"cpuCount", CLIENT_INT, false},         {"memoryMB", CLIENT_INT, false},
+    {"diskMB", CLIENT_INT, false},           {"metadata", CLIENT_OBJECT, false},
+    {"coldWoken", CLIENT_BOOL, false},       {"fromCheckpointId", CLIENT_TEXT, false},
+    {"recoveredFrom", CLIENT_OBJECT, false},
 };
 
 const struct client_kind client_sandbox_kind = {
@@ -77,6 +78,11 @@ int shoal_create_set_on_node_loss(struct shoal_create *create, const char *what)
 int shoal_create_set_autosave_s(struct shoal_create *create, int autosave_s)
 {
     return client_json_int(create->json, "autosaveInterval", autosave_s);
+}
+
+int shoal_create_set_secret_store(struct shoal_create *create, const char *name)
+{
+    return client_json_text(create->json, "secretStore", name);
 }
 
 int shoal_create_add_env(struct shoal_create *create, const char *key, const char *value)
@@ -272,6 +278,41 @@ int shoal_sandbox_migrate(struct shoal_client *client,
     free(body);
     json_decref(json);
     return rc;
+}
+
+int shoal_sandbox_recover(struct shoal_client *client,
+                          const char *id,
+                          struct shoal_sandbox **ret_sandbox,
+                          struct shoal_error *err)
+{
+    SHL_CLEANUP(client_answer_release) struct client_answer answer = {.status = 0};
+    struct client_doc *doc;
+    int rc = change(client, id, "recover", "{}", false, &answer, err);
+
+    if (rc == 0) {
+        rc = client_doc_parse(&answer, &client_sandbox_kind, &doc, err);
+    }
+    if (rc == 0) {
+        *ret_sandbox = (struct shoal_sandbox *)doc;
+    }
+    return rc;
+}
+
+static const json_t *recovered(const struct shoal_sandbox *sandbox, const char *name)
+{
+    return json_object_get(json_object_get(CLIENT_DOC_CONST(sandbox)->json, "recoveredFrom"), name);
+}
+
+const char *shoal_sandbox_recovered_from(const struct shoal_sandbox *sandbox)
+{
+    return json_string_value(recovered(sandbox, "checkpointId"));
+}
+
+int64_t shoal_sandbox_recovered_age_s(const struct shoal_sandbox *sandbox)
+{
+    const json_t *age = recovered(sandbox, "ageSeconds");
+
+    return json_is_integer(age) ? json_integer_value(age) : -1;
 }
 
 int shoal_sandbox_wake(struct shoal_client *client,

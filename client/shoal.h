@@ -148,6 +148,8 @@ SHL_API int shoal_create_set_timeout_s(struct shoal_create *create, int timeout_
  * from what was saved last, every @autosave_s seconds (the server's default: 60). */
 SHL_API int shoal_create_set_on_node_loss(struct shoal_create *create, const char *what);
 SHL_API int shoal_create_set_autosave_s(struct shoal_create *create, int autosave_s);
+/* The name of a secret store: its secrets are in the environment as sealed tokens. */
+SHL_API int shoal_create_set_secret_store(struct shoal_create *create, const char *name);
 SHL_API int shoal_create_add_env(struct shoal_create *create, const char *key, const char *value);
 SHL_API int shoal_create_add_metadata(struct shoal_create *create,
                                       const char *key,
@@ -185,6 +187,11 @@ SHL_API int shoal_sandbox_migrate(struct shoal_client *client,
                                   const char *id,
                                   const char *node,
                                   struct shoal_error *err);
+/* One whose node is lost runs again, elsewhere, from the newest that was kept of it. */
+SHL_API int shoal_sandbox_recover(struct shoal_client *client,
+                                  const char *id,
+                                  struct shoal_sandbox **ret_sandbox,
+                                  struct shoal_error *err);
 /* Ready for commands on return; 0 also when it runs. @timeout_s below 0 keeps the idle
  * time. @ret_sandbox may be NULL. */
 SHL_API int shoal_sandbox_wake(struct shoal_client *client,
@@ -217,6 +224,9 @@ SHL_API const char *shoal_sandbox_checkpoint(const struct shoal_sandbox *sandbox
 /* Its last wake had to boot: files were kept, processes lost. */
 SHL_API bool shoal_sandbox_cold_woken(const struct shoal_sandbox *sandbox);
 /* The server's object, indented; NULL without memory. */
+/* Of shoal_sandbox_recover: the id of what it came back from, and how old that is (-1 else). */
+SHL_API const char *shoal_sandbox_recovered_from(const struct shoal_sandbox *sandbox);
+SHL_API int64_t shoal_sandbox_recovered_age_s(const struct shoal_sandbox *sandbox);
 SHL_API const char *shoal_sandbox_json(struct shoal_sandbox *sandbox);
 
 SHL_API void shoal_sandbox_list_free(struct shoal_sandbox_list *list);
@@ -225,6 +235,40 @@ SHL_API size_t shoal_sandbox_list_count(const struct shoal_sandbox_list *list);
 SHL_API struct shoal_sandbox *shoal_sandbox_list_at(const struct shoal_sandbox_list *list,
                                                     size_t index);
 SHL_API const char *shoal_sandbox_list_json(struct shoal_sandbox_list *list);
+
+/* ---- previews ------------------------------------------------------------------- */
+
+struct shoal_preview;      /* the address of a port of a sandbox */
+struct shoal_preview_list; /* by port */
+
+/* The record of @port (1 to 65535); the one that is there already, if any. */
+SHL_API int shoal_preview_create(struct shoal_client *client,
+                                 const char *sandbox_id,
+                                 int port,
+                                 struct shoal_preview **ret_preview,
+                                 struct shoal_error *err);
+SHL_API int shoal_preview_list(struct shoal_client *client,
+                               const char *sandbox_id,
+                               struct shoal_preview_list **ret_list,
+                               struct shoal_error *err);
+SHL_API int shoal_preview_delete(struct shoal_client *client,
+                                 const char *sandbox_id,
+                                 int port,
+                                 struct shoal_error *err);
+
+SHL_API void shoal_preview_free(struct shoal_preview *preview);
+SHL_API const char *shoal_preview_hostname(const struct shoal_preview *preview);
+SHL_API int64_t shoal_preview_port(const struct shoal_preview *preview);
+/* NULL when the server did not say. */
+SHL_API const char *shoal_preview_url(const struct shoal_preview *preview);
+SHL_API const char *shoal_preview_created_at(const struct shoal_preview *preview);
+SHL_API const char *shoal_preview_json(struct shoal_preview *preview);
+
+SHL_API void shoal_preview_list_free(struct shoal_preview_list *list);
+SHL_API size_t shoal_preview_list_count(const struct shoal_preview_list *list);
+SHL_API const struct shoal_preview *shoal_preview_list_at(const struct shoal_preview_list *list,
+                                                          size_t index);
+SHL_API const char *shoal_preview_list_json(struct shoal_preview_list *list);
 
 /* ---- checkpoints ---------------------------------------------------------------- */
 
@@ -310,6 +354,158 @@ SHL_API const char *shoal_fork_list_id(const struct shoal_fork_list *list, size_
 SHL_API const char *shoal_fork_list_error(const struct shoal_fork_list *list, size_t index);
 SHL_API const char *shoal_fork_list_json(struct shoal_fork_list *list);
 
+/* ---- images, named snapshots, patches --------------------------------------------- */
+
+struct shoal_snapshot; /* a built image with a name */
+struct shoal_snapshot_list;
+struct shoal_patch; /* a script that runs in what is forked from a checkpoint */
+struct shoal_patch_list;
+
+/* A line of a build's log; valid during the call. */
+typedef void (*shoal_log_cb)(void *arg, const char *text);
+
+/* A sandbox from an image; @manifest is JSON text. Built when nobody did before. @log may be
+ * NULL. */
+SHL_API int shoal_image_build(struct shoal_client *client,
+                              const char *manifest,
+                              shoal_log_cb log,
+                              void *arg,
+                              struct shoal_sandbox **ret_sandbox,
+                              struct shoal_error *err);
+
+SHL_API int shoal_snapshot_create(struct shoal_client *client,
+                                  const char *name,
+                                  const char *manifest,
+                                  shoal_log_cb log,
+                                  void *arg,
+                                  struct shoal_snapshot **ret_snapshot,
+                                  struct shoal_error *err);
+SHL_API int shoal_snapshot_list(struct shoal_client *client,
+                                struct shoal_snapshot_list **ret_list,
+                                struct shoal_error *err);
+SHL_API int shoal_snapshot_get(struct shoal_client *client,
+                               const char *name,
+                               struct shoal_snapshot **ret_snapshot,
+                               struct shoal_error *err);
+SHL_API int shoal_snapshot_delete(struct shoal_client *client,
+                                  const char *name,
+                                  struct shoal_error *err);
+SHL_API void shoal_snapshot_free(struct shoal_snapshot *snapshot);
+/* A field of the API: "id", "name", "status", "contentHash", "checkpointId", "createdAt",
+ * "lastUsedAt", "error"; NULL when it is not there. */
+SHL_API const char *shoal_snapshot_text(const struct shoal_snapshot *snapshot, const char *field);
+SHL_API const char *shoal_snapshot_json(struct shoal_snapshot *snapshot);
+SHL_API void shoal_snapshot_list_free(struct shoal_snapshot_list *list);
+SHL_API size_t shoal_snapshot_list_count(const struct shoal_snapshot_list *list);
+SHL_API const struct shoal_snapshot *shoal_snapshot_list_at(const struct shoal_snapshot_list *list,
+                                                            size_t index);
+SHL_API const char *shoal_snapshot_list_json(struct shoal_snapshot_list *list);
+
+/* @description may be NULL. */
+SHL_API int shoal_patch_add(struct shoal_client *client,
+                            const char *checkpoint_id,
+                            const char *script,
+                            const char *description,
+                            struct shoal_patch **ret_patch,
+                            struct shoal_error *err);
+SHL_API int shoal_patch_list(struct shoal_client *client,
+                             const char *checkpoint_id,
+                             struct shoal_patch_list **ret_list,
+                             struct shoal_error *err);
+SHL_API int shoal_patch_delete(struct shoal_client *client,
+                               const char *checkpoint_id,
+                               const char *patch_id,
+                               struct shoal_error *err);
+SHL_API void shoal_patch_free(struct shoal_patch *patch);
+/* "id", "script", "description", "createdAt" */
+SHL_API const char *shoal_patch_text(const struct shoal_patch *patch, const char *field);
+SHL_API int64_t shoal_patch_sequence(const struct shoal_patch *patch);
+SHL_API const char *shoal_patch_json(struct shoal_patch *patch);
+SHL_API void shoal_patch_list_free(struct shoal_patch_list *list);
+SHL_API size_t shoal_patch_list_count(const struct shoal_patch_list *list);
+SHL_API const struct shoal_patch *shoal_patch_list_at(const struct shoal_patch_list *list,
+                                                      size_t index);
+SHL_API const char *shoal_patch_list_json(struct shoal_patch_list *list);
+
+/* ---- secret stores ------------------------------------------------------------------ */
+
+struct shoal_secret_store;      /* secrets, and the hosts that sandboxes with it may reach */
+struct shoal_secret_store_list; /* by name */
+struct shoal_secret_list;       /* by name; never with values */
+struct shoal_secret;
+
+/* Hosts: api.example.com, *.example.com for everything below it, or *. */
+struct shoal_hosts {
+    const char *const *items;
+    size_t count;
+};
+
+/* @allow NULL or empty: sandboxes with it reach everything public. */
+SHL_API int shoal_secret_store_create(struct shoal_client *client,
+                                      const char *name,
+                                      const struct shoal_hosts *allow,
+                                      struct shoal_secret_store **ret_store,
+                                      struct shoal_error *err);
+SHL_API int shoal_secret_store_list(struct shoal_client *client,
+                                    struct shoal_secret_store_list **ret_list,
+                                    struct shoal_error *err);
+SHL_API int shoal_secret_store_get(struct shoal_client *client,
+                                   const char *store_id,
+                                   struct shoal_secret_store **ret_store,
+                                   struct shoal_error *err);
+/* @name, @allow: NULL stays as it is; an empty @allow lifts the restriction. */
+SHL_API int shoal_secret_store_update(struct shoal_client *client,
+                                      const char *store_id,
+                                      const char *name,
+                                      const struct shoal_hosts *allow,
+                                      struct shoal_secret_store **ret_store,
+                                      struct shoal_error *err);
+/* With its secrets. */
+SHL_API int shoal_secret_store_delete(struct shoal_client *client,
+                                      const char *store_id,
+                                      struct shoal_error *err);
+SHL_API void shoal_secret_store_free(struct shoal_secret_store *store);
+/* "id", "name", "createdAt", "updatedAt"; NULL when it is not there. */
+SHL_API const char *shoal_secret_store_text(const struct shoal_secret_store *store,
+                                            const char *field);
+/* NULL beyond the last. */
+SHL_API const char *shoal_secret_store_allowed(const struct shoal_secret_store *store,
+                                               size_t index);
+SHL_API const char *shoal_secret_store_json(struct shoal_secret_store *store);
+SHL_API void shoal_secret_store_list_free(struct shoal_secret_store_list *list);
+SHL_API size_t shoal_secret_store_list_count(const struct shoal_secret_store_list *list);
+SHL_API const struct shoal_secret_store *shoal_secret_store_list_at(
+    const struct shoal_secret_store_list *list,
+    size_t index);
+SHL_API const char *shoal_secret_store_list_json(struct shoal_secret_store_list *list);
+
+/* Set or replace. @value: @value_bytes of UTF-8 text; copies made here are wiped. @hosts: where
+ * it may go, NULL stays as it is, empty is every host that the store allows. */
+SHL_API int shoal_secret_set(struct shoal_client *client,
+                             const char *store_id,
+                             const char *name,
+                             const char *value,
+                             size_t value_bytes,
+                             const struct shoal_hosts *hosts,
+                             struct shoal_error *err);
+SHL_API int shoal_secret_list(struct shoal_client *client,
+                              const char *store_id,
+                              struct shoal_secret_list **ret_list,
+                              struct shoal_error *err);
+SHL_API int shoal_secret_delete(struct shoal_client *client,
+                                const char *store_id,
+                                const char *name,
+                                struct shoal_error *err);
+SHL_API void shoal_secret_list_free(struct shoal_secret_list *list);
+SHL_API size_t shoal_secret_list_count(const struct shoal_secret_list *list);
+SHL_API const struct shoal_secret *shoal_secret_list_at(const struct shoal_secret_list *list,
+                                                        size_t index);
+SHL_API const char *shoal_secret_list_json(struct shoal_secret_list *list);
+/* "id", "name", "createdAt", "updatedAt" */
+SHL_API const char *shoal_secret_text(const struct shoal_secret *secret, const char *field);
+/* NULL beyond the last. */
+SHL_API const char *shoal_secret_host(const struct shoal_secret *secret, size_t index);
+
 /* ---- commands ------------------------------------------------------------------- */
 
 struct shoal_command;      /* what to run */
@@ -343,17 +539,157 @@ SHL_API int shoal_exec_run(struct shoal_client *client,
                            void *arg,
                            struct shoal_exec_result **ret_result,
                            struct shoal_error *err);
+/* Wait for a command that was started before, also in a session or on a terminal. */
+SHL_API int shoal_exec_wait(struct shoal_client *client,
+                            const char *id,
+                            const char *exec_id,
+                            shoal_exec_wait_cb on_wait,
+                            void *arg,
+                            struct shoal_exec_result **ret_result,
+                            struct shoal_error *err);
 /* Commands of a sandbox, running and ended. */
 SHL_API int shoal_exec_list(struct shoal_client *client,
                             const char *id,
                             struct shoal_exec_list **ret_list,
                             struct shoal_error *err);
+/* A client of a session or a terminal. One thread; nothing blocks but the opening: poll
+ * shoal_stream_fd and call shoal_stream_step. */
+struct shoal_stream;
+/* @stream is 1 for stdout (and for terminals), 2 for stderr. Called by shoal_stream_step. */
+typedef void (*shoal_stream_cb)(void *arg, int stream, const void *data, size_t len);
+SHL_API int shoal_stream_open(struct shoal_client *client,
+                              const char *id,
+                              const char *session,
+                              bool is_terminal,
+                              shoal_stream_cb output,
+                              void *arg,
+                              struct shoal_stream **ret_stream,
+                              struct shoal_error *err);
+SHL_API void shoal_stream_free(struct shoal_stream *stream);
+SHL_API int shoal_stream_fd(const struct shoal_stream *stream);
+/* Poll for writing, too? */
+SHL_API bool shoal_stream_wants_write(const struct shoal_stream *stream);
+/* Move what can be moved, of output 1 MiB at most. 1 when it has ended, else 0. */
+SHL_API int shoal_stream_step(struct shoal_stream *stream);
+/* There was more: step again before polling. */
+SHL_API bool shoal_stream_has_more(const struct shoal_stream *stream);
+/* Queue input; only while there is room. */
+SHL_API bool shoal_stream_has_room(const struct shoal_stream *stream);
+SHL_API int shoal_stream_send(struct shoal_stream *stream, const void *data, size_t len);
+/* Behind what was queued: the end of the program's stdin. A terminal gets Ctrl-D. */
+SHL_API int shoal_stream_end_input(struct shoal_stream *stream);
+/* Has all come that was there before us? Of a session. */
+SHL_API bool shoal_stream_is_replayed(const struct shoal_stream *stream);
+/* After the end: 1000 it is over, 1001 the sandbox hibernates or moves, 1006 lost. */
+SHL_API int shoal_stream_close_code(const struct shoal_stream *stream);
+/* False when the session has not ended. -1 for a timeout. */
+SHL_API bool shoal_stream_exit_code(const struct shoal_stream *stream, int *ret_code);
+
+/* Start @command with pipes; its session id into @ret_session. It ends @linger_s after its
+ * last client has left, 0: it does not. */
+SHL_API int shoal_session_start(struct shoal_client *client,
+                                const char *id,
+                                const struct shoal_command *command,
+                                int linger_s,
+                                char *ret_session,
+                                size_t size,
+                                struct shoal_error *err);
+/* @command on a terminal, NULL: a login shell. Without a client it hangs up in the end. */
+SHL_API int shoal_terminal_create(struct shoal_client *client,
+                                  const char *id,
+                                  const struct shoal_command *command,
+                                  int cols,
+                                  int rows,
+                                  char *ret_session,
+                                  size_t size,
+                                  struct shoal_error *err);
+SHL_API int shoal_terminal_resize(struct shoal_client *client,
+                                  const char *id,
+                                  const char *session,
+                                  int cols,
+                                  int rows,
+                                  struct shoal_error *err);
+
 /* @signal to the command's process group. 0 also when it has ended. */
 SHL_API int shoal_exec_kill(struct shoal_client *client,
                             const char *id,
                             const char *exec_id,
                             int signal,
                             struct shoal_error *err);
+
+/* Agents of a sandbox: sessions that are prompted, and print events. What is in a request beside
+ * the prompt is in docs/api.md. */
+struct shoal_agent_config;
+SHL_API struct shoal_agent_config *shoal_agent_config_new(void); /* NULL without memory */
+SHL_API void shoal_agent_config_free(struct shoal_agent_config *config);
+/* @field: prompt, model, systemPrompt, permissionMode, cwd or resume. 0, SHOAL_EINVALIDARG (not
+ * UTF-8), -ENOMEM, like the next two. */
+SHL_API int shoal_agent_config_set_text(struct shoal_agent_config *config,
+                                        const char *field,
+                                        const char *text);
+SHL_API int shoal_agent_config_set_max_turns(struct shoal_agent_config *config, int max_turns);
+SHL_API int shoal_agent_config_add_tool(struct shoal_agent_config *config, const char *tool);
+/* JSON: {NAME: {"command": ...}}, also inside of {"mcpServers": ...}. */
+SHL_API int shoal_agent_config_set_servers(struct shoal_agent_config *config,
+                                           const char *text,
+                                           size_t len,
+                                           struct shoal_error *err);
+/* Its session id into @ret_session: shoal_stream_open attaches to it. */
+SHL_API int shoal_agent_start(struct shoal_client *client,
+                              const char *id,
+                              const struct shoal_agent_config *config,
+                              char *ret_session,
+                              size_t size,
+                              struct shoal_error *err);
+SHL_API int shoal_agent_list(struct shoal_client *client,
+                             const char *id,
+                             struct shoal_exec_list **ret_list,
+                             struct shoal_error *err);
+SHL_API int shoal_agent_prompt(struct shoal_client *client,
+                               const char *id,
+                               const char *session,
+                               const char *text,
+                               struct shoal_error *err);
+/* The turn under way ends; the session stays. */
+SHL_API int shoal_agent_interrupt(struct shoal_client *client,
+                                  const char *id,
+                                  const char *session,
+                                  struct shoal_error *err);
+SHL_API int shoal_agent_kill(struct shoal_client *client,
+                             const char *id,
+                             const char *session,
+                             int signal,
+                             struct shoal_error *err);
+
+enum shoal_agent_event_kind {
+    SHOAL_AGENT_READY,
+    SHOAL_AGENT_CONFIGURED,
+    SHOAL_AGENT_TEXT,        /* text: of the agent */
+    SHOAL_AGENT_TOOL,        /* name, text: what it is to do */
+    SHOAL_AGENT_TOOL_RESULT, /* text */
+    SHOAL_AGENT_RESULT,      /* of a turn; name: success, error_max_turns, ...; text */
+    SHOAL_AGENT_INTERRUPTED,
+    SHOAL_AGENT_ERROR,         /* text */
+    SHOAL_AGENT_TURN_COMPLETE, /* text: the conversation to resume, "" none */
+    SHOAL_AGENT_OTHER,         /* name: its type; is_error: no event at all */
+};
+
+/* Texts are never NULL, valid during the call, and come from the sandbox. */
+struct shoal_agent_event {
+    enum shoal_agent_event_kind kind;
+    const char *name;
+    const char *text;
+    bool is_error;
+};
+typedef void (*shoal_agent_cb)(void *arg, const struct shoal_agent_event *event);
+
+/* Makes events of the bytes of a session's stdout. NULL without memory. */
+struct shoal_agent_reader;
+SHL_API struct shoal_agent_reader *shoal_agent_reader_new(shoal_agent_cb event, void *arg);
+SHL_API void shoal_agent_reader_free(struct shoal_agent_reader *reader);
+SHL_API void shoal_agent_reader_feed(struct shoal_agent_reader *reader,
+                                     const void *data,
+                                     size_t len);
 
 SHL_API void shoal_exec_result_free(struct shoal_exec_result *result);
 /* 0..255, 128 + N for death by signal N, -1 when the timeout ended it. */
@@ -470,6 +806,11 @@ struct shoal_join_token; /* lets one machine join */
 SHL_API int shoal_cluster_get(struct shoal_client *client,
                               struct shoal_cluster **ret_cluster,
                               struct shoal_error *err);
+/* A backup of what the cluster agrees on, its keys among it, given to @sink: for admin keys. */
+SHL_API int shoal_cluster_backup(struct shoal_client *client,
+                                 shoal_sink_cb sink,
+                                 void *arg,
+                                 struct shoal_error *err);
 SHL_API void shoal_cluster_free(struct shoal_cluster *cluster);
 /* NULL or -1 when the server did not say, or there is none. */
 SHL_API const char *shoal_cluster_id(const struct shoal_cluster *cluster);

@@ -130,10 +130,12 @@ static void take_frame(struct client *client, const struct agent_frame *frame)
         call->done = true;
         take_doc(&call->response_bytes, &call->response, frame->payload);
         break;
+    case AGENT_FRAME_EOF:
+        call->has_eof = true;
+        break;
     case AGENT_FRAME_HELLO:
     case AGENT_FRAME_HELLO_ACK:
     case AGENT_FRAME_REQUEST:
-    case AGENT_FRAME_EOF:
     case AGENT_FRAME_CANCEL:
         assert(!"a frame that no agent sends");
         break;

@@ -35,6 +35,7 @@ struct client_call {
     bool hold_credit;       /* tests: give no credit back */
     uint32_t send_credit;
     bool has_head;
+    bool has_eof; /* the agent sends no more DATA */
     bool done;
     struct shl_buf head_bytes;
     struct shl_buf response_bytes;

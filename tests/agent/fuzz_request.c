@@ -1,15 +1,18 @@
 /* Frames and requests of any kind, in any order, through the whole agent but for the
- * world: starting a program, killing and the disk are fakes here.
+ * world: starting a program, killing, the disk and dialling are fakes here.
  *
  * Input: records of type (1 byte), stream (1), length (2, little-endian), payload.
  * Types up to 9 are frames; others let time pass: 10 completes pool work, 11 ends the
- * newest program with the payload's first bytes as its status, 12 takes what was sent.
+ * newest program with the payload's first bytes as its status, 12 takes what was sent, 13 is an
+ * event of the newest connection (payload: which) and 14 what its server sends (nothing: its end).
  */
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "agent/server.h"
 
@@ -21,7 +24,9 @@ enum {
     RECORD_POLL = 10,
     RECORD_EXIT = 11,
     RECORD_TAKE = 12,
-    RECORD_KINDS = 13,
+    RECORD_EVENT = 13,
+    RECORD_SERVER = 14,
+    RECORD_KINDS = 15,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -31,8 +36,9 @@ static pid_t next_pid = FIRST_PID;
 /* A command that begins with '!' cannot be started. */
 static int fake_spawn(struct agent_spawn *spawn)
 {
-    const char *cmd =
-        spawn->argv[2] && !strcmp(spawn->argv[0], "/bin/sh") ? spawn->argv[2] : spawn->argv[0];
+    const char *cmd = spawn->argv[1] && spawn->argv[2] && !strcmp(spawn->argv[0], "/bin/sh")
+                          ? spawn->argv[2]
+                          : spawn->argv[0];
 
     assert(spawn->cwd && spawn->envp && spawn->user);
     if (cmd[0] == '!') {
@@ -48,6 +54,59 @@ static int fake_kill(pid_t pid, int signal)
     assert(signal > 0 && signal < NSIG);
     errno = ESRCH;
     return -1;
+}
+
+static int server_fd = -1; /* the other end of the newest connection */
+
+/* Even ports have a server; the first two places of ports that a multiple of four follows do not
+ * answer at once. */
+static int fake_dial(struct agent_server *server, unsigned place, uint16_t port)
+{
+    int fds[2];
+    int rc;
+
+    (void)server;
+    assert(place < AGENT_TCP_PLACES && port > 0);
+    if (port % 2 != 0) {
+        return place == 0 ? -ECONNREFUSED : port % 4 == 3 ? -EMFILE : -EADDRNOTAVAIL;
+    }
+    rc = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds);
+    assert(rc == 0);
+    if (server_fd >= 0) {
+        (void)close(server_fd);
+    }
+    server_fd = fds[1];
+    return fds[0];
+}
+
+/* What epoll would tell: any of its bits, in any order. */
+static void take_event(struct agent_server *server, struct shl_bytes payload)
+{
+    struct agent_tcp *tcp;
+
+    if (server->tcps.count == 0 || payload.len == 0) {
+        return;
+    }
+    tcp = shl_container_of(server->tcps.all.prev, struct agent_tcp, node);
+    if (tcp->fd >= 0) {
+        tcp->watch.fn(tcp->watch.arg, payload.base[0]);
+    }
+}
+
+static void serve(struct shl_bytes payload)
+{
+    uint8_t waste[4096];
+
+    if (server_fd < 0) {
+        return;
+    }
+    (void)!read(server_fd, waste, sizeof(waste));
+    if (payload.len > 0) {
+        (void)!send(server_fd, payload.base, payload.len, MSG_NOSIGNAL);
+    } else {
+        (void)close(server_fd);
+        server_fd = -1;
+    }
 }
 
 static void no_disk(struct agent_work *work)
@@ -77,6 +136,7 @@ static struct agent_server *new_server(void)
     server->disk.run_here = no_disk;
     server->sessions.spawn = fake_spawn;
     server->sessions.kill = fake_kill;
+    server->tcps.dial = fake_dial;
     server->link.connected = true;
     return server;
 }
@@ -95,6 +155,10 @@ static void take_record(struct agent_server *server,
     } else if (type == RECORD_EXIT) {
         agent_sessions_exited(&server->sessions, next_pid - 1,
                               payload.len >= 2 ? shl_get_le16(payload.base) : 0);
+    } else if (type == RECORD_EVENT) {
+        take_event(server, payload);
+    } else if (type == RECORD_SERVER) {
+        serve(payload);
     } else if (type == RECORD_TAKE) {
         shl_buf_clear(&server->mux.out);
     } else if (type >= AGENT_FRAME_HELLO && type <= AGENT_FRAME_RESPONSE) {
@@ -105,6 +169,7 @@ static void take_record(struct agent_server *server,
     agent_link_flush(&server->link);
     assert(server->mux.stream_count <= AGENT_STREAMS_MAX);
     assert(server->sessions.count <= SESSIONS_MAX);
+    assert(server->tcps.count <= AGENT_TCP_MAX);
     assert(server->sessions.budget.used_bytes <= server->sessions.budget.max_bytes);
 }
 
@@ -112,6 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct agent_server *server = new_server();
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does */
     while (size >= RECORD_BYTES) {
         uint8_t type = data[0] % RECORD_KINDS;
         uint8_t stream = data[1];
@@ -122,6 +188,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size -= RECORD_BYTES + len;
     }
     agent_server_release(server);
+    assert(server->tcps.count == 0);
+    serve(shl_bytes_of(NULL, 0));
     agent_guest_release(&server->guest);
     free(server);
     return 0;

@@ -302,6 +302,39 @@ static void test_exec_environment_precedence(void **state)
     fixture_result_release(&result);
 }
 
+static void set_up_cwd(struct fixture *f, const char *cwd, int code)
+{
+    struct client_call call;
+
+    client_begin(&f->client, &call, "setup");
+    shl_mp_kv_str(&call.w, "cwd", cwd);
+    assert_int_equal(client_run(&call, FIXTURE_WAIT_MS), code);
+    client_call_release(&call);
+}
+
+static void test_exec_starts_where_setup_says(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture_result result;
+    char home[256];
+
+    set_up_cwd(f, "/usr", 0);
+    fixture_exec(f, "pwd", NULL, &result);
+    ASSERT_BUF_EQ(&result.out, "/usr\n");
+    fixture_result_release(&result);
+    /* one that is gone */
+    set_up_cwd(f, "/no/such/dir", 0);
+    fixture_exec(f, "pwd", NULL, &result);
+    (void)snprintf(home, sizeof(home), "%s\n", f->home);
+    ASSERT_BUF_EQ(&result.out, home);
+    fixture_result_release(&result);
+    set_up_cwd(f, "relative", SHL_EINVALIDARG);
+    set_up_cwd(f, "", 0);
+    fixture_exec(f, "pwd", NULL, &result);
+    ASSERT_BUF_EQ(&result.out, home);
+    fixture_result_release(&result);
+}
+
 static void cwd_sub(struct shl_mp_writer *w)
 {
     shl_mp_kv_str(w, "cwd", "sub");
@@ -604,6 +637,51 @@ static void test_exec_result_is_forgotten_in_the_end(void **state)
     assert_int_equal(result.code, SHL_ENOTFOUND);
 }
 
+static int setup_impatient(void **state)
+{
+    static const char *const options[] = {"--first-client-ms", "50", NULL};
+
+    return fixture_start(state, options);
+}
+
+static void fill_ring(struct shl_mp_writer *w)
+{
+    shl_mp_kv_uint(w, "ring_bytes", AGENT_RING_MIN_BYTES);
+}
+
+/* A ring that nobody ever watches holds its program up for a while, not for ever. */
+static void test_exec_ring_does_not_wait_for_ever(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture_result result;
+    char msg[256];
+
+    assert_int_equal(fixture_exec_start(f, "ring", "seq 1 200000", fill_ring, msg), 0);
+    fixture_exec_result(f, "ring", FIXTURE_WAIT_MS, &result);
+    assert_int_equal(result.code, 0);
+    assert_false(result.running);
+    assert_int_equal(result.exit_code, 0);
+    assert_int_equal(shl_buf_len(&result.out) + result.lost_stdout_bytes, 1288895);
+    assert_true(shl_buf_len(&result.out) <= AGENT_RING_MIN_BYTES);
+    fixture_result_release(&result);
+}
+
+/* One whose first client may still come keeps everything that far. */
+static void test_exec_ring_waits_for_its_first_client(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture_result result;
+    char msg[256];
+
+    assert_int_equal(fixture_exec_start(f, "ring", "seq 1 200000", fill_ring, msg), 0);
+    fixture_exec_result(f, "ring", 500, &result);
+    assert_int_equal(result.code, 0);
+    assert_true(result.running);
+    assert_int_equal(result.lost_stdout_bytes, 0);
+    fixture_result_release(&result);
+    kill_session(f, "ring", SIGKILL, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -621,6 +699,7 @@ int main(void)
         TEST(test_exec_timeout_leaves_other_sessions_alone),
         TEST(test_exec_background_child_does_not_hold_the_result),
         TEST(test_exec_environment_precedence),
+        TEST(test_exec_starts_where_setup_says),
         TEST(test_exec_working_directory),
         TEST(test_exec_kill_reaches_the_group),
         TEST(test_exec_stdin_pipe_stays_open),
@@ -635,6 +714,9 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(test_exec_result_is_forgotten_in_the_end, setup_forgetful,
                                         fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_exec_ring_does_not_wait_for_ever, setup_impatient,
+                                        fixture_teardown),
+        TEST(test_exec_ring_waits_for_its_first_client),
     };
 
     return cmocka_run_group_tests_name("agent/exec", tests, NULL, NULL);

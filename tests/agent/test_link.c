@@ -374,10 +374,12 @@ static void test_link_fields_of_wrong_kinds(void **state)
     static const char *const ops[] = {"setup",      "ping",      "exec.start", "exec.result",
                                       "exec.list",  "exec.kill", "file.read",  "file.list",
                                       "file.mkdir", "stats"};
-    static const char *const fields[] = {
-        "hostname",   "ip",      "prefix",     "dns",        "entropy", "env",    "time_ms",
-        "disk_bytes", "sandbox", "session",    "cmd",        "args",    "envs",   "cwd",
-        "timeout_ms", "user",    "pipe_stdin", "keep_bytes", "wait_ms", "signal", "path"};
+    static const char *const fields[] = {"hostname",   "ip",         "prefix",     "dns",
+                                         "entropy",    "env",        "time_ms",    "disk_bytes",
+                                         "sandbox",    "session",    "cmd",        "args",
+                                         "envs",       "cwd",        "timeout_ms", "user",
+                                         "pipe_stdin", "keep_bytes", "wait_ms",    "signal",
+                                         "path",       "sample_ms"};
     struct fixture *f = *state;
     size_t op, field;
     int kind;
@@ -448,8 +450,37 @@ static void test_link_stats_and_ping(void **state)
     assert_true(client_int(&call.response, "disk_total_bytes") >=
                 client_int(&call.response, "disk_free_bytes"));
     assert_true(client_int(&call.response, "processes") > 0);
+    assert_true(client_int(&call.response, "programs") > 0);
+    assert_true(client_int(&call.response, "programs") <= client_int(&call.response, "processes"));
+    assert_int_equal(client_int(&call.response, "cpu_permille"), 0);
     client_call_release(&call);
     assert_true(strlen(f->client.boot_id) == 36);
+}
+
+/* What works meanwhile is counted; a sample that nobody waits for any more harms nobody. */
+static void test_link_stats_count_the_work_of_processors(void **state)
+{
+    struct fixture *f = *state;
+    struct client_call call;
+    char msg[256];
+
+    client_begin(&f->client, &call, "stats");
+    shl_mp_kv_uint(&call.w, "sample_ms", AGENT_STATS_SAMPLE_MAX_MS);
+    client_send(&call);
+    client_send_frame(&f->client, AGENT_FRAME_CANCEL, call.stream, shl_bytes_of(NULL, 0));
+    assert_int_equal(client_wait(&call, FIXTURE_WAIT_MS), -ECANCELED);
+    client_call_release(&call);
+    assert_int_equal(
+        fixture_exec_start(f, "busy", "timeout 2 sh -c 'while :; do :; done'", NULL, msg), 0);
+    client_begin(&f->client, &call, "stats");
+    shl_mp_kv_uint(&call.w, "sample_ms", 200);
+    assert_int_equal(client_run(&call, FIXTURE_WAIT_MS), 0);
+    assert_true(client_int(&call.response, "cpu_permille") > 0);
+    client_call_release(&call);
+    client_begin(&f->client, &call, "stats");
+    shl_mp_kv_uint(&call.w, "sample_ms", AGENT_STATS_SAMPLE_MAX_MS + 1);
+    assert_int_equal(client_run(&call, FIXTURE_WAIT_MS), SHL_EINVALIDARG);
+    client_call_release(&call);
 }
 
 int main(void)
@@ -468,6 +499,7 @@ int main(void)
         TEST(test_link_fields_of_wrong_kinds),
         TEST(test_link_invalid_arguments_are_named),
         TEST(test_link_stats_and_ping),
+        TEST(test_link_stats_count_the_work_of_processors),
     };
 
     return cmocka_run_group_tests_name("agent/link", tests, NULL, NULL);

@@ -346,9 +346,109 @@ static void test_boot_id_needs_a_uuid_and_a_machine_id(void **state)
     assert_int_equal(agent_boot_id_mix(id, good, ""), -EINVAL);
 }
 
+/* ---- trust ----------------------------------------------------------------------- */
+
+#define PEM_A "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+#define PEM_B "-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n"
+
+static char *text_below(const char *root, const char *path)
+{
+    char full[256];
+    struct shl_buf buf;
+    char *text;
+
+    (void)snprintf(full, sizeof(full), "%s%s", root, path);
+    shl_buf_init(&buf, 65536);
+    assert_int_equal(shl_read_file(full, &buf), 0);
+    text = shl_bytes_dup_str(shl_buf_bytes(&buf));
+    shl_buf_release(&buf);
+    return text;
+}
+
+static void expect_text(const char *root, const char *path, const char *wanted)
+{
+    char *text = text_below(root, path);
+
+    assert_string_equal(text, wanted);
+    free(text);
+}
+
+static void test_trust_is_added_once_and_where_programs_look(void **state)
+{
+    struct agent_trust trust = {.count = 2};
+    char root[] = "/tmp/shoal-trust-XXXXXX", path[256];
+    int i;
+
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    (void)snprintf(path, sizeof(path), "%s" AGENT_TRUST_FOLDER, root);
+    assert_int_equal(shl_mkdir_all(path, 0755), 0);
+    (void)snprintf(path, sizeof(path), "%s" AGENT_TRUST_BUNDLE, root);
+    assert_int_equal(shl_write_file_atomic(path, "system", 6, 0644), 0);
+    (void)snprintf(path, sizeof(path), "%s" AGENT_TRUST_FOLDER "/0123abcd.0", root);
+    assert_int_equal(shl_write_file_atomic(path, "another", 7, 0644), 0);
+    trust.list[0] = (struct agent_trusted){"0123abcd", strdup(PEM_A)};
+    trust.list[1] = (struct agent_trusted){"ffffffff", strdup(PEM_B)};
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(agent_trust_apply(&trust, root, NULL), 0);
+        expect_text(root, AGENT_TRUST_BUNDLE, "system\n" PEM_A PEM_B);
+        expect_text(root, AGENT_TRUST_SOURCE "/shoal-0123abcd.crt", PEM_A);
+        expect_text(root, AGENT_TRUST_FOLDER "/0123abcd.0", "another");
+        expect_text(root, AGENT_TRUST_FILE, PEM_A PEM_B);
+        (void)snprintf(path, sizeof(path), "%s" AGENT_TRUST_FOLDER "/0123abcd.1", root);
+        assert_int_equal(readlink(path, (char[256]){0}, 255),
+                         strlen(AGENT_TRUST_SOURCE "/shoal-0123abcd.crt"));
+        (void)snprintf(path, sizeof(path), "%s" AGENT_TRUST_FOLDER "/0123abcd.2", root);
+        assert_int_equal(access(path, F_OK), -1);
+    }
+    agent_trust_release(&trust);
+    assert_int_equal(shl_remove_tree(root), 0);
+}
+
+static int decode_trust(const char *hash, const char *pem)
+{
+    struct agent_setup setup;
+    struct shl_mp_writer w;
+    struct shl_err err = {0};
+    struct shl_buf buf;
+    int rc;
+
+    shl_buf_init(&buf, 200000);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    shl_mp_kv_array(&w, "trust");
+    shl_mp_map(&w);
+    shl_mp_kv_str(&w, "hash", hash);
+    shl_mp_kv_str(&w, "pem", pem);
+    shl_mp_end(&w);
+    shl_mp_end(&w);
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+    rc = decode(&buf, &setup, &err);
+    assert_int_equal(rc < 0, err.msg[0] != '\0');
+    agent_setup_release(&setup);
+    shl_buf_release(&buf);
+    return rc;
+}
+
+static void test_trust_names_no_other_file(void **state)
+{
+    char *large = calloc(1, AGENT_TRUST_BYTES + 2);
+
+    (void)state;
+    memset(large, 'a', AGENT_TRUST_BYTES + 1);
+    assert_int_equal(decode_trust("0123abcd", PEM_A), 0);
+    assert_int_equal(decode_trust("../../ab", PEM_A), SHL_EINVALIDARG);
+    assert_int_equal(decode_trust("0123abc", PEM_A), SHL_EINVALIDARG);
+    assert_int_equal(decode_trust("0123abcd", large), SHL_EINVALIDARG);
+    free(large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trust_is_added_once_and_where_programs_look),
+        cmocka_unit_test(test_trust_names_no_other_file),
         cmocka_unit_test(test_setup_mac_is_checked),
         cmocka_unit_test(test_setup_texts_are_checked),
         cmocka_unit_test(test_setup_keeps_copies),
