@@ -22,6 +22,14 @@ void shl_buf_release(struct shl_buf *buf)
     *buf = (struct shl_buf){.max_bytes = buf->max_bytes};
 }
 
+void shl_buf_wipe(struct shl_buf *buf)
+{
+    if (buf->heap) {
+        explicit_bzero(buf->heap, buf->cap);
+    }
+    shl_buf_release(buf);
+}
+
 void shl_buf_clear(struct shl_buf *buf)
 {
     buf->start = 0;

@@ -28,6 +28,9 @@ struct shl_buf {
 /* No allocation happens before the first byte is stored. */
 void shl_buf_init(struct shl_buf *buf, size_t max_bytes);
 void shl_buf_release(struct shl_buf *buf);
+/* The same for what must not stay in memory: secrets. Growing leaves copies behind, so reserve
+ * room for all of it first where that matters. */
+void shl_buf_wipe(struct shl_buf *buf);
 void shl_buf_clear(struct shl_buf *buf); /* keeps the memory */
 
 static inline size_t shl_buf_len(const struct shl_buf *buf)

@@ -28,6 +28,14 @@ uint64_t shl_monotonic_ms(void)
     return shl_monotonic_us() / 1000;
 }
 
+uint64_t shl_boottime_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 int64_t shl_realtime_ms(void)
 {
     struct timespec now;

@@ -9,6 +9,7 @@
 
 uint64_t shl_monotonic_ms(void);
 uint64_t shl_monotonic_us(void);
+uint64_t shl_boottime_ms(void); /* goes on while the machine sleeps */
 int64_t shl_realtime_ms(void);
 
 /* Exactly @len bytes at @offset. 0, -errno, or -ENODATA when the file ends early. */

@@ -211,7 +211,8 @@ static void on_writable(void *arg)
         if (len > left) {
             len = (size_t)left;
         }
-        taken = node_stream_write(side->stream, shl_bytes_of(source + side->done % SOURCE, len));
+        taken = node_stream_give(side->stream, shl_bytes_of(source + side->done % SOURCE, len),
+                                 keep, NULL);
         side->done += taken;
         if (taken < len) {
             return;

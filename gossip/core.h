@@ -52,7 +52,7 @@ struct gossip_records {
     uint64_t generation;  /* incarnation with which the owner began this set; 0: nothing heard */
     uint64_t top;         /* highest version seen */
     uint64_t complete;    /* everything up to here is known */
-    uint64_t unset_floor; /* marks of unset keys up to here were dropped */
+    uint64_t unset_floor; /* marks of unset keys up to here may be missing; <= complete */
     uint64_t hash;        /* sum over keys with a value */
     uint64_t digest_part; /* our share of record_digest */
     struct gossip_tree by_key;
@@ -367,6 +367,9 @@ bool gossip_record_apply(struct gossip *g,
                          bool unset);
 /* Everything up to @to is known. */
 void gossip_record_complete(struct gossip *g, struct gossip_peer *peer, uint64_t to);
+/* Somebody has the very same records and knows everything up to @complete: so does this node, and
+ * none of them is doubtful any more. */
+void gossip_record_equal(struct gossip_peer *peer, uint64_t complete);
 /* A newer generation: what was known of the older one is dropped. */
 void gossip_record_generation(struct gossip *g, struct gossip_peer *peer, uint64_t generation);
 void gossip_record_reset_begin(struct gossip *g, struct gossip_peer *peer);

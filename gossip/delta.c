@@ -98,6 +98,7 @@ static void send_delta(struct gossip *g,
         shl_mp_end(&m.w);
     }
     shl_mp_end(&m.w);
+    shl_mp_uint(&m.w, records->unset_floor);
     gossip_message_reply(g, &m, to, GOSSIP_LANE_SYNC);
 }
 
@@ -200,11 +201,16 @@ void gossip_on_want(struct gossip *g,
 struct delta {
     struct shl_node_id id;
     uint64_t generation, from, to, top;
+    uint64_t floor; /* marks up to here may be missing */
     bool reset;
 };
 
 static bool read_delta(const msgpack_object *message, struct delta *ret)
 {
+    ret->floor = UINT64_MAX; /* an older version says nothing of it */
+    if (gossip_at(message, 10) && !gossip_read_uint(message, 10, UINT64_MAX - 1, &ret->floor)) {
+        return false;
+    }
     return gossip_read_id(gossip_at(message, 3), &ret->id) &&
            gossip_read_uint(message, 4, GOSSIP_INCARNATION_MAX, &ret->generation) &&
            gossip_read_uint(message, 5, UINT64_MAX - 1, &ret->from) &&
@@ -245,6 +251,9 @@ static void advance_delta(struct gossip *g,
         return; /* a hole before this piece: the next comparison asks again */
     }
     gossip_record_complete(g, peer, delta->to);
+    if (delta->floor > delta->from) {
+        records->unset_floor = SHL_MAX(records->unset_floor, SHL_MIN(delta->floor, delta->to));
+    }
     if (records->complete >= delta->top) {
         if (records->resetting) {
             gossip_record_reset_end(g, peer);
@@ -252,7 +261,9 @@ static void advance_delta(struct gossip *g,
         return;
     }
     if (delta->to > delta->from) {
-        struct gossip_set_want next = {delta->id, delta->generation, records->complete, true};
+        /* Marks can be dropped between two pieces, which hurts only who keeps what it had. */
+        struct gossip_set_want next = {delta->id, delta->generation, records->complete,
+                                       records->resetting};
 
         gossip_send_wants(g, from, NULL, 0, &next, 1);
     }

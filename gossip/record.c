@@ -368,12 +368,13 @@ static void advance(struct gossip_entry *entry)
     struct shl_list *at = &entry->by_version;
 
     while (at != &records->by_version) {
-        uint64_t version = shl_container_of(at, struct gossip_entry, by_version)->pub.version;
+        const struct gossip_entry *next = shl_container_of(at, struct gossip_entry, by_version);
 
-        if (version != records->complete + 1) {
+        /* A doubtful one is not confirmed by what came before it. */
+        if (next->pub.version != records->complete + 1 || next->doubtful) {
             return;
         }
-        records->complete = version;
+        records->complete = next->pub.version;
         at = at->next;
     }
 }
@@ -436,12 +437,26 @@ void gossip_record_complete(struct gossip *g, struct gossip_peer *peer, uint64_t
     peer->records.top = SHL_MAX(peer->records.top, to);
 }
 
+void gossip_record_equal(struct gossip_peer *peer, uint64_t complete)
+{
+    struct gossip_records *records = &peer->records;
+    struct shl_list *at;
+
+    SHL_LIST_FOREACH(at, &records->by_version) {
+        shl_container_of(at, struct gossip_entry, by_version)->doubtful = false;
+    }
+    records->resetting = false;
+    records->complete = SHL_MAX(records->complete, complete);
+    records->unset_floor = SHL_MAX(records->unset_floor, records->complete); /* not all marks */
+}
+
 void gossip_record_reset_begin(struct gossip *g, struct gossip_peer *peer)
 {
     struct shl_list *at;
 
     (void)g;
     peer->records.complete = 0;
+    peer->records.unset_floor = 0; /* the pieces say which marks they lack */
     peer->records.resetting = true;
     SHL_LIST_FOREACH(at, &peer->records.by_version) {
         shl_container_of(at, struct gossip_entry, by_version)->doubtful = true;

@@ -3,7 +3,9 @@
  * replaces an older one by itself; queueing it again starts its count anew. */
 #include "gossip/wire.h"
 
-#define MISFITS_MAX 8 /* rumours that do not fit before a message counts as full */
+#define FANOUT_MAX     16 /* receivers of one round */
+#define GOODBYE_FANOUT 64 /* of the round with a leave */
+#define MISFITS_MAX    8  /* rumours that do not fit before a message counts as full */
 
 static void bucket_update(struct gossip *g, uint32_t bucket)
 {
@@ -134,26 +136,56 @@ static bool is_alone(const struct gossip *g)
     return g->gossip_ring.count == 0 || g->live_count + (g->leaving ? 1 : 0) <= 1;
 }
 
+static bool is_among(struct gossip_peer *const *targets,
+                     uint32_t count,
+                     const struct gossip_peer *peer)
+{
+    uint32_t i;
+
+    for (i = 0; i < count && targets[i] != peer; i++) {
+    }
+    return i < count;
+}
+
+/* The ring is shuffled when it begins anew, which can be in the middle of a choice: then it may
+ * return who was chosen already before those who were not, each at most once more. */
+static uint32_t choose(struct gossip *g, struct gossip_peer **targets, uint32_t wanted)
+{
+    uint32_t tries = 2 * wanted;
+    uint32_t count = 0;
+
+    while (count < wanted && tries-- > 0) {
+        struct gossip_peer *peer = gossip_ring_next(g, &g->gossip_ring, is_receiver);
+
+        if (!peer) {
+            break;
+        }
+        if (!is_among(targets, count, peer)) {
+            targets[count++] = peer;
+        }
+    }
+    return count;
+}
+
+/* Who leaves may end after this round: it tells everybody itself. Otherwise its lost connections
+ * would be taken for a failure wherever the word is still on its way. */
+static uint32_t fanout(const struct gossip *g)
+{
+    bool is_goodbye = g->leaving && !g->left_told && g->self->rumour.queued;
+
+    return is_goodbye ? GOODBYE_FANOUT : SHL_MIN(g->config.timing.fanout, FANOUT_MAX);
+}
+
 void gossip_spread_tick(struct gossip *g)
 {
-    struct gossip_peer *targets[16];
-    uint32_t wanted = SHL_MIN(g->config.timing.fanout, (uint32_t)SHL_ARRAY_SIZE(targets));
-    uint32_t count = 0, i;
+    struct gossip_peer *targets[GOODBYE_FANOUT];
+    uint32_t count, i;
     struct gossip_message m;
 
     if (g->queued == 0 || is_alone(g) || g->now_ms < g->gossip_at_ms) {
         return;
     }
-    while (count < wanted) {
-        struct gossip_peer *peer = gossip_ring_next(g, &g->gossip_ring, is_receiver);
-
-        for (i = 0; i < count && targets[i] != peer; i++) {
-        }
-        if (!peer || i < count) {
-            break; /* nobody, or all of them already */
-        }
-        targets[count++] = peer;
-    }
+    count = choose(g, targets, fanout(g));
     g->gossiped_at_ms = g->now_ms;
     g->gossip_at_ms = g->now_ms + g->config.timing.gossip_ms;
     if (count == 0) {

@@ -133,9 +133,14 @@ static bool compare_records(struct gossip *g,
         return ours->top > 0;
     }
     if (row->hash == ours->hash && row->top == ours->top) {
-        /* The same content: whoever is surer of it is right for both. */
+        /* The same content: whoever is surer of it is right for both. The marks between are
+         * fetched, so that this node can hand on what is newer, unless all of them are. */
         if (row->complete > ours->complete && row->complete <= ours->top) {
-            gossip_record_complete(g, peer, row->complete);
+            if (ours->resetting) {
+                gossip_record_equal(peer, row->complete);
+            } else {
+                want_set(outcome, row, ours->complete);
+            }
         }
         return false;
     }

@@ -10,7 +10,8 @@
  *     SYNC      answer, after, last, rows, rumours   rows of all members in (after, last];
  *                                           nil: no bound. An answer has rows without a range
  *     WANT      ids, [[id, generation, from, continues]...]   answered by GOSSIP and DELTA
- *     DELTA     id, generation, from, to, top, reset, [[key, version, value|nil]...]
+ *     DELTA     id, generation, from, to, top, reset, [[key, version, value|nil]...], floor
+ *                                           floor: marks of unset keys up to it may be missing
  *     REMOVED                               the receiver was removed from the cluster
  *     REFUSE    reason, proto min, proto max        sent and heard across clusters
  *

@@ -4,10 +4,13 @@
  *   1. parse options; lock both folders, so that two daemons never share them
  *   2. open the record store, make the first API key (printed once)
  *   3. open the manager: adopts sandboxes that still run
- *   4. open the cluster: takes up membership, founds one, or asks to be let in (--join)
- *   5. once a member, open the server: from here on requests come
- *   6. SIGTERM or SIGINT: server, cluster, then manager close; the loop runs dry; store closes
- * A failure in 1 to 5 prints one sentence, undoes what was opened and exits with 1.
+ *   4. open the egress gateway: goes on with the process that a former daemon left
+ *   5. open the cluster: takes up membership, founds one, or asks to be let in (--join)
+ *   6. once a member, open the server: from here on requests come
+ *   7. SIGTERM or SIGINT: server, cluster, gateway, then manager close; the loop runs dry; store
+ *      closes. The same, and then the program again in this process, when the disk of the log was
+ *      full and has room again
+ * A failure in 1 to 6 prints one sentence, undoes what was opened and exits with 1.
  * Sandboxes are never ended here: they outlive the daemon.
  */
 #include <assert.h>
@@ -29,12 +32,16 @@
 #include "node/api/keys.h"
 #include "node/api/server.h"
 #include "node/api/token.h"
+#include "node/authority.h"
 #include "node/cluster/cluster.h"
+#include "node/cluster/offline.h"
+#include "node/egress/link.h"
 #include "node/http/remote.h"
 #include "node/net/net.h"
 #include "node/options.h"
 #include "node/sandbox/machine.h"
 #include "node/sandbox/manager_open.h"
+#include "node/store/folder.h"
 #include "node/store/store.h"
 
 /* Hashing, compressing and merging take a thread for seconds; with libuv's four a wake
@@ -44,17 +51,21 @@
 struct node {
     struct node_options options;
     char vmm_path[PATH_MAX];
+    char egress_path[PATH_MAX];
     struct shl_log log;
     int data_lock_fd, run_lock_fd;
     uv_loop_t loop;
     uv_signal_t signals[2];
     struct node_store *store;
     struct node_manager *manager;
+    struct node_egress *egress;       /* NULL without a guest network */
+    struct node_authority *authority; /* of the gateways; NULL without one */
     struct cluster *cluster;
     struct node_server *server;
     char name[NODE_NAME_SIZE];
     bool closing;
     bool failed;
+    bool again; /* closing, to start anew */
 };
 
 static int lock_folder(const char *dir, const char *flag, int *ret_fd, struct shl_err *err)
@@ -84,8 +95,14 @@ static int lock_folder(const char *dir, const char *flag, int *ret_fd, struct sh
 /* Two daemons on one folder would each take the other's VMs for leftovers. */
 static int lock_folders(struct node *node, struct shl_err *err)
 {
-    int rc = lock_folder(node->options.data_dir, "--data", &node->data_lock_fd, err);
+    int rc = node_folder_check(node->options.data_dir, err);
 
+    if (rc == 0) {
+        rc = lock_folder(node->options.data_dir, "--data", &node->data_lock_fd, err);
+    }
+    if (rc == 0) {
+        rc = node_folder_mark(node->options.data_dir, err);
+    }
     return rc < 0 ? rc : lock_folder(node->options.run_dir, "--run", &node->run_lock_fd, err);
 }
 
@@ -123,6 +140,35 @@ static int find_vmm(struct node *node, struct shl_err *err)
         return shl_err_sys(err, errno, "cannot run %s: give its place with --vmm", node->vmm_path);
     }
     return 0;
+}
+
+/* Beside this program. That it cannot be run is said when a sandbox needs it. */
+static void find_egress(struct node *node)
+{
+    char self[PATH_MAX];
+    size_t size = sizeof(self);
+    char *slash = uv_exepath(self, &size) < 0 ? NULL : strrchr(self, '/');
+
+    (void)snprintf(node->egress_path, sizeof(node->egress_path), "%.*sshoal-egress",
+                   slash ? (int)(slash - self) + 1 : 0, self);
+}
+
+static int open_egress(struct node *node, struct shl_err *err)
+{
+    const struct node_egress_config config = {
+        .run_dir = node->options.run_dir,
+        .program_path = node->egress_path,
+        .net = node_manager_net(node->manager),
+        .allow_private = node->options.egress_private,
+        .allow_private_count = node->options.egress_private_count,
+        .log = &node->log,
+    };
+
+    if (!config.net) {
+        return 0;
+    }
+    find_egress(node);
+    return node_egress_open(&node->loop, &config, &node->egress, err);
 }
 
 static int open_store(struct node *node, struct shl_err *err)
@@ -173,6 +219,11 @@ static int open_manager(struct node *node, struct shl_err *err)
     return node_manager_open(&node->loop, node->store, &config, &node->manager, err);
 }
 
+static int write_egress_metrics(void *arg, struct shl_buf *out)
+{
+    return node_egress_metrics(arg, out);
+}
+
 static int open_server(struct node *node, struct shl_err *err)
 {
     const struct node_server_config config = {
@@ -180,14 +231,22 @@ static int open_server(struct node *node, struct shl_err *err)
         .domain = node->options.domain,
         .public_url = node->options.public_url,
         .region = node->options.region,
-        .worker_id = node->name,
+        .worker_id = cluster_name(node->cluster),
         .router = cluster_router(node->cluster),
         .memory_default_mb = node->options.memory_default_mb,
         .log = &node->log,
+        .egress = node->egress ? node_egress_sink(node->egress) : (struct node_egress_sink){0},
+        .more_metrics = node->egress ? write_egress_metrics : NULL,
+        .more_metrics_arg = node->egress,
     };
 
     int rc = node_server_open(&node->loop, node->store, node->manager, &config, &node->server, err);
 
+    if (rc == 0 && node->egress) {
+        node_egress_told(node->egress);
+        rc = node_authority_open(&node->loop, cluster_router(node->cluster), node->egress,
+                                 node->manager, &node->log, &node->authority);
+    }
     if (rc == 0) {
         cluster_accept(node->cluster, node_remote_accept, node_server_remote(node->server));
     }
@@ -206,6 +265,7 @@ static void close_signals(struct node *node)
 }
 
 static void on_joined(void *arg, int code, const char *msg);
+static void on_restart_wanted(void *arg);
 
 static int open_cluster(struct node *node, struct shl_err *err)
 {
@@ -220,9 +280,12 @@ static int open_cluster(struct node *node, struct shl_err *err)
         .api_listen = node->options.listen,
         .failure_domain = node->options.failure_domain,
         .witness = node->options.witness,
+        .version_min = node->options.version_min,
+        .version_max = node->options.version_max,
         .replicas = node->options.replicas,
         .replica_grace_ms = node->options.replica_grace_s * 1000,
         .slow = machine_is_emulated(),
+        .restart = on_restart_wanted,
         .log = &node->log,
     };
 
@@ -238,12 +301,29 @@ static void on_manager_closed(void *arg)
     close_signals(node);
 }
 
+static void on_egress_closed(void *arg)
+{
+    struct node *node = arg;
+
+    node->egress = NULL;
+    node_manager_close(node->manager, on_manager_closed, node);
+}
+
+static void close_egress(struct node *node)
+{
+    if (node->egress) {
+        node_egress_close(node->egress, on_egress_closed, node);
+    } else {
+        node_manager_close(node->manager, on_manager_closed, node);
+    }
+}
+
 static void on_cluster_closed(void *arg)
 {
     struct node *node = arg;
 
     node->cluster = NULL;
-    node_manager_close(node->manager, on_manager_closed, node);
+    close_egress(node);
 }
 
 static void close_cluster(struct node *node)
@@ -251,7 +331,7 @@ static void close_cluster(struct node *node)
     if (node->cluster) {
         cluster_close(node->cluster, on_cluster_closed, node);
     } else if (node->manager) {
-        node_manager_close(node->manager, on_manager_closed, node);
+        close_egress(node);
     } else {
         close_signals(node);
     }
@@ -268,6 +348,8 @@ static void on_server_closed(void *arg)
 static void shut_down(struct node *node)
 {
     node->closing = true;
+    node_authority_close(node->authority);
+    node->authority = NULL;
     if (node->server) {
         cluster_accept(node->cluster, NULL, NULL);
         node_server_close(node->server, on_server_closed, node);
@@ -317,6 +399,17 @@ static void on_signal(uv_signal_t *handle, int number)
     shut_down(node);
 }
 
+static void on_restart_wanted(void *arg)
+{
+    struct node *node = arg;
+
+    if (!node->closing) {
+        node->again = true;
+        SHL_LOG(&node->log, SHL_LOG_INFO, "node.stopping", SHL_S("why", "to start anew"));
+        shut_down(node);
+    }
+}
+
 static int watch_signals(struct node *node, struct shl_err *err)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
@@ -348,6 +441,9 @@ static int start(struct node *node, struct shl_err *err)
     }
     if (rc == 0) {
         rc = open_manager(node, err);
+    }
+    if (rc == 0) {
+        rc = open_egress(node, err);
     }
     if (rc == 0) {
         rc = watch_signals(node, err);
@@ -409,10 +505,67 @@ static void choose_name(struct node *node)
     }
 }
 
+/* On the folders of a daemon that is stopped. */
+static int work_offline(struct node *node)
+{
+    bool is_restore = node->options.action == NODE_OPTIONS_RESTORE;
+    struct cluster_offline job = {
+        .data_dir = node->options.data_dir,
+        .name = node->name,
+        .file = node->options.backup_file,
+        .with = node->options.with,
+        .confirm = node->options.confirm,
+    };
+    bool is_empty = cluster_offline_is_empty(job.data_dir);
+    char path[PATH_MAX];
+    struct shl_err err = {0};
+    bool is_ours = false;
+    int rc = 0;
+
+    if (is_restore != is_empty) {
+        rc = shl_err_set(&err, SHL_EBADSTATE,
+                         is_restore ? "%s is the data folder of a node: restore into an empty one"
+                                    : "%s is the data folder of no node",
+                         job.data_dir);
+    }
+    if (rc == 0) {
+        rc = node_folder_check(node->options.data_dir, &err);
+    }
+    if (rc == 0) {
+        rc = lock_folder(node->options.data_dir, "--data", &node->data_lock_fd, &err);
+    }
+    if (rc == 0 && is_restore && !cluster_offline_is_empty(job.data_dir)) {
+        rc = shl_err_set(&err, SHL_EBADSTATE, "a node began in %s meanwhile", job.data_dir);
+    }
+    if (rc == 0) {
+        is_ours = true;
+        (void)snprintf(path, sizeof(path), "%.4000s/db", node->options.data_dir);
+        rc = node_store_open(path, &node->store, &err);
+    }
+    if (rc == 0) {
+        job.store = node->store;
+        rc = is_restore ? cluster_offline_restore(&job, &err) : cluster_offline_recover(&job, &err);
+    }
+    if (rc < 0) {
+        (void)fprintf(stderr, "shoald: %s\n", err.msg[0] ? err.msg : shl_err_text(rc));
+    }
+    if (node->store) {
+        node_store_close(node->store);
+    }
+    if (rc < 0 && is_restore && is_ours) { /* as it was */
+        (void)!shl_remove_tree(path);
+        (void)snprintf(path, sizeof(path), "%.4000s/mesh", node->options.data_dir);
+        (void)!shl_remove_tree(path);
+    }
+    close_lock(node->data_lock_fd);
+    return rc < 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct node node = {.data_lock_fd = -1, .run_lock_fd = -1};
     struct shl_err err = {0};
+    int result;
 
     (void)setenv("UV_THREADPOOL_SIZE", POOL_THREADS, 0);
     if (node_options_parse(argc, argv, &node.options, &err) < 0) {
@@ -440,5 +593,15 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
     raise_limits();
-    return run(&node);
+    if (node.options.action == NODE_OPTIONS_RECOVER ||
+        node.options.action == NODE_OPTIONS_RESTORE) {
+        return work_offline(&node);
+    }
+    result = run(&node);
+    if (node.again && result == 0) {
+        (void)execv("/proc/self/exe", argv); /* the same program, process and options */
+        SHL_LOG(&node.log, SHL_LOG_ERROR, "node.start_failed", SHL_S("error", strerror(errno)));
+        result = 1;
+    }
+    return result;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ enum {
     OPT_VMM,
     OPT_POOL,
     OPT_DNS,
+    OPT_EGRESS_PRIVATE,
     OPT_SANDBOXES_MAX,
     OPT_MEMORY_DEFAULT,
     OPT_WARM,
@@ -29,8 +31,13 @@ enum {
     OPT_REPLICAS,
     OPT_REPLICA_GRACE,
     OPT_WITNESS,
+    OPT_MESH_VERSIONS,
     OPT_LOG_LEVEL,
     OPT_CLEANUP,
+    OPT_RECOVER,
+    OPT_RESTORE,
+    OPT_WITH,
+    OPT_CONFIRM,
     OPT_VERSION,
     OPT_HELP,
 };
@@ -51,14 +58,20 @@ static const struct option long_options[] = {
     {"warm", required_argument, NULL, OPT_WARM},
     {"memory-mb", required_argument, NULL, OPT_MEMORY},
     {"mesh", required_argument, NULL, OPT_MESH},
+    {"egress-private", required_argument, NULL, OPT_EGRESS_PRIVATE},
     {"mesh-address", required_argument, NULL, OPT_MESH_ADDRESS},
     {"join", required_argument, NULL, OPT_JOIN},
     {"failure-domain", required_argument, NULL, OPT_FAILURE_DOMAIN},
     {"replicas", required_argument, NULL, OPT_REPLICAS},
     {"replica-grace-s", required_argument, NULL, OPT_REPLICA_GRACE},
     {"witness", no_argument, NULL, OPT_WITNESS},
+    {"mesh-versions", required_argument, NULL, OPT_MESH_VERSIONS},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"cleanup", no_argument, NULL, OPT_CLEANUP},
+    {"recover-cluster", no_argument, NULL, OPT_RECOVER},
+    {"restore-cluster", required_argument, NULL, OPT_RESTORE},
+    {"with", required_argument, NULL, OPT_WITH},
+    {"confirm", required_argument, NULL, OPT_CONFIRM},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
@@ -73,13 +86,15 @@ static const char help_text[] =
     "  --data DIR              templates, kernel, disks, records (/var/lib/shoal)\n"
     "  --run DIR               sockets and logs of living sandboxes (/run/shoal)\n"
     "  --listen ADDR:PORT      where the API listens (127.0.0.1:8080)\n"
-    "  --domain HOST[:PORT]    base of preview host names (localhost:8080)\n"
+    "  --domain HOST[:PORT]    base of preview host names (localhost and the port)\n"
     "  --public-url URL        how clients reach this API; otherwise the Host they used\n"
     "  --region NAME           shown by the API (local)\n"
     "  --worker-id NAME        name of this node (the host name)\n"
     "  --vmm PATH              program shoal-vmm (beside shoald)\n"
     "  --pool CIDR             addresses of guests (10.201.0.0/16)\n"
     "  --dns ADDR              name server of guests (the first one of this machine)\n"
+    "  --egress-private CIDR   a private network that sandboxes with secret stores may reach through\n"
+    "                          the egress gateway, at ports 80 and 443; more than once (none)\n"
     "  --sandboxes-max N       living sandboxes at a time (200); 0: none, then no KVM is needed\n"
     "  --memory-default-mb N   of a sandbox that asks for none (1024)\n"
     "  --warm on|off           restore sandboxes from a snapshot of their template (on)\n"
@@ -92,8 +107,14 @@ static const char help_text[] =
     "  --failure-domain NAME   copies of data go to different ones (the node's name)\n"
     "  --replicas N            nodes that keep each checkpoint made here, 1 to 5 (2)\n"
     "  --replica-grace-s N     until a silent node's copies are made again elsewhere (60)\n"
+    "  --mesh-versions MIN-MAX protocol versions to speak with other nodes (those of this build);\n"
+    "                          for trying out clusters of several versions\n"
     "  --witness               vote and answer the API, but run no sandboxes; needs no KVM\n"
     "\n"
+    "  --recover-cluster       the majority is lost for good: go on without it, and end. Shows what\n"
+    "                          that means and asks for the id of the cluster (or --confirm ID);\n"
+    "                          --with NAME,NAME: other nodes that are still there\n"
+    "  --restore-cluster FILE  make a new cluster of a backup in an empty folder, and end; likewise\n"
     "  --cleanup               remove the guest network rules of --pool and end\n"
     "  --version, --help\n"
     "\n"
@@ -156,6 +177,10 @@ static const char **text_option(struct node_options *o, int flag)
         return &o->join;
     case OPT_FAILURE_DOMAIN:
         return &o->failure_domain;
+    case OPT_WITH:
+        return &o->with;
+    case OPT_CONFIRM:
+        return &o->confirm;
     default:
         return NULL;
     }
@@ -170,6 +195,20 @@ static int take_warm(struct node_options *o, const char *value, struct shl_err *
     return 0;
 }
 
+static int take_versions(struct node_options *o, const char *value, struct shl_err *err)
+{
+    unsigned min = 0, max = 0;
+    char end;
+
+    if (sscanf(value, "%3u-%3u%c", &min, &max, &end) != 2 || min == 0 || max < min) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "--mesh-versions takes two numbers like 1-2, not '%s'", value);
+    }
+    o->version_min = min;
+    o->version_max = max;
+    return 0;
+}
+
 static int take_log_level(struct node_options *o, const char *value, struct shl_err *err)
 {
     int level = shl_log_level_parse(value);
@@ -179,6 +218,22 @@ static int take_log_level(struct node_options *o, const char *value, struct shl_
                            "--log-level takes error, warn, info or debug, not '%s'", value);
     }
     o->log_level = (enum shl_log_level)level;
+    return 0;
+}
+
+static int take_private(struct node_options *o, const char *value, struct shl_err *err)
+{
+    struct egress_prefix prefix;
+
+    if (egress_prefix_parse(&prefix, value) < 0) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "--egress-private takes a network like 10.1.0.0/16, not '%s'", value);
+    }
+    if (o->egress_private_count == EGRESS_PREFIXES_MAX) {
+        return shl_err_set(err, SHL_EINVALIDARG, "--egress-private may be given %d times",
+                           EGRESS_PREFIXES_MAX);
+    }
+    o->egress_private[o->egress_private_count++] = value;
     return 0;
 }
 
@@ -205,15 +260,26 @@ static int take(struct node_options *o, int flag, const char *value, struct shl_
     case OPT_REPLICA_GRACE:
         return parse_number("--replica-grace-s", value, 1, NODE_OPTIONS_GRACE_MAX_S,
                             &o->replica_grace_s, err);
+    case OPT_EGRESS_PRIVATE:
+        return take_private(o, value, err);
     case OPT_WARM:
         return take_warm(o, value, err);
     case OPT_LOG_LEVEL:
         return take_log_level(o, value, err);
+    case OPT_MESH_VERSIONS:
+        return take_versions(o, value, err);
     case OPT_WITNESS:
         o->witness = true;
         return 0;
     case OPT_CLEANUP:
         o->action = NODE_OPTIONS_CLEANUP;
+        return 0;
+    case OPT_RECOVER:
+        o->action = NODE_OPTIONS_RECOVER;
+        return 0;
+    case OPT_RESTORE:
+        o->action = NODE_OPTIONS_RESTORE;
+        o->backup_file = value;
         return 0;
     case OPT_VERSION:
         o->action = NODE_OPTIONS_VERSION;
@@ -232,7 +298,6 @@ int node_options_parse(int argc, char **argv, struct node_options *ret, struct s
         .data_dir = "/var/lib/shoal",
         .run_dir = "/run/shoal",
         .listen = "127.0.0.1:8080",
-        .domain = "localhost:8080",
         .region = "local",
         .pool_cidr = "10.201.0.0/16",
         .sandboxes_max = 200,
@@ -255,6 +320,14 @@ int node_options_parse(int argc, char **argv, struct node_options *ret, struct s
     if (optind < argc) {
         return shl_err_set(err, SHL_EINVALIDARG, "unexpected argument '%s': see shoald --help",
                            argv[optind]);
+    }
+    if (options.with && options.action != NODE_OPTIONS_RECOVER) {
+        return shl_err_set(err, SHL_EINVALIDARG, "--with belongs to --recover-cluster");
+    }
+    if (options.confirm && options.action != NODE_OPTIONS_RECOVER &&
+        options.action != NODE_OPTIONS_RESTORE) {
+        return shl_err_set(err, SHL_EINVALIDARG,
+                           "--confirm belongs to --recover-cluster and --restore-cluster");
     }
     *ret = options;
     return 0;

@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,17 +68,19 @@ static bool tail_is_clear(const struct vmm_sealed *sealed)
     return true;
 }
 
-static int map_bitmap(struct vmm_sealed *sealed, struct shl_err *err)
+static int read_bitmap(struct vmm_sealed *sealed, struct shl_err *err)
 {
-    void *map;
+    size_t bytes = (size_t)vmm_overlay_bitmap_bytes(sealed->header.virtual_bytes);
+    int r;
 
-    sealed->map_bytes = (size_t)vmm_overlay_bitmap_bytes(sealed->header.virtual_bytes);
-    map =
-        mmap(NULL, sealed->map_bytes, PROT_READ, MAP_SHARED, sealed->fd, VMM_OVERLAY_HEADER_BYTES);
-    if (map == MAP_FAILED) {
-        return shl_err_sys(err, errno, "cannot map the bitmap of a disk layer");
+    sealed->bitmap = malloc(bytes);
+    if (!sealed->bitmap) {
+        return shl_err_sys(err, ENOMEM, "cannot read the bitmap of a disk layer");
     }
-    sealed->bitmap = map;
+    r = shl_pread_full(sealed->fd, sealed->bitmap, bytes, VMM_OVERLAY_HEADER_BYTES);
+    if (r < 0) {
+        return shl_err_sys(err, -r, "cannot read the bitmap of a disk layer");
+    }
     if (!tail_is_clear(sealed)) {
         return shl_err_set(err, SHL_ECORRUPT, "the bitmap of a disk layer is longer than it");
     }
@@ -96,7 +98,7 @@ int vmm_sealed_open(struct vmm_sealed *sealed, int fd, struct shl_err *err)
         r = read_header(sealed, err);
     }
     if (r == 0) {
-        r = map_bitmap(sealed, err);
+        r = read_bitmap(sealed, err);
     }
     if (r < 0) {
         vmm_sealed_release(sealed);
@@ -106,9 +108,7 @@ int vmm_sealed_open(struct vmm_sealed *sealed, int fd, struct shl_err *err)
 
 void vmm_sealed_release(struct vmm_sealed *sealed)
 {
-    if (sealed->bitmap) {
-        (void)munmap((void *)(uintptr_t)sealed->bitmap, sealed->map_bytes);
-    }
+    free(sealed->bitmap);
     memset(sealed, 0, sizeof(*sealed));
     sealed->fd = -1;
 }

@@ -1,8 +1,9 @@
 /* A sealed overlay: a disk layer that nobody writes any more.
  *
- * Same file as vmm-kvm/overlay.h describes. Its bitmap is mapped read-only from the
- * file, so a layer costs no private memory. Header, sizes and bitmap are checked at
- * open; the file must not change afterwards (a file cut off later kills the process).
+ * Same file as vmm-kvm/overlay.h describes. Header, sizes and bitmap are checked at open,
+ * and the bitmap (one bit for each cluster) is read then: a mapped one would turn a failing
+ * disk, or on tmpfs a full one, into the end of the process. The file must not change
+ * afterwards.
  *
  * Opening takes a shared lock (OFD) on the open file description of @fd: an overlay
  * that a VM still writes is refused, and a sealed one cannot be opened for writing.
@@ -23,8 +24,7 @@ struct vmm_sealed {
     int fd; /* borrowed */
     struct vmm_overlay_header header;
     uint64_t cluster_count;
-    const uint8_t *bitmap; /* mapped */
-    size_t map_bytes;
+    uint8_t *bitmap; /* whole pages; owned */
 };
 
 /* SHL_ECORRUPT, SHL_EVERSION, SHL_ECONFLICT (somebody writes it), or errno. */

@@ -20,6 +20,7 @@ struct node_caller {
     char org[NODE_ORG_ID_SIZE];
     char sandbox_id[NODE_SANDBOX_ID_SIZE]; /* the only one a token opens; "" for a key */
     bool is_admin;
+    bool is_anyone; /* org is "": what may be done was checked otherwise, for :id alone */
 };
 
 struct node_auth {

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <sodium.h>
+
 #include "node/api/once.h"
 #include "node/api/router_local.h"
 #include "node/api/routing.h"
@@ -26,10 +28,14 @@ void node_call_unref(struct node_call *call)
     }
     if (call->once) { /* it ended without a word */
         call->refs++;
-        node_once_failed(call);
+        node_once_failed(call, false);
         call->refs--;
     }
     node_routing_free(call->routing);
+    if (call->secret) {
+        sodium_memzero(call->secret, strlen(call->secret));
+        free(call->secret);
+    }
     if (call->is_held) {
         node_sandbox_release(call->sandbox);
         node_sandbox_touch(call->sandbox);
@@ -38,13 +44,19 @@ void node_call_unref(struct node_call *call)
         node_sandbox_unref(call->sandbox);
     }
     node_server_unref(call->server);
+    free(call->ids);
     free(call);
+}
+
+const char *node_call_org(const struct node_call *call)
+{
+    return call->caller.is_anyone ? NULL : call->caller.org;
 }
 
 struct node_sandbox *node_call_find_sandbox(struct node_call *call)
 {
     struct node_sandbox *sandbox =
-        node_manager_find(call->server->manager, call->caller.org, call->id);
+        node_manager_find(call->server->manager, node_call_org(call), call->id);
 
     if (!sandbox) {
         node_call_fail(call, SHL_ENOTFOUND, "sandbox not found");
@@ -98,10 +110,8 @@ static void refuse(struct node_call *call, int code, const char *msg)
 {
     if (call->entry.refused) {
         call->entry.refused(call->entry.arg, code, msg);
-    } else if (code == -EINPROGRESS) {
-        node_call_fail_waking(call);
     } else {
-        node_call_fail(call, code, msg);
+        node_call_refuse(call, code, msg);
     }
 }
 
@@ -206,7 +216,7 @@ void node_call_enter(struct node_call *call,
                      void *arg)
 {
     struct node_sandbox *sandbox =
-        node_manager_find(call->server->manager, call->caller.org, call->id);
+        node_manager_find(call->server->manager, node_call_org(call), call->id);
 
     call->entry = (struct node_call_entry){.ready = ready, .refused = refused, .arg = arg};
     if (!sandbox) {
@@ -222,6 +232,15 @@ void node_call_fail_waking(struct node_call *call)
     if (call->x) {
         node_exchange_fail_more(call->x, -EINPROGRESS, "the sandbox is being woken, try again",
                                 NULL, ",\"waking\":true");
+    }
+}
+
+void node_call_refuse(struct node_call *call, int code, const char *msg)
+{
+    if (code == -EINPROGRESS) {
+        node_call_fail_waking(call);
+    } else {
+        node_call_fail(call, code, msg);
     }
 }
 
@@ -255,7 +274,7 @@ void node_call_fail_create(struct node_call *call, int code, const char *msg)
     struct node_manager_counts counts;
     char members[96];
 
-    node_once_failed(call);
+    node_once_failed(call, node_routing_moves_on(call, code));
     if (node_routing_retry(call, code)) {
         return;
     }

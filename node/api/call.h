@@ -36,14 +36,18 @@ struct node_call {
     const struct node_route *route;
     struct node_caller caller;
     unsigned refs;
-    const char *id;               /* :id of the route, NULL without; valid while x is */
+    char preview_id[NODE_SANDBOX_ID_SIZE]; /* what id is of a preview (node/api/preview.h) */
+    uint16_t preview_port;
+    const char *id;               /* :id of the route, NULL without; valid as long as the call */
     const char *sid;              /* :sid of the route */
     const char *cid;              /* :cid of the route */
+    char *ids;                    /* what they are in once x is NULL */
     struct node_sandbox *sandbox; /* referenced, after node_call_enter */
     bool is_held;                 /* its idle timer is stopped by this call */
     struct node_call_entry entry;
     struct node_routing *routing; /* node/api/routing.h, NULL when served here at once */
     struct node_once *once;       /* node/api/once.h, while it makes something once */
+    char *secret; /* heap; shown once, in the reply of a create. Wiped with the call */
     /* Set by a handler: x has just become NULL; stop what only the client wanted. */
     void (*on_gone)(void *arg);
     void *gone_arg;
@@ -56,6 +60,9 @@ static inline bool node_call_is_open(const struct node_call *call)
 
 struct node_call *node_call_ref(struct node_call *call);
 void node_call_unref(struct node_call *call);
+
+/* The organisation that limits what is found; NULL when :id alone does (is_anyone). */
+const char *node_call_org(const struct node_call *call);
 
 /* The sandbox of the path, whatever its state; NULL after a 404 was sent. */
 struct node_sandbox *node_call_find_sandbox(struct node_call *call);
@@ -87,6 +94,8 @@ int node_server_may_wake(const struct node_server *server, struct shl_err *err);
 
 /* 503 {"waking": true} for clients that come again by themselves. */
 void node_call_fail_waking(struct node_call *call);
+/* The reply to what node_call_enter refused with. */
+void node_call_refuse(struct node_call *call, int code, const char *msg);
 
 /* Replies. They do nothing when the call is no longer open. */
 void node_call_fail(struct node_call *call, int code, const char *msg);

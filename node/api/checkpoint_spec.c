@@ -1,5 +1,7 @@
 #include "node/api/checkpoint_spec.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "node/api/params.h"
@@ -175,15 +177,16 @@ static int parse_count(const json_t *body, uint32_t *ret_count, struct shl_err *
     return rc;
 }
 
-static int refuse_store(const json_t *body, struct shl_err *err)
+int node_secret_store_parse(const json_t *body, char **ret_name, struct shl_err *err)
 {
     const char *store = "";
     int rc = node_params_str(body, "secretStore", &store, err);
 
-    if (rc > 0 && *store != '\0') { /* no store can exist before they can be created */
-        return shl_err_set(err, SHL_EINVALIDARG, "secret store not found: %.128s", store);
+    if (rc > 0 && *store != '\0') {
+        *ret_name = strdup(store);
+        return *ret_name ? 1 : shl_err_set(err, -ENOMEM, "no memory for the request");
     }
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 int node_fork_spec_parse(const json_t *body,
@@ -198,7 +201,7 @@ int node_fork_spec_parse(const json_t *body,
         rc = parse_count(body, ret_count, err);
     }
     if (rc >= 0) {
-        rc = refuse_store(body, err);
+        rc = node_secret_store_parse(body, &spec.secret_store, err);
     }
     if (rc >= 0) {
         rc = node_params_map(body, "envs", true, &spec.envs, err);
@@ -216,6 +219,8 @@ int node_fork_spec_parse(const json_t *body,
 
 void node_fork_spec_release(struct node_fork_spec *spec)
 {
+    free(spec->secret_store);
+    spec->secret_store = NULL;
     node_kv_release(&spec->envs);
     node_kv_release(&spec->metadata);
 }

@@ -14,6 +14,11 @@ SHL_MUST_CHECK int node_checkpoint_spec_parse(const json_t *body,
                                               struct node_checkpoint_spec *ret_spec,
                                               struct shl_err *err);
 
+/* The name in secretStore, heap: 1; 0 without one. */
+SHL_MUST_CHECK int node_secret_store_parse(const json_t *body,
+                                           char **ret_name,
+                                           struct shl_err *err);
+
 /* *ret_count is 0 when the body does not ask for several. Release the spec on success. */
 SHL_MUST_CHECK int node_fork_spec_parse(const json_t *body,
                                         struct node_fork_spec *ret_spec,

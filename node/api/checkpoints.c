@@ -7,7 +7,9 @@
 #include "node/api/checkpoint_json.h"
 #include "node/api/checkpoint_spec.h"
 #include "node/api/handlers.h"
+#include "node/api/images.h"
 #include "node/api/params.h"
+#include "node/api/patches.h"
 #include "node/api/server_private.h"
 
 /* Create */
@@ -100,6 +102,30 @@ static bool is_own(struct node_call *call, const struct node_checkpoint *checkpo
     return true;
 }
 
+/* Later is fine, too: here it is gone, and the cluster is told until it knows. */
+static void on_forgotten(void *arg, const struct node_order *outcome)
+{
+    struct node_call *call = arg;
+
+    (void)outcome;
+    if (node_call_is_open(call)) {
+        node_call_reply_empty(call, 204);
+    }
+    node_call_unref(call);
+}
+
+static void forget(struct node_call *call)
+{
+    struct node_router *router = call->server->router;
+    struct node_order outcome = {.code = 0};
+
+    (void)node_call_ref(call);
+    if (!router->ops->forget ||
+        router->ops->forget(router, call->cid, &outcome, on_forgotten, call) > 0) {
+        on_forgotten(call, &outcome);
+    }
+}
+
 static void delete_it(struct node_call *call, struct node_checkpoint *checkpoint)
 {
     struct shl_err err = {0};
@@ -108,11 +134,19 @@ static void delete_it(struct node_call *call, struct node_checkpoint *checkpoint
     if (!is_own(call, checkpoint)) {
         return;
     }
+    if (checkpoint->spec.is_build &&
+        node_images_uses(call->server, call->caller.org, checkpoint->id)) {
+        node_call_fail(call, SHL_ECONFLICT,
+                       "the checkpoint belongs to a built image or a named snapshot: delete the "
+                       "snapshot instead");
+        return;
+    }
     rc = node_checkpoint_delete(call->server->manager, checkpoint, &err);
     if (rc < 0) {
         node_call_fail(call, rc, err.msg);
     } else {
-        node_call_reply_empty(call, 204);
+        node_patches_forget(call->server, call->cid);
+        forget(call);
     }
 }
 

@@ -1,11 +1,12 @@
-/* Sessions that run on by themselves: start, list, kill. */
+/* Sessions that run on by themselves: start, list, kill; the latter two also of agents alone.
+ * attach.c has the clients. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/id.h"
 #include "base/io.h"
+#include "node/api/agent_lines.h"
 #include "node/api/agent_request.h"
 #include "node/api/array_reply.h"
 #include "node/api/exec_spec.h"
@@ -83,11 +84,7 @@ static void start_refused(void *arg, int code, const char *msg)
 {
     struct start *start = arg;
 
-    if (code == -EINPROGRESS) {
-        node_call_fail_waking(start->call);
-    } else {
-        node_call_fail(start->call, code, msg);
-    }
+    node_call_refuse(start->call, code, msg);
     start_free(start);
 }
 
@@ -213,13 +210,25 @@ static int convert_session(void *arg, const msgpack_object *item, struct shl_buf
                           (unsigned long long)session.attached);
 }
 
-static void list_ready(void *arg)
+static void list(struct node_call *call, const char *only)
 {
-    struct node_call *call = arg;
     struct node_agent_request request;
 
     node_agent_request_init(&request, "exec.list");
+    if (only) {
+        shl_mp_kv_str(&request.w, "only", only);
+    }
     node_array_reply(&request, call, convert_session, call, NULL);
+}
+
+static void list_ready(void *arg)
+{
+    list(arg, NULL);
+}
+
+static void agent_list_ready(void *arg)
+{
+    list(arg, NODE_AGENT_WRAPPER);
 }
 
 void node_handle_exec_list(struct node_call *call)
@@ -227,25 +236,12 @@ void node_handle_exec_list(struct node_call *call)
     node_call_enter(call, list_ready, NULL, call);
 }
 
-/* Attach and kill */
-
-void node_handle_exec_attach(struct node_call *call)
+void node_handle_agent_list(struct node_call *call)
 {
-    const char *upgrade = node_exchange_header(call->x, "Upgrade");
-
-    if (upgrade && strcasecmp(upgrade, "websocket") == 0) {
-        node_call_fail(call, -ENOSYS,
-                       "attaching to exec sessions is not available yet: it comes with the "
-                       "streams release");
-    } else {
-        const struct node_reply_header header = {"Upgrade", "websocket"};
-
-        node_exchange_fail_more(call->x, -EPROTONOSUPPORT,
-                                "this is a WebSocket endpoint: read the outcome of a command "
-                                "from its result instead",
-                                &header, NULL);
-    }
+    node_call_enter(call, agent_list_ready, NULL, call);
 }
+
+/* Kill */
 
 static int parse_signal(struct node_call *call, int64_t *ret_signal, struct shl_err *err)
 {
@@ -259,24 +255,38 @@ static int parse_signal(struct node_call *call, int64_t *ret_signal, struct shl_
     return rc;
 }
 
-static void kill_ready(void *arg)
+/* @json is taken: the answer, 204 without. */
+static void send_kill(struct node_call *call, const char *only, json_t *json)
 {
-    struct node_call *call = arg;
     struct node_agent_request request;
     struct shl_err err = {0};
     int64_t signal = SIGNAL_DEFAULT;
 
     if (parse_signal(call, &signal, &err) < 0) {
+        json_decref(json);
         node_call_fail_err(call, &err);
         return;
     }
     node_agent_request_init(&request, "exec.kill");
     shl_mp_kv_str(&request.w, "session", call->sid);
     shl_mp_kv_int(&request.w, "signal", signal);
-    node_agent_request_simple(&request, call, json_pack("{s:s}", "status", "ok"));
+    if (only) {
+        shl_mp_kv_str(&request.w, "only", only);
+    }
+    node_agent_request_simple(&request, call, json);
 }
 
-void node_handle_exec_kill(struct node_call *call)
+static void kill_ready(void *arg)
+{
+    send_kill(arg, NULL, json_pack("{s:s}", "status", "ok"));
+}
+
+static void agent_kill_ready(void *arg)
+{
+    send_kill(arg, NODE_AGENT_WRAPPER, NULL);
+}
+
+static void kill_session(struct node_call *call, void (*ready)(void *arg))
 {
     struct shl_err err = {0};
     int64_t signal = SIGNAL_DEFAULT;
@@ -288,5 +298,15 @@ void node_handle_exec_kill(struct node_call *call)
         node_call_fail_err(call, &err);
         return;
     }
-    node_call_enter(call, kill_ready, NULL, call);
+    node_call_enter(call, ready, NULL, call);
+}
+
+void node_handle_exec_kill(struct node_call *call)
+{
+    kill_session(call, kill_ready);
+}
+
+void node_handle_agent_kill(struct node_call *call)
+{
+    kill_session(call, agent_kill_ready);
 }

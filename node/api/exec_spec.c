@@ -7,7 +7,7 @@ static int parse_fields(struct node_exec_spec *spec,
                         struct shl_err *err)
 {
     int64_t timeout_s = 0;
-    int64_t unused = 0;
+    int64_t linger_s = 0;
     int rc = node_params_str(spec->body, "cmd", &spec->cmd, err);
 
     if (rc < 0) {
@@ -32,9 +32,9 @@ static int parse_fields(struct node_exec_spec *spec,
     }
     spec->timeout_s = timeout_s > 0 ? (uint32_t)timeout_s : timeout_default_s;
     if (rc >= 0) {
-        /* Counted from the moment the last client detaches, and none can attach yet. */
-        rc = node_params_int(spec->body, "maxRunAfterDisconnect", 0, INT32_MAX, &unused, err);
+        rc = node_params_int(spec->body, "maxRunAfterDisconnect", 0, INT32_MAX, &linger_s, err);
     }
+    spec->linger_s = (uint32_t)linger_s;
     if (rc >= 0) {
         rc = node_params_map(spec->body, "envs", true, &spec->envs, err);
     }
@@ -102,5 +102,9 @@ void node_exec_spec_write(const struct node_exec_spec *spec,
     }
     if (pipe_stdin) {
         shl_mp_kv_bool(w, "pipe_stdin", true);
+        shl_mp_kv_uint(w, "ring_bytes", AGENT_RING_DEFAULT_BYTES);
+        if (spec->linger_s > 0) {
+            shl_mp_kv_uint(w, "linger_ms", (uint64_t)spec->linger_s * 1000);
+        }
     }
 }

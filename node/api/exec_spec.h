@@ -18,6 +18,7 @@ struct node_exec_spec {
     const char *cwd;    /* NULL: the default */
     struct node_kv_list envs;
     uint32_t timeout_s; /* 0: none, only for sessions */
+    uint32_t linger_s;  /* maxRunAfterDisconnect, 0: none; of sessions */
 };
 
 /* @timeout_default_s stands for an absent timeout and for 0. Release on success. */
@@ -27,7 +28,7 @@ SHL_MUST_CHECK int node_exec_spec_parse(struct shl_bytes body,
                                         struct shl_err *err);
 void node_exec_spec_release(struct node_exec_spec *spec);
 
-/* exec.start of this under the id @session. */
+/* exec.start of this under the id @session. With @pipe_stdin it is for clients that attach. */
 void node_exec_spec_write(const struct node_exec_spec *spec,
                           const char *session,
                           bool pipe_stdin,

@@ -16,6 +16,7 @@
 #include "node/api/params.h"
 #include "node/api/routing.h"
 #include "node/api/sandbox_json.h"
+#include "node/api/secret_bind.h"
 #include "node/api/server_private.h"
 #include "node/http/status.h"
 
@@ -74,7 +75,7 @@ static void reply_none(struct batch *batch)
         node_call_fail_create(batch->call, slot->code, msg);
         return;
     }
-    node_once_failed(batch->call);
+    node_once_failed(batch->call, node_routing_moves_on(batch->call, slot->code));
     if (node_routing_retry(batch->call, slot->code)) {
         return;
     }
@@ -161,6 +162,27 @@ static void on_forked(void *arg, int code, const char *msg, struct node_sandbox 
     put(batch);
 }
 
+/* Each one has tokens of its own. */
+static int fork_one(struct node_manager *manager,
+                    struct node_checkpoint *checkpoint,
+                    const struct node_fork_spec *spec,
+                    struct slot *slot,
+                    struct shl_err *err)
+{
+    const struct node_call *call = slot->batch->call;
+    struct node_fork_spec one = *spec;
+    struct node_secret_use use;
+    int rc = node_secret_bind(call->server, call->caller.org, &checkpoint->spec.secrets,
+                              spec->secret_store, &spec->envs, &use, err);
+
+    if (rc == 0) {
+        one.secrets = &use;
+        rc = node_manager_fork(manager, checkpoint, &one, on_forked, slot, err);
+        node_secret_use_release(&use);
+    }
+    return rc;
+}
+
 static void start_all(struct batch *batch,
                       struct node_checkpoint *checkpoint,
                       const struct node_fork_spec *spec)
@@ -173,7 +195,7 @@ static void start_all(struct batch *batch,
         int rc;
 
         slot->batch = batch;
-        rc = node_manager_fork(manager, checkpoint, spec, on_forked, slot, &err);
+        rc = fork_one(manager, checkpoint, spec, slot, &err);
         if (rc < 0) {
             set_failed(slot, rc, err.msg);
             batch->left--;
@@ -223,9 +245,14 @@ static void fork_from(struct node_call *call, struct node_checkpoint *checkpoint
     node_fork_spec_release(&spec);
 }
 
+static void bring(struct node_call *call)
+{
+    node_call_bring_checkpoint(call, fork_from);
+}
+
 void node_handle_fork(struct node_call *call)
 {
     if (node_call_may_start(call)) {
-        node_call_bring_checkpoint(call, fork_from);
+        node_secret_bind_ready(call, true, bring);
     }
 }

@@ -138,6 +138,9 @@ static int write_metrics(struct node_server *server, struct shl_buf *out)
     if (rc == 0 && server->router->ops->metrics) {
         rc = server->router->ops->metrics(server->router, out);
     }
+    if (rc == 0 && server->more_metrics) {
+        rc = server->more_metrics(server->more_metrics_arg, out);
+    }
     return rc;
 }
 

@@ -2,6 +2,8 @@
 #include "node/api/nodes.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/io.h"
 #include "node/api/handlers.h"
@@ -98,6 +100,36 @@ void node_handle_cluster(struct node_call *call)
                   "appliedIndex", (json_int_t)cluster.applied_index, "digest",
                   cluster.digest[0] != '\0' ? cluster.digest : NULL, "voters", status.voters,
                   "nodes", status.nodes));
+}
+
+#define BACKUP_MAX (512u << 20) /* more than the state's own limit */
+
+void node_handle_cluster_backup(struct node_call *call)
+{
+    struct node_router *router = call->server->router;
+    struct node_reply reply = {.status = 200, .content_type = "application/octet-stream"};
+    struct shl_err err = {0};
+    struct shl_buf out;
+
+    if (!router->ops->backup) {
+        node_call_fail(call, -ENOSYS, "this node is on its own: there is no cluster to back up");
+        return;
+    }
+    shl_buf_init(&out, BACKUP_MAX);
+    if (router->ops->backup(router, &out, &err) < 0) {
+        node_call_fail_err(call, &err);
+    } else {
+        reply.heap_len = shl_buf_len(&out);
+        reply.heap = malloc(reply.heap_len);
+        if (reply.heap) {
+            memcpy(reply.heap, shl_buf_data(&out), reply.heap_len);
+            node_exchange_reply(call->x, &reply);
+        } else {
+            node_call_fail(call, -ENOMEM, "no memory for the backup");
+        }
+    }
+    explicit_bzero(shl_buf_data(&out), shl_buf_len(&out));
+    shl_buf_release(&out);
 }
 
 /* Marks */

@@ -343,6 +343,30 @@ static void wait_for(struct node_call *call, struct node_once *once)
     shl_list_push_back(&once->waiters, &waiter->link);
 }
 
+/* Refusals */
+
+static bool was_refused(const struct node_server *server, const char *key)
+{
+    uint64_t now_ms = uv_now(server->loop);
+
+    for (size_t i = 0; i < NODE_ONCE_REFUSED_MAX; i++) {
+        if (now_ms < server->once_refused[i].until_ms &&
+            strcmp(server->once_refused[i].key, key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void remember_refusal(struct node_server *server, const char *key)
+{
+    struct node_once_refusal *refusal = &server->once_refused[server->once_refused_next];
+
+    server->once_refused_next = (server->once_refused_next + 1) % NODE_ONCE_REFUSED_MAX;
+    refusal->until_ms = uv_now(server->loop) + NODE_ONCE_REFUSED_MS;
+    (void)snprintf(refusal->key, sizeof(refusal->key), "%s", key);
+}
+
 /* Nobody used the key, or nothing came of it. */
 static bool begin_first(struct node_call *call, const char *key, const char *body)
 {
@@ -351,6 +375,12 @@ static bool begin_first(struct node_call *call, const char *key, const char *bod
     struct node_once *once;
     int rc;
 
+    if (was_refused(server, key)) {
+        node_call_fail_create(call, SHL_ENOCAPACITY,
+                              "this node had no room for the sandbox of this " NODE_ONCE_HEADER
+                              " a moment ago");
+        return false;
+    }
     sweep(server);
     if (server->once_count >= NODE_ONCE_MAX) {
         node_call_fail(call, SHL_EUNAVAILABLE,
@@ -491,11 +521,14 @@ void node_once_made(struct node_call *call,
     end(call);
 }
 
-void node_once_failed(struct node_call *call)
+void node_once_failed(struct node_call *call, bool moves_on)
 {
     struct node_once *once = call->once;
 
     if (once) {
+        if (moves_on) {
+            remember_refusal(once->server, once->key);
+        }
         once->server->once_count -=
             node_store_delete(once->server->store, STORE_KIND, once->key, NULL) == 0;
         end(call);

@@ -10,10 +10,10 @@
  * node/cluster implements it with gossip and scheduler.
  *
  * Loop thread. Questions (where, where_checkpoint, place, claim, bring) and orders (set_mark,
- * evict, remove, join_token, move, drop) return 1 with the answer in *ret, or 0 and @cb comes
- * later, exactly once, never from inside the call, also when the cluster closes (-ECANCELED). What
- * is asked is borrowed for the call; the answer is borrowed by @cb. Ops that may be NULL say so;
- * the API then answers 501.
+ * evict, remove, join_token, move, drop, row_change, row_sync) return 1 with the answer in *ret, or
+ * 0 and @cb comes later, exactly once, never from inside the call, also when the cluster closes
+ * (-ECANCELED). What is asked is borrowed for the call; the answer is borrowed by @cb. Ops that may
+ * be NULL say so; the API then answers 501.
  */
 #ifndef SHL_NODE_API_ROUTER_H
 #define SHL_NODE_API_ROUTER_H
@@ -25,6 +25,7 @@
 #include "base/err.h"
 #include "base/node_id.h"
 #include "node/sandbox/manager.h"
+#include "node/secret/seal.h"
 
 struct node_router;
 struct node_stream_opener;
@@ -54,8 +55,9 @@ struct node_reason {
 };
 
 struct node_answer {
-    int code;    /* 0: at least one target */
-    bool is_new; /* of claim: nobody had claimed the key before */
+    int code;     /* 0: at least one target */
+    bool is_new;  /* of claim: nobody had claimed the key before */
+    bool is_lost; /* of where, with a code: its node is lost, and it does not come back by itself */
     char msg[SHL_ERR_TEXT_MAX];
     size_t target_count;
     struct node_target targets[NODE_TARGETS_MAX]; /* best first */
@@ -71,7 +73,19 @@ struct node_order {
     char msg[SHL_ERR_TEXT_MAX];
     char token[NODE_JOIN_TOKEN_SIZE];
     int64_t expires_at_ms; /* wall clock */
+    uint64_t revision;     /* of row_change: of the row now, 0 when there is none */
 };
+
+/* Outcome of op recover: it runs again, and this is what it came back from. */
+struct node_recovery {
+    int code;
+    char msg[SHL_ERR_TEXT_MAX];
+    char checkpoint[NODE_CHECKPOINT_ID_SIZE];
+    bool is_named; /* a checkpoint that somebody asked for; else its last hibernation or autosave */
+    int64_t age_s; /* since the cluster has it */
+};
+
+typedef void (*node_recovery_cb)(void *arg, const struct node_recovery *outcome);
 
 typedef void (*node_order_cb)(void *arg, const struct node_order *outcome);
 
@@ -79,7 +93,7 @@ typedef void (*node_order_cb)(void *arg, const struct node_order *outcome);
 
 /* Who has a sandbox or a checkpoint. */
 struct node_where {
-    const char *org;
+    const char *org; /* "": of whichever it is; what the client may do is told otherwise */
     const char *id;
     /* It came from another node, which took this one for the owner, or for the one that may
      * become it: is_local (as soon as it is here) or an error, never another node. */
@@ -87,6 +101,7 @@ struct node_where {
     /* A node of the last answer said that it is not there: look past what is cached. */
     bool is_again;
     struct shl_node_id not_there; /* that node */
+    bool is_recovery;             /* for op recover: the node that can do it */
 };
 
 /* A new sandbox to be placed. */
@@ -111,6 +126,25 @@ struct node_claim {
      * claim was new and it cannot be reached): take the claim over, provided it is still that
      * node's. None: do not. */
     struct shl_node_id instead_of;
+};
+
+/* Rows: what all nodes agree on, small. Each change gives a row another revision. */
+
+#define NODE_ROW_KEY_SIZE  193 /* with terminator */
+#define NODE_ROW_VALUE_MAX (32 * 1024)
+
+struct node_row {
+    const char *key;
+    struct shl_bytes value;
+    uint64_t revision; /* above 0 */
+};
+
+struct node_row_change {
+    const char *key;
+    bool is_delete;
+    struct shl_bytes value;
+    bool has_expected;
+    uint64_t expected; /* revision that it must have; 0: there must be none */
 };
 
 /* Nodes */
@@ -234,6 +268,13 @@ struct node_router_ops {
                  struct node_answer *ret,
                  node_answer_cb cb,
                  void *arg);
+    /* A checkpoint was deleted on this node: done when no node is asked for it any more, as far as
+     * this node knows; SHL_EUNAVAILABLE: that comes later, by itself. May be NULL. */
+    int (*forget)(struct node_router *router,
+                  const char *checkpoint,
+                  struct node_order *ret,
+                  node_order_cb cb,
+                  void *arg);
     /* Of a checkpoint; of a sandbox: of what it comes back from when its node is lost. Zeros when
      * there is nothing. May be NULL. */
     void (*durability)(struct node_router *router,
@@ -281,6 +322,21 @@ struct node_router_ops {
                 struct node_order *ret,
                 node_order_cb cb,
                 void *arg);
+    /* A sandbox whose node is lost, or that this node has lost, runs again on this node. As an
+     * order, but for the outcome. SHL_EBADSTATE: there is nothing to recover, or it may still run
+     * elsewhere. May be NULL. */
+    int (*recover)(struct node_router *router,
+                   const char *org,
+                   const char *sandbox_id,
+                   struct node_recovery *ret,
+                   node_recovery_cb cb,
+                   void *arg);
+    /* What gossip knows of one sandbox, whichever node had it last. May be NULL. */
+    void (*record)(struct node_router *router,
+                   const char *org,
+                   const char *sandbox_id,
+                   bool (*each)(void *arg, const struct node_record *record),
+                   void *arg);
     /* For good: its identity may never come back. May be NULL. */
     node_order_fn remove;
     /* A token for `shoald --join`, valid for @ttl_s. May be NULL. */
@@ -289,6 +345,41 @@ struct node_router_ops {
                       struct node_order *ret,
                       node_order_cb cb,
                       void *arg);
+
+    /* As this node knows it now. False: there is none. @ret is borrowed until the loop goes on. */
+    bool (*row)(struct node_router *router, const char *key, struct node_row *ret);
+    /* Those whose keys begin with @prefix, by key. @each must not call the router; false stops. */
+    void (*rows)(struct node_router *router,
+                 const char *prefix,
+                 bool (*each)(void *arg, const struct node_row *row),
+                 void *arg);
+    /* Done when it is durable and this node knows it. SHL_ECONFLICT: it has another revision. */
+    int (*row_change)(struct node_router *router,
+                      const struct node_row_change *change,
+                      struct node_order *ret,
+                      node_order_cb cb,
+                      void *arg);
+    /* Done when this node knows every change that was done before, on whatever node. */
+    int (*row_sync)(struct node_router *router,
+                    struct node_order *ret,
+                    node_order_cb cb,
+                    void *arg);
+    /* Appends a backup of the replicated state (node/cluster/backup.h). SHL_EUNAVAILABLE: this
+     * node's copy may be old. May be NULL. */
+    int (*backup)(struct node_router *router, struct shl_buf *out, struct shl_err *err);
+
+    /* The key that secret values are sealed with (node/secret/seal.h), of one generation or (0) the
+     * present one; the caller wipes it. 0; SHL_EUNAVAILABLE: this node has none yet; SHL_ENOTFOUND:
+     * none of that generation. */
+    int (*seal_key)(struct node_router *router,
+                    uint32_t generation,
+                    struct node_seal_key *ret,
+                    struct shl_err *err);
+    /* @changed after a row of this node's view changed (@key), or perhaps all of them (NULL). One
+     * watcher; NULL ends it. May be NULL. */
+    void (*watch_rows)(struct node_router *router,
+                       void (*changed)(void *arg, const char *key),
+                       void *arg);
 
     /* Appends the cluster's lines of /metrics; 0 or a negative code. May be NULL. */
     int (*metrics)(struct node_router *router, struct shl_buf *out);

@@ -14,6 +14,9 @@ struct local {
     struct node_router router;
     struct node_store *store;
     enum node_mark mark;
+    struct shl_buf row; /* that was asked for last */
+    void (*changed)(void *arg, const char *key);
+    void *changed_arg;
 };
 
 static const char *const mark_texts[] = {[NODE_MARK_NONE] = "none",
@@ -165,6 +168,163 @@ static int local_set_mark(struct node_router *router,
     return 1;
 }
 
+/* Rows: records of the store, the revision before the value. */
+
+#define ROW_KIND "row"
+#define ROW_MAX  (NODE_ROW_VALUE_MAX + 8)
+
+static bool local_row(struct node_router *router, const char *key, struct node_row *ret)
+{
+    struct local *local = shl_container_of(router, struct local, router);
+    struct shl_err err = {0};
+
+    shl_buf_clear(&local->row);
+    if (node_store_get(local->store, ROW_KIND, key, &local->row, &err) < 0 ||
+        shl_buf_len(&local->row) < 8) {
+        return false;
+    }
+    *ret = (struct node_row){.key = key,
+                             .value = {shl_buf_data(&local->row) + 8, shl_buf_len(&local->row) - 8},
+                             .revision = shl_get_le64(shl_buf_data(&local->row))};
+    return true;
+}
+
+struct row_walk {
+    const char *prefix;
+    bool (*each)(void *arg, const struct node_row *row);
+    void *arg;
+};
+
+static bool on_row(void *arg, const char *id, struct shl_bytes value)
+{
+    const struct row_walk *walk = arg;
+    struct node_row row = {.key = id};
+
+    if (strncmp(id, walk->prefix, strlen(walk->prefix)) != 0 || value.len < 8) {
+        return true;
+    }
+    row.revision = shl_get_le64(value.base);
+    row.value = (struct shl_bytes){value.base + 8, value.len - 8};
+    return walk->each(walk->arg, &row);
+}
+
+static void local_rows(struct node_router *router,
+                       const char *prefix,
+                       bool (*each)(void *arg, const struct node_row *row),
+                       void *arg)
+{
+    struct local *local = shl_container_of(router, struct local, router);
+    struct row_walk walk = {.prefix = prefix, .each = each, .arg = arg};
+    struct shl_err err = {0};
+
+    (void)!node_store_each(local->store, ROW_KIND, on_row, &walk, &err);
+}
+
+static int put_row(struct local *local,
+                   const struct node_row_change *change,
+                   uint64_t revision,
+                   struct shl_err *err)
+{
+    uint8_t head[8];
+    struct shl_buf buf;
+    int rc;
+
+    shl_put_le64(head, revision);
+    shl_buf_init(&buf, ROW_MAX);
+    rc = shl_buf_append(&buf, head, sizeof(head));
+    if (rc == 0) {
+        rc = shl_buf_append(&buf, change->value.base, change->value.len);
+    }
+    rc = rc == 0 ? node_store_put(local->store, ROW_KIND, change->key, shl_buf_bytes(&buf), err)
+                 : shl_err_set(err, rc, "the row %s is too large", change->key);
+    shl_buf_release(&buf);
+    return rc;
+}
+
+static int local_row_change(struct node_router *router,
+                            const struct node_row_change *change,
+                            struct node_order *ret,
+                            node_order_cb cb,
+                            void *arg)
+{
+    struct local *local = shl_container_of(router, struct local, router);
+    struct node_row row = {.revision = 0};
+    struct shl_err err = {0};
+    int rc = 0;
+
+    (void)cb;
+    (void)arg;
+    (void)local_row(router, change->key, &row);
+    *ret = (struct node_order){.revision = row.revision};
+    if (change->has_expected && change->expected != row.revision) {
+        rc = shl_err_set(&err, SHL_ECONFLICT, "it was changed meanwhile");
+    } else if (change->is_delete) {
+        rc = row.revision > 0 ? node_store_delete(local->store, ROW_KIND, change->key, &err) : 0;
+        ret->revision = rc == 0 ? 0 : row.revision;
+    } else {
+        rc = put_row(local, change, row.revision + 1, &err);
+        ret->revision = rc == 0 ? row.revision + 1 : row.revision;
+    }
+    ret->code = rc;
+    memcpy(ret->msg, err.msg, sizeof(ret->msg));
+    if (rc == 0 && local->changed) {
+        local->changed(local->changed_arg, change->key);
+    }
+    return 1;
+}
+
+/* A node alone keeps its key in its store, which its records of other secrets are in, too. */
+static int local_seal_key(struct node_router *router,
+                          uint32_t generation,
+                          struct node_seal_key *ret,
+                          struct shl_err *err)
+{
+    struct local *local = shl_container_of(router, struct local, router);
+    struct shl_buf buf;
+    int rc;
+
+    if (generation > 1) {
+        return shl_err_set(err, SHL_ENOTFOUND, "there is no key of that generation");
+    }
+    shl_buf_init(&buf, NODE_SEAL_KEY_BYTES);
+    rc = node_store_get(local->store, "secret", "seal", &buf, err);
+    if (rc == SHL_ENOTFOUND) {
+        node_seal_key_make(ret, 1);
+        rc = node_store_put(local->store, "secret", "seal",
+                            shl_bytes_of(ret->bytes, sizeof(ret->bytes)), err);
+    } else if (rc == 0 && shl_buf_len(&buf) == sizeof(ret->bytes)) {
+        ret->generation = 1;
+        memcpy(ret->bytes, shl_buf_data(&buf), sizeof(ret->bytes));
+        explicit_bzero(shl_buf_data(&buf), shl_buf_len(&buf));
+    } else if (rc == 0) {
+        rc = shl_err_set(err, SHL_ECORRUPT, "the key of secret values is damaged");
+    }
+    shl_buf_release(&buf);
+    return rc;
+}
+
+static void local_watch_rows(struct node_router *router,
+                             void (*changed)(void *arg, const char *key),
+                             void *arg)
+{
+    struct local *local = shl_container_of(router, struct local, router);
+
+    local->changed = changed;
+    local->changed_arg = arg;
+}
+
+static int local_row_sync(struct node_router *router,
+                          struct node_order *ret,
+                          node_order_cb cb,
+                          void *arg)
+{
+    (void)router;
+    (void)cb;
+    (void)arg;
+    *ret = (struct node_order){.code = 0};
+    return 1;
+}
+
 static const struct node_router_ops local_ops = {
     .where = local_where,
     .where_checkpoint = local_where,
@@ -173,6 +333,12 @@ static const struct node_router_ops local_ops = {
     .mark = local_mark,
     .cluster = local_cluster,
     .set_mark = local_set_mark,
+    .row = local_row,
+    .rows = local_rows,
+    .row_change = local_row_change,
+    .row_sync = local_row_sync,
+    .seal_key = local_seal_key,
+    .watch_rows = local_watch_rows,
 };
 
 int node_router_local_new(struct node_store *store,
@@ -187,6 +353,7 @@ int node_router_local_new(struct node_store *store,
     }
     local->router.ops = &local_ops;
     local->store = store;
+    shl_buf_init(&local->row, ROW_MAX);
     rc = node_mark_load(store, &local->mark, err);
     if (rc < 0) {
         free(local);
@@ -199,6 +366,9 @@ int node_router_local_new(struct node_store *store,
 void node_router_local_free(struct node_router *router)
 {
     if (router) {
-        free(shl_container_of(router, struct local, router));
+        struct local *local = shl_container_of(router, struct local, router);
+
+        shl_buf_release(&local->row);
+        free(local);
     }
 }

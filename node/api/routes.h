@@ -14,12 +14,18 @@
 
 struct node_call;
 
-#define NODE_ROUTE_API    1u  /* under /api */
-#define NODE_ROUTE_ROOT   2u  /* under / */
-#define NODE_ROUTE_OPEN   4u  /* no credentials */
-#define NODE_ROUTE_TOKEN  8u  /* a sandbox token of :id will do */
-#define NODE_ROUTE_ADMIN  16u /* an admin key only */
-#define NODE_ROUTE_STREAM 32u /* the handler takes the body as it comes */
+#define NODE_ROUTE_API    1u    /* under /api */
+#define NODE_ROUTE_ROOT   2u    /* under / */
+#define NODE_ROUTE_OPEN   4u    /* no credentials */
+#define NODE_ROUTE_TOKEN  8u    /* a sandbox token of :id will do */
+#define NODE_ROUTE_ADMIN  16u   /* an admin key only */
+#define NODE_ROUTE_STREAM 32u   /* the handler takes the body as it comes */
+#define NODE_ROUTE_SIGNED 64u   /* the signature of the URL in place of credentials (signed.h) */
+#define NODE_ROUTE_LARGE  256u  /* the body may hold the manifest of an image */
+#define NODE_ROUTE_SHOWS  512u  /* of a sandbox whose node is lost: answered as an error's record */
+#define NODE_ROUTE_LOST   1024u /* is about such a sandbox */
+
+#define NODE_ROUTE_SOCKET 128u /* a WebSocket, when it is asked for */
 
 /* The operations on the inside of a sandbox: clients use both prefixes, and tokens. */
 #define NODE_ROUTE_DATA (NODE_ROUTE_API | NODE_ROUTE_ROOT | NODE_ROUTE_TOKEN)

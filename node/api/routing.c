@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "node/api/checkpoint_spec.h"
+#include "node/api/image_request.h"
 #include "node/api/once.h"
 #include "node/api/params.h"
+#include "node/api/recover.h"
 #include "node/api/routes.h"
 #include "node/api/server_private.h"
 #include "node/api/spec.h"
@@ -80,6 +82,10 @@ static void fail_answer(struct node_call *call, const struct node_answer *answer
         /* As a single node says it. */
         msg =
             call->route->where == NODE_ROUTE_SANDBOX ? "sandbox not found" : "checkpoint not found";
+    }
+    if (answer->is_lost && (call->route->flags & NODE_ROUTE_SHOWS)) {
+        node_recover_show_lost(call, msg);
+        return;
     }
     if (call->x->hops > 0) {
         node_exchange_refuse(call->x, NODE_REFUSAL_NOT_HERE, code, msg);
@@ -223,8 +229,10 @@ static void ask_where(struct node_routing *r, const struct node_where *what)
 
 static void look_for_sandbox(struct node_routing *r)
 {
-    struct node_where what = {
-        .org = r->call->caller.org, .id = r->call->id, .is_forwarded = r->call->x->hops > 0};
+    struct node_where what = {.org = r->call->caller.org,
+                              .id = r->call->id,
+                              .is_forwarded = r->call->x->hops > 0,
+                              .is_recovery = (r->call->route->flags & NODE_ROUTE_LOST) != 0};
 
     ask_where(r, &what);
 }
@@ -234,7 +242,8 @@ static void look_again(struct node_routing *r)
     struct node_where what = {.org = r->call->caller.org,
                               .id = r->call->id,
                               .is_again = true,
-                              .not_there = r->current.id};
+                              .not_there = r->current.id,
+                              .is_recovery = (r->call->route->flags & NODE_ROUTE_LOST) != 0};
 
     r->is_again = true;
     ask_where(r, &what);
@@ -317,30 +326,56 @@ static void on_placed(void *arg, const struct node_answer *answer)
     node_call_unref(call);
 }
 
-static int place(struct node_routing *r, struct shl_err *err)
+/* What the body asks for: 0, 1 when it starts from @checkpoint, or an error. */
+static int parse_place(struct node_call *call,
+                       struct node_place *place,
+                       char template_name[NODE_TEMPLATE_MAX],
+                       char checkpoint[NODE_CHECKPOINT_ID_SIZE],
+                       struct shl_err *err)
 {
-    struct node_call *call = r->call;
-    struct node_router *router = router_of(call);
-    struct node_sandbox_spec spec;
+    struct node_sandbox_spec spec = {.memory_mb = IMAGE_RUNTIME_MB, .disk_mb = NODE_DISK_MIN_MB};
     json_t *body = NULL;
     int rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, err);
 
     if (rc == 0) {
-        rc = node_spec_parse(body, call->server->memory_default_mb, &spec, err);
-        json_decref(body);
+        rc = node_image_where(call, body, place, template_name, checkpoint, err);
     }
+    if (rc == 0) {
+        rc = node_spec_parse(body, call->server->memory_default_mb, &spec, err);
+        if (rc == 0) {
+            memcpy(template_name, spec.template_name, sizeof(spec.template_name));
+            *place = (struct node_place){
+                .cpus = spec.cpus, .memory_mb = spec.memory_mb, .disk_mb = spec.disk_mb};
+            node_spec_release(&spec);
+        }
+    }
+    json_decref(body);
+    place->org = call->caller.org;
+    place->template_name = template_name;
+    return rc == 1 ? 1 : SHL_MIN(rc, 0);
+}
+
+static int place(struct node_routing *r, struct shl_err *err)
+{
+    struct node_call *call = r->call;
+    struct node_router *router = router_of(call);
+    struct node_place what = {
+        .cpus = 1, .memory_mb = IMAGE_RUNTIME_MB, .disk_mb = NODE_DISK_MIN_MB};
+    char template_name[NODE_TEMPLATE_MAX] = "base";
+    char checkpoint[NODE_CHECKPOINT_ID_SIZE];
+    int rc = parse_place(call, &what, template_name, checkpoint, err);
+
     if (rc < 0) {
         return rc;
     }
     (void)node_call_ref(call);
-    rc = router->ops->place(router,
-                            &(struct node_place){.org = call->caller.org,
-                                                 .template_name = spec.template_name,
-                                                 .cpus = spec.cpus,
-                                                 .memory_mb = spec.memory_mb,
-                                                 .disk_mb = spec.disk_mb},
-                            &r->answer, on_placed, r);
-    node_spec_release(&spec);
+    if (rc == 1) {
+        struct node_where where = {.org = call->caller.org, .id = checkpoint};
+
+        rc = router->ops->where_checkpoint(router, &where, &r->answer, on_placed, r);
+    } else {
+        rc = router->ops->place(router, &what, &r->answer, on_placed, r);
+    }
     if (rc > 0) {
         on_placed(r, &r->answer);
     }
@@ -385,21 +420,26 @@ static bool is_no_room(int code)
            code == SHL_ENOKVM;
 }
 
-bool node_routing_retry(struct node_call *call, int code)
+bool node_routing_moves_on(const struct node_call *call, int code)
 {
-    struct node_routing *r = call->routing;
+    const struct node_routing *r = call->routing;
 
     if (!call->x || !is_no_room(code)) {
         return false;
     }
-    if (call->x->hops > 0) {
+    return call->x->hops > 0 || (r && is_new_sandbox(call) && r->next < r->answer.target_count);
+}
+
+bool node_routing_retry(struct node_call *call, int code)
+{
+    if (!node_routing_moves_on(call, code)) {
+        return false;
+    }
+    if (call->x->hops > 0) { /* the node that passed it on does that */
         call->x->refusal = NODE_REFUSAL_NO_ROOM;
         return false;
     }
-    if (!r || !is_new_sandbox(call) || r->next >= r->answer.target_count) {
-        return false;
-    }
-    try_next(r);
+    try_next(call->routing);
     return true;
 }
 

@@ -28,6 +28,8 @@ void node_routing_serve(struct node_call *call);
 /* A new sandbox could not be made here, with @code: true when another node is asked now, so
  * that nothing may be replied. */
 bool node_routing_retry(struct node_call *call, int code);
+/* Would it be tried on another node after a failure with @code? */
+bool node_routing_moves_on(const struct node_call *call, int code);
 
 void node_routing_free(struct node_routing *routing);
 

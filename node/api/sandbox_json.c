@@ -54,9 +54,11 @@ json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbo
     const struct node_server *server = call->server;
     const struct node_sandbox_spec *spec = &sandbox->spec;
     char url[NODE_ORIGIN_SIZE + 8];
+    char domain[NODE_ORIGIN_SIZE];
     json_t *json = json_object();
     int rc;
 
+    node_server_domain(call, domain);
     node_server_origin(call, url);
     (void)strncat(url, "/api", sizeof(url) - strlen(url) - 1);
 
@@ -67,7 +69,7 @@ json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbo
     rc |= json_object_set_new(json, "template", json_string(spec->template_name));
     rc |= json_object_set_new(json, "token", token_json(server, sandbox));
     rc |= json_object_set_new(json, "connectURL", json_string(url));
-    rc |= json_object_set_new(json, "sandboxDomain", json_string(server->domain));
+    rc |= json_object_set_new(json, "sandboxDomain", json_string(domain));
     rc |= json_object_set_new(json, "region", json_string(server->region));
     if (is_living(sandbox)) { /* the others are on no worker */
         rc |= json_object_set_new(json, "workerID", json_string(server->worker_id));
@@ -101,6 +103,9 @@ json_t *node_sandbox_json(const struct node_call *call, const struct node_sandbo
                                   node_durability_json(call, false,
                                                        sandbox->state == NODE_SANDBOX_HIBERNATED,
                                                        sandbox->id));
+    }
+    if (spec->patch_error[0] != '\0') {
+        rc |= json_object_set_new(json, "patchError", json_string(spec->patch_error));
     }
     if (sandbox->cold_woken) {
         rc |= json_object_set_new(json, "coldWoken", json_true());

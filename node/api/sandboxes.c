@@ -1,10 +1,18 @@
 /* POST, GET and DELETE of a sandbox, and its idle time-out. */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
+#include "node/api/checkpoint_spec.h"
 #include "node/api/handlers.h"
+#include "node/api/image_request.h"
 #include "node/api/once.h"
 #include "node/api/params.h"
+#include "node/api/preview_token.h"
 #include "node/api/sandbox_json.h"
+#include "node/api/secret_bind.h"
 #include "node/api/server_private.h"
 #include "node/api/spec.h"
 
@@ -22,27 +30,78 @@ static void on_created(void *arg, int code, const char *msg, struct node_sandbox
         memcpy(id[0], sandbox->id, sizeof(id[0]));
         node_once_made(call, (const char(*)[NODE_SANDBOX_ID_SIZE])id, 1, true);
         if (node_call_is_open(call)) {
-            node_call_reply_json(call, 201, node_sandbox_json(call, sandbox));
+            json_t *json = node_sandbox_json(call, sandbox);
+
+            if (call->secret &&
+                json_object_set_new(json, "previewAuthToken", json_string(call->secret)) < 0) {
+                json_decref(json);
+                json = NULL;
+            }
+            node_call_reply_json(call, 201, json);
         }
     }
     node_call_unref(call);
 }
 
-void node_handle_sandbox_create(struct node_call *call)
+/* The token of its preview hosts, when one is asked for: kept for the reply. */
+static int choose_token(struct node_call *call,
+                        const json_t *body,
+                        struct node_sandbox_spec *spec,
+                        struct shl_err *err)
+{
+    char token[NODE_PREVIEW_TOKEN_SIZE] = "";
+    int rc = node_preview_token_parse(body, token, err);
+
+    if (rc > 0) {
+        node_preview_token_set(&spec->previews, token);
+        call->secret = strdup(token);
+        rc = call->secret ? 0 : shl_err_set(err, -ENOMEM, "no memory for the request");
+    }
+    sodium_memzero(token, sizeof(token));
+    return rc;
+}
+
+static int bind_store(struct node_call *call,
+                      const json_t *body,
+                      struct node_sandbox_spec *spec,
+                      struct shl_err *err)
+{
+    char *name = NULL;
+    int rc = node_secret_store_parse(body, &name, err);
+
+    if (rc > 0) {
+        rc = node_secret_bind(call->server, call->caller.org, NULL, name, &spec->envs,
+                              &spec->secrets, err);
+    }
+    free(name);
+    return rc < 0 ? rc : 0;
+}
+
+static void create(struct node_call *call)
 {
     struct node_sandbox_spec spec;
     struct shl_err err = {0};
     json_t *body = NULL;
     int rc;
 
-    if (!node_call_may_start(call)) {
+    rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, &err);
+    if (rc == 0 && node_image_create(call, body)) {
+        json_decref(body);
         return;
     }
-    rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, &err);
     if (rc == 0) {
         rc = node_spec_parse(body, call->server->memory_default_mb, &spec, &err);
-        json_decref(body);
     }
+    if (rc == 0) {
+        rc = bind_store(call, body, &spec, &err);
+        if (rc == 0) {
+            rc = choose_token(call, body, &spec, &err);
+        }
+        if (rc < 0) {
+            node_spec_release(&spec);
+        }
+    }
+    json_decref(body);
     if (rc < 0) {
         node_call_fail_err(call, &err);
         return;
@@ -53,6 +112,13 @@ void node_handle_sandbox_create(struct node_call *call)
     if (rc < 0) {
         node_call_fail_create(call, rc, err.msg);
         node_call_unref(call);
+    }
+}
+
+void node_handle_sandbox_create(struct node_call *call)
+{
+    if (node_call_may_start(call)) {
+        node_secret_bind_ready(call, false, create);
     }
 }
 

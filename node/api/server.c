@@ -1,7 +1,9 @@
 #include "node/api/server.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +13,15 @@
 
 #include "base/io.h"
 #include "node/api/cold.h"
+#include "node/api/images.h"
+#include "node/api/patches.h"
+#include "node/api/preview.h"
+#include "node/api/preview_gate.h"
 #include "node/api/router_local.h"
 #include "node/api/routes.h"
 #include "node/api/routing.h"
 #include "node/api/server_private.h"
+#include "node/api/signed.h"
 
 static void server_free(struct node_server *server)
 {
@@ -24,6 +31,7 @@ static void server_free(struct node_server *server)
     free(server->public_url);
     free(server->region);
     free(server->worker_id);
+    free(server->images);
     sodium_memzero(&server->token_key, sizeof(server->token_key));
     free(server);
 }
@@ -74,9 +82,56 @@ void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]
                    host && is_host_text(host) ? host : "localhost");
 }
 
+void node_server_domain(const struct node_call *call, char dst[NODE_ORIGIN_SIZE])
+{
+    const struct node_server *server = call->server;
+    char origin[NODE_ORIGIN_SIZE];
+    const char *port;
+
+    node_server_origin(call, origin);
+    port = strrchr(origin, ':');
+    if (server->has_domain || !port || !isdigit((unsigned char)port[1]) || strchr(port, ']')) {
+        port = "";
+    }
+    (void)snprintf(dst, NODE_ORIGIN_SIZE, "%.200s%.8s", server->domain, port);
+}
+
 static void run_handler(void *arg)
 {
     node_routing_start(arg);
+}
+
+static size_t ids_size(const char *id)
+{
+    return id ? strlen(id) + 1 : 0;
+}
+
+static char *keep_id(char *to, const char **id)
+{
+    size_t size = ids_size(*id);
+
+    if (size > 0) {
+        memcpy(to, *id, size);
+        *id = to;
+    }
+    return to + size;
+}
+
+/* They are in the request's target, which goes now; what is under way may still ask for them. */
+static void keep_ids(struct node_call *call)
+{
+    char *to = malloc(ids_size(call->id) + ids_size(call->sid) + ids_size(call->cid) + 1);
+
+    call->ids = to;
+    if (!to) { /* "" is nobody's */
+        call->id = call->id ? "" : NULL;
+        call->sid = call->sid ? "" : NULL;
+        call->cid = call->cid ? "" : NULL;
+        return;
+    }
+    to = keep_id(to, &call->id);
+    to = keep_id(to, &call->sid);
+    (void)keep_id(to, &call->cid);
 }
 
 static void on_exchange_closed(void *arg, bool is_complete)
@@ -84,10 +139,10 @@ static void on_exchange_closed(void *arg, bool is_complete)
     struct node_call *call = arg;
 
     (void)is_complete;
+    if (call->refs > 1) {
+        keep_ids(call);
+    }
     call->x = NULL;
-    call->id = NULL;
-    call->sid = NULL;
-    call->cid = NULL;
     shl_list_remove(&call->link);
     if (call->on_gone) {
         call->on_gone(call->gone_arg);
@@ -135,6 +190,13 @@ static int authenticate(struct node_server *server,
         *caller = (struct node_caller){.is_admin = false};
         return 0;
     }
+    if (flags & NODE_ROUTE_SIGNED) {
+        *caller = (struct node_caller){.is_anyone = true};
+        return node_signed_check(&server->token_key,
+                                 x->method == NODE_METHOD_PUT ? NODE_SIGNED_UPLOAD
+                                                              : NODE_SIGNED_DOWNLOAD,
+                                 match->id, &x->url, shl_realtime_ms() / 1000, err);
+    }
     node_credentials_of(x, &credentials);
     if ((flags & NODE_ROUTE_ADMIN) && !credentials.key_slot) {
         credentials.key_slot = node_url_query(&x->url, "key");
@@ -175,16 +237,54 @@ static void begin_call(struct node_server *server,
         x->body_mode = NODE_BODY_STREAMED;
         x->body_max = NODE_SERVER_UPLOAD_MAX;
     }
+    if ((match->route->flags & NODE_ROUTE_SOCKET) && x->is_upgrade) {
+        x->body_mode = NODE_BODY_SOCKET;
+    }
+    if (match->route->flags & NODE_ROUTE_LARGE) {
+        x->body_max = IMAGE_BODY_MAX;
+    }
+}
+
+static void begin_preview(struct node_server *server,
+                          struct node_exchange *x,
+                          const struct node_preview_host *host)
+{
+    const struct node_route_match match = {.route = &node_preview_route};
+    const struct node_caller caller = {.is_anyone = true};
+    struct node_call *call;
+
+    begin_call(server, x, &match, &caller);
+    if (x->is_replied) {
+        return;
+    }
+    call = x->arg;
+    memcpy(call->preview_id, host->id, sizeof(call->preview_id));
+    call->id = call->preview_id;
+    call->preview_port = host->port;
+    x->body_mode = x->is_upgrade ? NODE_BODY_SOCKET : NODE_BODY_STREAMED;
+    x->body_max = SIZE_MAX;
 }
 
 static void on_head(void *arg, struct node_exchange *x)
 {
     struct node_server *server = arg;
+    struct node_preview_host host;
     struct node_route_match match;
     struct node_caller caller;
     struct shl_err err = {0};
+    enum node_host_kind kind = node_preview_match(server, x, &host);
     int rc;
 
+    if (kind == NODE_HOST_PREVIEW) {
+        begin_preview(server, x, &host);
+    }
+    if (kind != NODE_HOST_API) {
+        return;
+    }
+    if (x->target_code < 0) {
+        node_exchange_fail_target(x);
+        return;
+    }
     if (x->method == NODE_METHOD_OPTIONS) {
         reply_preflight(x);
         return;
@@ -209,7 +309,8 @@ static int copy_texts(struct node_server *server, const struct node_server_confi
     char host[64] = "node";
 
     (void)gethostname(host, sizeof(host) - 1);
-    server->domain = strdup(config->domain ? config->domain : "localhost");
+    server->has_domain = config->domain && *config->domain != '\0';
+    server->domain = strdup(server->has_domain ? config->domain : "localhost");
     server->region = strdup(config->region ? config->region : "local");
     server->worker_id = strdup(config->worker_id ? config->worker_id : host);
     if (config->public_url && *config->public_url != '\0') {
@@ -241,10 +342,11 @@ static int open_remote(struct node_server *server,
                        const struct node_server_config *config,
                        struct shl_err *err)
 {
-    const struct node_remote_config remote = {.node_name = server->worker_id,
-                                              .pad_after_ms = config->pad_after_ms,
-                                              .app = {.on_head = on_head, .arg = server},
-                                              .log = config->log};
+    const struct node_remote_config remote = {
+        .node_name = server->worker_id,
+        .pad_after_ms = config->pad_after_ms,
+        .app = {.on_head = on_head, .takes_any_target = true, .arg = server},
+        .log = config->log};
 
     return node_remote_open(server->loop, &remote, &server->remote, err);
 }
@@ -264,6 +366,10 @@ static int server_open(struct node_server *server,
     if (sodium_init() < 0) {
         return shl_err_set(err, -EIO, "libsodium did not start");
     }
+    if (config->region && strlen(config->region) >= NODE_EGRESS_REGION_SIZE) {
+        return shl_err_set(err, SHL_EINVALIDARG, "the name of the region exceeds %d bytes",
+                           NODE_EGRESS_REGION_SIZE - 1);
+    }
     if (copy_texts(server, config) < 0) {
         return shl_err_set(err, -ENOMEM, "no memory for the API server");
     }
@@ -274,21 +380,37 @@ static int server_open(struct node_server *server,
     if (rc < 0) {
         return rc;
     }
-    http = (struct node_http_config){.listen = config->listen,
-                                     .node_name = server->worker_id,
-                                     .connections_max = config->connections_max,
-                                     .pad_after_ms = config->pad_after_ms,
-                                     .app = {.on_head = on_head, .arg = server},
-                                     .log = config->log};
+    http = (struct node_http_config){
+        .listen = config->listen,
+        .node_name = server->worker_id,
+        .connections_max = config->connections_max,
+        .pad_after_ms = config->pad_after_ms,
+        .app = {.on_head = on_head, .takes_any_target = true, .arg = server},
+        .log = config->log};
     rc = config->router ? open_remote(server, config, err) : 0;
     if (rc < 0) {
         return rc;
     }
     rc = node_http_open(server->loop, &http, &server->http, err);
+    if (rc == 0) {
+        server->images = node_images_new(server);
+        node_patches_open(server);
+        assert(server->images); /* a few bytes, at the start of a daemon */
+        node_secret_push_open(server, &config->egress);
+    }
     if (rc < 0 && server->remote) {
         node_remote_close(server->remote, ignore_closed, NULL);
     }
     return rc;
+}
+
+/* Bodies hold secret values, and jansson leaves copies of them where it grew a buffer. */
+static void wipe_free(void *memory)
+{
+    if (memory) {
+        sodium_memzero(memory, malloc_usable_size(memory));
+        free(memory);
+    }
 }
 
 int node_server_open(uv_loop_t *loop,
@@ -304,10 +426,14 @@ int node_server_open(uv_loop_t *loop,
     if (!server) {
         return shl_err_set(err, -ENOMEM, "no memory for the API server");
     }
+    json_set_alloc_funcs(malloc, wipe_free);
     server->loop = loop;
     server->store = store;
     server->manager = manager;
     server->log = config->log;
+    server->egress = config->egress;
+    server->more_metrics = config->more_metrics;
+    server->more_metrics_arg = config->more_metrics_arg;
     server->refs = 1;
     server->started_at_ms = shl_realtime_ms();
     server->auth = (struct node_auth){.store = store, .token_key = &server->token_key};
@@ -316,6 +442,8 @@ int node_server_open(uv_loop_t *loop,
     shl_list_init(&server->calls);
     shl_list_init(&server->colds);
     shl_list_init(&server->onces);
+    shl_list_init(&server->patch_waiters);
+    shl_list_init(&server->figures);
     rc = server_open(server, config, err);
     if (rc < 0) {
         server_free(server);
@@ -348,11 +476,19 @@ static void on_part_closed(void *arg)
     cb(cb_arg);
 }
 
+static void on_push_closed(uv_handle_t *timer)
+{
+    on_part_closed(shl_container_of(timer->data, struct node_server, secrets));
+}
+
 void node_server_close(struct node_server *server, void (*cb)(void *arg), void *arg)
 {
     server->close_cb = cb;
     server->close_arg = arg;
-    server->closing = server->remote ? 2 : 1;
+    server->closing = (server->remote ? 3 : 2) + (server->secrets.is_open ? 1 : 0);
+    node_secret_push_close(server, on_push_closed);
+    node_patches_close(server);
+    node_images_close(server->images, on_part_closed, server);
     if (server->remote) {
         node_remote_close(server->remote, on_part_closed, server);
     }

@@ -13,19 +13,22 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "node/egress/sink.h"
 
 struct node_manager;
 struct node_remote;
 struct node_router;
 struct node_server;
 struct node_store;
+struct shl_buf;
 
 #define NODE_SERVER_MEMORY_DEFAULT_MB 1024
 
 /* All strings are copied; NULL or 0 takes the default. */
 struct node_server_config {
     const char *listen;         /* "ADDR:PORT", "[ADDR6]:PORT" or ":PORT"; port 0 picks one */
-    const char *domain;         /* base of preview host names, default "localhost" */
+    const char *domain;         /* base of preview host names; NULL: localhost, at the port that
+                                   the client reached the node at */
     const char *public_url;     /* origin without path, default: the Host of each request */
     const char *region;         /* default "local" */
     const char *worker_id;      /* name of this node, default the host name */
@@ -34,6 +37,11 @@ struct node_server_config {
     uint32_t pad_after_ms;      /* a run that takes longer answers with spaces meanwhile */
     struct node_router *router; /* borrowed; NULL: a node on its own */
     const struct shl_log *log;  /* borrowed, may be NULL */
+    /* What is told of sandboxes that run, and asked of them; .set NULL: nothing. */
+    struct node_egress_sink egress;
+    /* More lines for /metrics; may be NULL. */
+    int (*more_metrics)(void *arg, struct shl_buf *out);
+    void *more_metrics_arg;
 };
 
 /* Creates the token signing key at first start, binds and starts serving. Fails with a

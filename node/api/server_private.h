@@ -4,7 +4,9 @@
 
 #include "node/api/auth.h"
 #include "node/api/call.h"
+#include "node/api/once.h"
 #include "node/api/router.h"
+#include "node/api/secret_push.h"
 #include "node/api/server.h"
 #include "node/api/token.h"
 #include "node/http/remote.h"
@@ -17,6 +19,8 @@
 /* Body of a file upload. */
 #define NODE_SERVER_UPLOAD_MAX (2ull * 1024 * 1024 * 1024)
 
+struct node_images;
+
 struct node_server {
     uv_loop_t *loop;
     struct node_store *store;
@@ -26,9 +30,13 @@ struct node_server {
     struct node_router *router;
     struct node_router *own_router; /* of a node on its own, else NULL */
     const struct shl_log *log;
+    struct node_egress_sink egress;
+    int (*more_metrics)(void *arg, struct shl_buf *out);
+    void *more_metrics_arg;
     struct node_token_key token_key;
     struct node_auth auth;
-    char *domain;
+    char *domain;     /* may have a port */
+    bool has_domain;  /* it was given */
     char *public_url; /* NULL: from the request */
     char *region;
     char *worker_id;
@@ -41,9 +49,16 @@ struct node_server {
     uint32_t once_count;   /* records in the store */
     uint32_t once_waiting;
     int64_t once_swept_at_ms;
+    struct node_once_refusal once_refused[NODE_ONCE_REFUSED_MAX];
+    size_t once_refused_next;
     uint64_t forwarded;
-    unsigned closing; /* parts that are still open */
-    unsigned refs;    /* owner and calls: a stream of a guest may end after the close */
+    struct node_secret_push secrets;
+    struct shl_list patch_waiters; /* node/api/patches.c: boots that wait for the rows */
+    bool is_patch_asked;
+    struct shl_list figures;    /* node/api/guest_figures.h */
+    struct node_images *images; /* node/api/images.h */
+    unsigned closing;           /* parts that are still open */
+    unsigned refs;              /* owner and calls: a stream of a guest may end after the close */
     int64_t output_bytes;
     void (*close_cb)(void *arg);
     void *close_arg;
@@ -56,5 +71,8 @@ void node_server_unref(struct node_server *server);
  * on: the configured one, or what the request says (X-Forwarded-Proto, X-Forwarded-Host, Host). */
 #define NODE_ORIGIN_SIZE 300
 void node_server_origin(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]);
+
+/* Base of preview host names as clients are told, with the port they need. */
+void node_server_domain(const struct node_call *call, char dst[NODE_ORIGIN_SIZE]);
 
 #endif /* SHL_NODE_API_SERVER_PRIVATE_H */

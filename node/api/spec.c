@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "node/api/params.h"
+#include "node/api/preview_token.h"
 #include "node/sandbox/portable.h"
 
 static bool is_given(const json_t *body, const char *name)
@@ -82,33 +85,14 @@ static int parse_sizes(const json_t *body,
  * for, in part less safety. */
 static int refuse_later(const json_t *body, struct shl_err *err)
 {
-    const char *store = NULL;
     bool network = true;
-    int rc = node_params_str(body, "secretStore", &store, err);
+    int rc = node_params_bool(body, "networkEnabled", &network, err);
 
-    if (rc >= 0) {
-        rc = node_params_bool(body, "networkEnabled", &network, err);
-    }
     if (rc < 0) {
         return rc;
     }
     if (is_given(body, "image") && is_given(body, "snapshot")) {
         return shl_err_set(err, SHL_EINVALIDARG, "image and snapshot exclude each other");
-    }
-    if (is_given(body, "image")) {
-        return shl_err_set(err, -ENOSYS,
-                           "image builds are not available yet: create from a template");
-    }
-    if (is_given(body, "snapshot")) {
-        return shl_err_set(err, -ENOSYS,
-                           "named snapshots are not available yet: create from a template");
-    }
-    if (store && *store != '\0') {
-        /* True for every name: no store can exist before they can be created. */
-        return shl_err_set(err, SHL_EINVALIDARG, "secret store not found: %.128s", store);
-    }
-    if (is_given(body, "previewAuth")) {
-        return shl_err_set(err, -ENOSYS, "preview URLs are not available yet");
     }
     if (json_array_size(json_object_get(body, "webhooks")) > 0) {
         return shl_err_set(err, -ENOSYS, "webhooks are not available yet");
@@ -147,6 +131,21 @@ static int parse_loss(const json_t *body, struct node_sandbox_spec *spec, struct
     return 0;
 }
 
+/* The gate of its preview hosts. Who makes the sandbox asks for the token itself. */
+static int parse_preview_auth(const json_t *body,
+                              struct node_sandbox_spec *spec,
+                              struct shl_err *err)
+{
+    char token[NODE_PREVIEW_TOKEN_SIZE] = "";
+    int rc = node_preview_token_parse(body, token, err);
+
+    if (rc > 0) {
+        node_preview_token_set(&spec->previews, token);
+    }
+    sodium_memzero(token, sizeof(token));
+    return rc;
+}
+
 int node_spec_parse(const json_t *body,
                     uint32_t memory_default_mb,
                     struct node_sandbox_spec *ret_spec,
@@ -163,6 +162,9 @@ int node_spec_parse(const json_t *body,
     }
     if (rc >= 0) {
         rc = parse_loss(body, &spec, err);
+    }
+    if (rc >= 0) {
+        rc = parse_preview_auth(body, &spec, err);
     }
     if (rc >= 0) {
         rc = node_params_map(body, "envs", true, &spec.envs, err);
@@ -182,4 +184,6 @@ void node_spec_release(struct node_sandbox_spec *spec)
 {
     node_kv_release(&spec->envs);
     node_kv_release(&spec->metadata);
+    node_secret_use_release(&spec->secrets);
+    node_kv_release(&spec->image_envs);
 }

@@ -39,10 +39,7 @@ int node_token_key_load(struct node_store *store,
         rc = node_store_put(store, "secret", "token-key",
                             shl_bytes_of(ret_key->bytes, sizeof(ret_key->bytes)), err);
     }
-    if (value.heap) {
-        sodium_memzero(value.heap, value.cap);
-    }
-    shl_buf_release(&value);
+    shl_buf_wipe(&value);
     return rc;
 }
 

@@ -42,7 +42,8 @@ static void admit_nodes(struct cluster *c)
     for (i = 0; infos && i < count; i++) {
         const struct sched_node *row = sched_state_at(c->state, SCHED_TABLE_NODES, i);
 
-        if (!shl_node_id_equal(&row->spec.id, &c->keys.id)) {
+        /* one without an address was made of a backup, and has not said it yet */
+        if (!shl_node_id_equal(&row->spec.id, &c->keys.id) && row->spec.control[0]) {
             info_of(row, &infos[event.admit.info_count++]);
         }
     }
@@ -155,7 +156,7 @@ static void take_key(struct cluster *c, const struct sched_key *row)
     }
 }
 
-static void take_keys(struct cluster *c)
+void cluster_apply_keys(struct cluster *c)
 {
     size_t i;
 
@@ -208,6 +209,7 @@ void cluster_apply_effects(struct cluster *c, uint32_t kind, const struct sched_
     }
     cluster_own_applied(c);
     cluster_replicas_applied(c, command);
+    cluster_keyring_applied(c, command);
     if (c->is_joining || !c->is_settled) {
         cluster_join_settled(c);
     }
@@ -221,10 +223,11 @@ void cluster_apply_all(struct cluster *c)
 {
     admit_nodes(c);
     forget_nodes(c);
-    take_keys(c);
+    cluster_apply_keys(c);
     cluster_owners_applied(c, NULL);
     cluster_own_applied(c);
     cluster_replicas_loaded(c);
+    cluster_keyring_applied(c, NULL);
     cluster_join_watch(c);
     if (c->is_joining || !c->is_settled) {
         cluster_join_settled(c);

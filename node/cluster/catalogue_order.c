@@ -64,6 +64,30 @@ bool catalogue_is_told(const struct cluster_replicas *r, const struct ckpt_id *m
     return false;
 }
 
+bool cluster_sandbox_is_coming(const struct cluster *c, const char *sandbox_id)
+{
+    const struct cluster_replicas *r = c->replicas;
+    size_t i;
+
+    for (i = 0; i < r->told.count; i++) {
+        const struct catalogue_told *told = r->told.items[i];
+
+        if (!told->is_gone && told->artefact.kind == NODE_ARTEFACT_HIBERNATION &&
+            strcmp(told->artefact.sandbox_id, sandbox_id) == 0 &&
+            !sched_state_checkpoint(c->state, told->artefact.id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The state of this node may lag behind what was ordered. Renewals are given one after the other,
+ * so the second that is applied from now on was given later than what is on its way now. */
+static bool may_be_listed(const struct cluster_replicas *r, const struct catalogue_told *told)
+{
+    return told->is_ordered || r->renewals < told->settled_at;
+}
+
 /*- What is gone is written down. */
 
 static void remember_gone(struct cluster_replicas *r, const char *id)
@@ -129,7 +153,7 @@ static void on_artefact(void *arg, const struct node_artefact *artefact, bool is
     }
     told = find_told(r, artefact->id);
     if (is_gone && r->is_caught_up && !sched_state_checkpoint(r->c->state, artefact->id) &&
-        (!told || !told->is_ordered)) {
+        (!told || !may_be_listed(r, told))) {
         if (told) {
             end_told(r, told); /* the log never heard of it */
         }
@@ -147,12 +171,27 @@ static void on_artefact(void *arg, const struct node_artefact *artefact, bool is
     replicas_survey(r);
 }
 
+/* The row of one that was told may be on its way, and other nodes may count on the copy here. */
+static bool is_listing(const struct cluster_replicas *r, const char manifest[NODE_MANIFEST_SIZE])
+{
+    size_t i;
+
+    for (i = 0; i < r->told.count; i++) {
+        const struct catalogue_told *told = r->told.items[i];
+
+        if (may_be_listed(r, told) && strcmp(told->artefact.manifest, manifest) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int on_may_drop(void *arg, const char manifest[NODE_MANIFEST_SIZE])
 {
     struct cluster_replicas *r = arg;
     struct ckpt_id id;
 
-    if (!r->is_caught_up) {
+    if (!r->is_caught_up || is_listing(r, manifest)) {
         return SHL_EUNAVAILABLE;
     }
     if (!replicas_manifest_parse(manifest, &id)) {
@@ -211,6 +250,7 @@ static void take_outcome(struct cluster_replicas *r,
 {
     told->is_ordered = false;
     told->again_at_ms = cluster_now_ms() + pause_after(code);
+    told->settled_at = r->renewals + 2;
     if (code == 0 || code == SHL_EUNAVAILABLE || code == -ECANCELED) {
         return;
     }
@@ -347,7 +387,30 @@ static bool is_foreign(const struct cluster_replicas *r, const struct node_artef
     return owner && !shl_node_id_equal(&owner->owner, &r->c->keys.id);
 }
 
-/* 1: nothing is left to be said; 0: @command says it; negative: it must not be said. */
+/* Nobody will go on with it. */
+static bool is_over(const struct cluster *c, const char *sandbox_id)
+{
+    const struct node_sandbox *local = node_manager_find(c->manager, NULL, sandbox_id);
+
+    if (sched_state_tombstone(c->state, SCHED_TOMBSTONE_SANDBOX, sandbox_id)) {
+        return true;
+    }
+    if (!local || local->state == NODE_SANDBOX_STOPPED) {
+        return !sched_state_owner(c->state, sandbox_id);
+    }
+    return local->state == NODE_SANDBOX_ERROR && !local->lost;
+}
+
+/* A state of a sandbox that lives: until a newer one is as safe. */
+static bool is_still_needed(const struct cluster *c, const struct sched_checkpoint *row)
+{
+    return row->kind == SCHED_CHECKPOINT_HIBERNATION && !is_over(c, row->sandbox) &&
+           !cluster_state_is_replaced(c, row);
+}
+
+#define NOT_YET 2
+
+/* 1: nothing is left to be said; NOT_YET; 0: @command says it; negative: it must not be said. */
 static int choose(const struct cluster_replicas *r,
                   const struct catalogue_told *told,
                   struct sched_command *command)
@@ -359,6 +422,9 @@ static int choose(const struct cluster_replicas *r,
     if (told->is_gone) {
         command->kind = SCHED_CHECKPOINT_DELETE;
         (void)snprintf(command->u.checkpoint_delete.id, SCHED_ID_SIZE, "%s", artefact->id);
+        if (row ? is_still_needed(r->c, row) : may_be_listed(r, told)) {
+            return NOT_YET;
+        }
         return row ? 0 : 1;
     }
     if (!row && sched_state_tombstone(r->c->state, SCHED_TOMBSTONE_CHECKPOINT, artefact->id)) {
@@ -421,6 +487,9 @@ void catalogue_pump(struct cluster_replicas *r)
             continue;
         }
         rc = choose(r, told, &command);
+        if (rc == NOT_YET) {
+            continue; /* the next survey, or a row that changes, asks again */
+        }
         if (rc > 0) {
             end_told(r, told);
         } else if (rc < 0) {

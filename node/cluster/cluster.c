@@ -32,6 +32,11 @@ uint32_t cluster_patience_ms(const struct cluster *c, uint32_t ms)
     return c->is_slow ? ms * SLOW_PATIENCE : ms;
 }
 
+const char *cluster_name(const struct cluster *cluster)
+{
+    return cluster->name;
+}
+
 const char *cluster_node_name(const struct cluster *c, const struct shl_node_id *id)
 {
     static char text[SHL_MAX(SHL_NODE_ID_TEXT_SIZE, GOSSIP_NAME_SIZE)];
@@ -115,10 +120,19 @@ static void on_refused(void *arg,
                        const char *msg)
 {
     struct cluster *c = arg;
+    /* it has never met, or does not know any more, one that this node takes for a fellow member */
+    bool is_stranger = why == NODE_MESH_REFUSED_FORBIDDEN || why == NODE_MESH_REFUSED_KEY;
+    bool is_member = c->state && sched_state_node(c->state, peer) && !c->is_joining;
 
     SHL_LOG(&c->log_sink, SHL_LOG_WARN, "refused_by_node",
             SHL_S("node", cluster_node_name(c, peer)), SHL_S("why", node_mesh_refusal_name(why)),
-            SHL_S("reason", msg));
+            SHL_S("reason", msg),
+            SHL_S("effect", is_stranger && is_member
+                                ? "that node does not take this one for a member: this node was "
+                                  "removed from the cluster, by shoal node rm or shoal cluster "
+                                  "recover. Then stop it, and let it join anew with an empty data "
+                                  "folder"
+                                : ""));
 }
 
 static void on_conflict(void *arg, const struct shl_node_id *peer)
@@ -149,6 +163,8 @@ static int open_mesh(struct cluster *c, const char *listen, struct shl_err *err)
     c->addr.control_port = addr.control_port;
     c->addr.bulk_port = addr.bulk_port;
     config.self = &c->addr;
+    config.version_min = c->version_min;
+    config.version_max = c->version_max;
     return node_mesh_open(c->loop, &config, &c->mesh, err);
 }
 
@@ -219,6 +235,8 @@ static int copy_config(struct cluster *c, const struct cluster_config *config, s
     }
     c->data_dir = strdup(config->data_dir);
     c->is_witness = config->witness;
+    c->version_min = config->version_max ? config->version_min : NODE_MESH_VERSION_MIN;
+    c->version_max = config->version_max ? config->version_max : NODE_MESH_VERSION_MAX;
     c->is_slow = config->slow;
     c->log_sink = config->log ? *config->log : (struct shl_log){.fd = -1};
     c->log_sink.subsystem = "cluster";
@@ -328,8 +346,11 @@ static void on_tick(uv_timer_t *timer)
     cluster_publish_tick(c, now_ms);
     cluster_lead_tick(c, now_ms);
     cluster_own_tick(c, now_ms);
+    cluster_keyring_tick(c, now_ms);
     cluster_evict_tick(c);
+    cluster_rows_applied(c);
     cluster_recover_tick(c, now_ms);
+    cluster_lost_tick(c, now_ms);
     cluster_join_watch(c);
     if (!c->is_joining && !c->is_founding) {
         cluster_joined(c, 0, "");
@@ -434,12 +455,15 @@ int cluster_open(uv_loop_t *loop,
     shl_list_init(&c->jobs);
     shl_list_init(&c->takes);
     shl_list_init(&c->moves);
+    c->opened_at_ms = cluster_now_ms();
     c->loop = loop;
     c->store = store;
     c->manager = manager;
     c->joined = joined;
     c->joined_arg = arg;
+    c->restart = config->restart;
     shl_list_init(&c->orders);
+    shl_list_init(&c->row_waits);
     shl_list_init(&c->log.proposals);
     shl_list_init(&c->log.done);
     init_timer(c, &c->tick);
@@ -562,6 +586,7 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     cluster_replicas_close(c, on_replicas_closed);
     cluster_log_close(c); /* tells the orders that wait for an entry */
     cluster_propose_close(c);
+    cluster_rows_close(c);
     close_handle(c, &c->tick);
     close_handle(c, &c->gossip_timer);
     close_handle(c, &c->log.timer);

@@ -38,15 +38,19 @@ struct cluster_config {
     const char *listen;         /* ADDR:PORT of the mesh, the bulk port is the next one */
     const char *address;        /* IP address of this node for others; NULL: of the default route */
     const char *join;           /* token text or @FILE; NULL: none */
-    const char *name;           /* of this node, unique in the cluster */
+    const char *name;           /* of this node, unique in the cluster; a member keeps its own */
     const char *region;         /* shown by the API */
     const char *api_url;        /* public URL of this node's API; NULL: made of the next two */
     const char *api_listen;     /* ADDR:PORT of the API; the mesh address is taken for ADDR */
     const char *failure_domain; /* NULL: the node's name */
+    uint32_t version_min, version_max; /* of the mesh protocol; 0: what this build speaks */
     bool witness;
     uint32_t replicas;         /* copies of each checkpoint made here, 1 to 5 */
     uint32_t replica_grace_ms; /* until the copies of a node that fell silent count as lost */
     bool slow;                 /* emulated machine: longer election timeouts */
+    /* The disk was full and has room again: the process should be started anew. With the @arg of
+     * @joined; NULL: people do it. */
+    void (*restart)(void *arg);
     const struct shl_log *log;
 };
 
@@ -66,6 +70,9 @@ SHL_MUST_CHECK int cluster_open(uv_loop_t *loop,
 
 /* Says good-bye to the peers if @leave, ends everything. @cb once, later. */
 void cluster_close(struct cluster *cluster, void (*cb)(void *arg), void *arg);
+
+/* The name under which this node is a member: the configured one, or the one it joined with. */
+const char *cluster_name(const struct cluster *cluster);
 
 /* For node_server_open; belongs to the cluster. */
 struct node_router *cluster_router(struct cluster *cluster);

@@ -23,6 +23,7 @@
 #define CLUSTER_TICK_MS        250    /* of what is looked at now and then */
 #define CLUSTER_ASK_MS         2000   /* one question to a peer */
 #define CLUSTER_PLACE_MS       3000   /* how long room is kept for a placement */
+#define CLUSTER_RESTART_MS     60000  /* a node that said good-bye has to be back, or is lost */
 #define CLUSTER_RECORD_MAX     4096   /* bytes of a gossiped record */
 
 /* Kinds and methods on the mesh. */
@@ -98,6 +99,20 @@ struct cluster_job {
     struct cluster *cluster;
 };
 
+/* The key of secret values (keyring.c). */
+struct cluster_keyring {
+    bool is_busy;          /* a change is under way */
+    uint64_t looked_at_ms; /* 0: something changed since */
+    void (*changed)(void *arg, const char *key);
+    void *changed_arg;
+};
+
+struct cluster_keyring_counts {
+    uint32_t generation; /* 0: no key yet */
+    uint32_t secrets;
+    uint32_t old; /* sealed with an older key */
+};
+
 struct cluster {
     struct node_router router;
     uv_loop_t *loop;
@@ -109,6 +124,7 @@ struct cluster {
     char region[NODE_NAME_SIZE];
     char api_url[NODE_URL_TEXT_SIZE];
     char domain[NODE_NAME_SIZE];
+    uint32_t version_min, version_max; /* of the mesh protocol */
     bool is_witness;
     bool is_slow;
     struct node_mesh_keys keys;
@@ -132,6 +148,8 @@ struct cluster {
     uint32_t seen_count;
     struct shl_list orders; /* commands of this node under way (propose.c) */
     uint32_t order_count;
+    struct shl_list row_waits; /* rows.c */
+    struct cluster_keyring keyring;
     uv_timer_t tick;
     uint64_t admitted;        /* sandboxes that this node took on, for the reservations */
     uint64_t templates_at_ms; /* when to look at them again */
@@ -145,7 +163,10 @@ struct cluster {
     struct shl_list moves; /* and away (move.c) */
     uint32_t move_count;
     struct cluster_recovery *recovery; /* the leader's (recover.c) */
-    bool is_evicting;                  /* everything that runs is to go (evict.c) */
+    uint64_t lost_looked_at_ms;        /* lost.c */
+    uint32_t healing_count;
+    uint64_t opened_at_ms;
+    bool is_evicting; /* everything that runs is to go (evict.c) */
     uint32_t evicted;
     uint64_t lease_seq;   /* of a renewal that is granted when @lease_index is applied */
     uint64_t lease_index; /* 0: none */
@@ -155,11 +176,12 @@ struct cluster {
     void *accept_arg;
     void (*joined)(void *arg, int code, const char *msg);
     void *joined_arg;
-    struct cluster_join *join; /* while asking to be let in */
-    bool is_updating;          /* our own row */
-    bool is_founding;          /* until the first entry of the new cluster is applied */
-    bool is_joining;           /* let in, but the log has not told us so yet */
-    bool is_settled;           /* a member for good: what the cluster shares was exchanged */
+    void (*restart)(void *arg); /* NULL: nobody could */
+    struct cluster_join *join;  /* while asking to be let in */
+    bool is_updating;           /* our own row */
+    bool is_founding;           /* until the first entry of the new cluster is applied */
+    bool is_joining;            /* let in, but the log has not told us so yet */
+    bool is_settled;            /* a member for good: what the cluster shares was exchanged */
 
     bool is_closing;
     uint32_t handles; /* that close_part waits for */
@@ -204,6 +226,8 @@ void cluster_members_each_live(struct cluster *c,
                                bool (*each)(void *arg, const struct gossip_member *member),
                                void *arg);
 bool cluster_members_is_live(const struct cluster *c, const struct shl_node_id *id);
+bool cluster_members_is_alive(const struct cluster *c,
+                              const struct shl_node_id *id); /* not suspected */
 
 /*- log.c */
 SHL_MUST_CHECK int cluster_log_open(struct cluster *c, const char *dir, struct shl_err *err);
@@ -228,11 +252,17 @@ SHL_MUST_CHECK int cluster_log_change(struct cluster *c,
 int cluster_log_transfer(struct cluster *c, const struct shl_node_id *target);
 /* Stops timer and writer; cluster_close_part for each. */
 void cluster_log_close(struct cluster *c);
+/*- log_again.c */
+bool cluster_log_is_disk_full(const struct cluster *c, const char *msg);
+void cluster_log_wait_for_disk(struct cluster *c);
+/*- log.c */
 void cluster_log_free(struct cluster *c);
 
 /*- apply.c */
 /* After entry @command was applied with success; @kind of enum sched_command_kind. */
 void cluster_apply_effects(struct cluster *c, uint32_t kind, const struct sched_command *command);
+/* The API keys of the state, into the records of this node. */
+void cluster_apply_keys(struct cluster *c);
 /* Everything anew: at the start and after a snapshot was installed. */
 void cluster_apply_all(struct cluster *c);
 /* At the start: who is let in because of entries that are stored, but not known to be committed. */
@@ -248,6 +278,38 @@ SHL_MUST_CHECK int cluster_propose(struct cluster *c,
                                    void *arg,
                                    struct shl_err *err);
 void cluster_propose_close(struct cluster *c);
+
+/* rows.c: node/api/router.h, row and so on. Close after the orders. */
+bool cluster_row(const struct cluster *c, const char *key, struct node_row *ret);
+void cluster_rows(const struct cluster *c,
+                  const char *prefix,
+                  bool (*each)(void *arg, const struct node_row *row),
+                  void *arg);
+int cluster_row_change(struct cluster *c,
+                       const struct node_row_change *change,
+                       struct node_order *ret,
+                       node_order_cb cb,
+                       void *arg);
+/* Op forget of the router. */
+int cluster_forget(struct cluster *c,
+                   const char *checkpoint,
+                   struct node_order *ret,
+                   node_order_cb cb,
+                   void *arg);
+int cluster_row_sync(struct cluster *c, struct node_order *ret, node_order_cb cb, void *arg);
+/* The log is applied further, or time has gone by: who waited for that is told. */
+void cluster_rows_applied(struct cluster *c);
+void cluster_rows_close(struct cluster *c);
+
+/*- keyring.c */
+SHL_MUST_CHECK int cluster_seal_key(const struct cluster *c,
+                                    uint32_t generation,
+                                    struct node_seal_key *ret,
+                                    struct shl_err *err);
+void cluster_keyring_tick(struct cluster *c, uint64_t now_ms);
+/* After @command was applied; NULL: everything may be another. */
+void cluster_keyring_applied(struct cluster *c, const struct sched_command *command);
+void cluster_keyring_count(const struct cluster *c, struct cluster_keyring_counts *ret);
 
 /* Fills in what the log keeps of this node. */
 void cluster_describe(const struct cluster *c, struct sched_node_spec *spec);
@@ -320,6 +382,8 @@ int cluster_join_token(struct cluster *c,
 void cluster_join_watch(struct cluster *c);
 /* The log has brought something: is it our own admission, or does the founder's cluster exist? */
 void cluster_join_settled(struct cluster *c);
+/* The key of sandbox tokens and the API keys of the state, into the records of this node. */
+SHL_MUST_CHECK int cluster_join_take_shared(struct cluster *c, struct shl_err *err);
 /* Tells the owner, once. */
 void cluster_joined(struct cluster *c, int code, const char *msg);
 

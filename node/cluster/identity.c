@@ -12,6 +12,7 @@
 #define CLUSTER_ID  "cluster"
 #define NODE_ID     "node"
 #define STANDING_ID "joined"
+#define NAME_ID     "name"
 
 /* The records and DATA/mesh belong together: whoever lost one of the two must not go on with
  * what is left, since a node that forgot what it promised may undo what was acknowledged. */
@@ -29,6 +30,35 @@ static int check_node(struct cluster *c, struct shl_err *err)
                          "folder back, or remove the node from the cluster and let it join anew "
                          "with an empty data folder",
                          c->data_dir);
+    }
+    shl_buf_release(&buf);
+    return rc == SHL_ENOTFOUND ? 0 : rc;
+}
+
+/* A node is known to the others by the name it founded or joined under, for as long as it is a
+ * member: another host name or --worker-id does not change it, or it would call itself
+ * something that nobody can find. */
+static int keep_name(struct cluster *c, struct shl_err *err)
+{
+    struct shl_buf buf;
+    int rc;
+
+    shl_buf_init(&buf, sizeof(c->name) - 1);
+    rc = node_store_get(c->store, CLUSTER_STORE_KIND, NAME_ID, &buf, err);
+    if (rc == 0 && (shl_buf_len(&buf) == 0 || memchr(shl_buf_data(&buf), 0, shl_buf_len(&buf)))) {
+        rc = shl_err_set(err, SHL_ECORRUPT,
+                         "the record of this node's name is damaged: remove the node from the "
+                         "cluster and let it join anew with an empty data folder");
+    } else if (rc == 0) {
+        char name[sizeof(c->name)] = "";
+
+        memcpy(name, shl_buf_data(&buf), shl_buf_len(&buf));
+        if (strcmp(name, c->name) != 0) {
+            SHL_LOG(&c->log_sink, SHL_LOG_WARN, "name_kept", SHL_S("node", name),
+                    SHL_S("not", c->name),
+                    SHL_S("why", "a node keeps the name under which it became a member"));
+        }
+        memcpy(c->name, name, sizeof(name));
     }
     shl_buf_release(&buf);
     return rc == SHL_ENOTFOUND ? 0 : rc;
@@ -52,7 +82,10 @@ int cluster_identity_load(struct cluster *c, struct shl_err *err)
         rc = 0;
     }
     shl_buf_release(&buf);
-    return rc == 0 && c->has_id ? check_node(c, err) : rc;
+    if (rc == 0 && c->has_id) {
+        rc = check_node(c, err);
+    }
+    return rc == 0 && c->has_id ? keep_name(c, err) : rc;
 }
 
 enum cluster_standing cluster_standing_load(struct cluster *c)
@@ -84,6 +117,10 @@ int cluster_identity_save(struct cluster *c,
     int rc = node_store_put(c->store, CLUSTER_STORE_KIND, NODE_ID,
                             shl_bytes_of(c->keys.id.bytes, SHL_NODE_ID_BYTES), err);
 
+    if (rc == 0) {
+        rc = node_store_put(c->store, CLUSTER_STORE_KIND, NAME_ID,
+                            shl_bytes_of(c->name, strlen(c->name)), err);
+    }
     if (rc == 0) {
         rc = node_store_put(c->store, CLUSTER_STORE_KIND, CLUSTER_ID,
                             shl_bytes_of(id, NODE_CLUSTER_BYTES), err);

@@ -499,6 +499,12 @@ static int take_signing_key(struct cluster *c, struct shl_err *err)
     return node_store_put(c->store, SECRET_KIND, SIGNING_ID, row->value, err);
 }
 
+int cluster_join_take_shared(struct cluster *c, struct shl_err *err)
+{
+    cluster_apply_keys(c);
+    return sched_state_kv(c->state, SIGNING_KEY) ? take_signing_key(c, err) : 0;
+}
+
 void cluster_join_settled(struct cluster *c)
 {
     struct shl_err err = {0};

@@ -72,6 +72,7 @@ void cluster_lead_applied(struct cluster *c, uint64_t term)
         return;
     }
     c->lead.is_ready = true;
+    c->keyring.looked_at_ms = 0; /* it may be this node's duty now */
     sched_cluster_time_start(&c->lead.time, sched_state_time_ms(c->state), cluster_wall_ms(),
                              cluster_now_ms());
     cluster_join_watch(c);

@@ -9,6 +9,7 @@
 
 #include "base/id.h"
 #include "node/cluster/cluster_private.h"
+#include "node/cluster/state.h"
 
 #define SLOW_FACTOR 6 /* timings on an emulated machine, whose processes stand still at times */
 
@@ -52,10 +53,18 @@ static void take_result(struct cluster *c, uint64_t tag, enum sched_raft_reason 
 
 static void fail(struct cluster *c, const char *what, const char *error)
 {
+    bool comes_back = cluster_log_is_disk_full(c, error);
+
     SHL_LOG(&c->log_sink, SHL_LOG_ERROR, "log_failed", SHL_S("what", what), SHL_S("error", error),
-            SHL_S("effect", "this node takes no part in the log until it is restarted; its "
-                            "sandboxes run on"));
+            SHL_S("effect", comes_back
+                                ? "this node takes no part in the log until there is room, and "
+                                  "starts anew then; its sandboxes run on"
+                                : "this node takes no part in the log until it is restarted; its "
+                                  "sandboxes run on"));
     c->log.is_failed = true;
+    if (comes_back) {
+        cluster_log_wait_for_disk(c);
+    }
 }
 
 static void apply(struct cluster *c, const struct sched_raft_entry *entry)
@@ -63,12 +72,13 @@ static void apply(struct cluster *c, const struct sched_raft_entry *entry)
     struct cluster_proposal *proposal = entry->has_tag ? find_proposal(c, entry->tag) : NULL;
     struct sched_command command;
     struct sched_result result;
+    struct shl_err err = {0};
     int rc;
 
     if (entry->type == SCHED_RAFT_COMMAND) {
-        rc = sched_state_apply(c->state, entry->index, entry->term, entry->data, &result);
+        rc = cluster_state_apply(c->state, entry, &result, &err);
         if (rc < 0) {
-            fail(c, "an entry cannot be applied", shl_err_text(rc));
+            fail(c, err.msg, shl_err_text(rc));
             return;
         }
         if (proposal) {
@@ -89,19 +99,9 @@ static int load_state(struct cluster *c,
                       struct shl_bytes data,
                       struct shl_err *err)
 {
-    const struct sched_state_config config = {0};
-    struct sched_load *load = sched_load_new(&config);
-    struct sched_state *state = NULL;
-    int rc;
+    struct sched_state *state;
+    int rc = cluster_state_load(data, meta->index, meta->term, &state, err);
 
-    if (!load) {
-        return shl_err_sys(err, ENOMEM, "cannot read the replicated state");
-    }
-    rc = sched_load_feed(load, data, err);
-    if (rc == 0) {
-        rc = sched_load_end(load, meta->index, meta->term, &state, err);
-    }
-    sched_load_free(load);
     if (rc == 0) {
         sched_state_free(c->state);
         c->state = state;
@@ -122,18 +122,6 @@ static void install(struct cluster *c,
     cluster_apply_all(c);
 }
 
-static int encode_state(struct cluster *c, struct shl_buf *buf)
-{
-    struct sched_save save;
-    int rc;
-
-    sched_save_begin(&save, c->state);
-    do {
-        rc = sched_save_next(&save, buf);
-    } while (rc == 1);
-    return rc;
-}
-
 /* At the next turn: the core is not in a step then. */
 static void take_snapshot(struct cluster *c)
 {
@@ -143,7 +131,7 @@ static void take_snapshot(struct cluster *c)
 
     c->log.wants_snapshot = false;
     shl_buf_init(&buf, SCHED_RAFT_SNAPSHOT_BYTES_MAX);
-    rc = encode_state(c, &buf);
+    rc = cluster_state_save(c->state, &buf);
     if (rc < 0) {
         SHL_LOG(&c->log_sink, SHL_LOG_ERROR, "log_snapshot", SHL_S("error", shl_err_text(rc)));
     } else {
@@ -250,6 +238,7 @@ void cluster_log_event(struct cluster *c, struct sched_raft_event *event)
     arm(c, c->log.actions.wake_at_ms);
     c->log.is_stepping = false;
     settle(c);
+    cluster_rows_applied(c);
 }
 
 static void tell(struct cluster_proposal *proposal)

@@ -278,8 +278,8 @@ static void describe_self(const struct cluster *c, struct gossip_info *info)
     (void)snprintf(info->bulk, sizeof(info->bulk), "%s", info->control);
     (void)snprintf(info->domain, sizeof(info->domain), "%s", c->domain);
     info->flags = c->is_witness ? GOSSIP_FLAG_WITNESS : 0;
-    info->proto_min = NODE_MESH_VERSION_MIN;
-    info->proto_max = NODE_MESH_VERSION_MAX;
+    info->proto_min = (uint16_t)c->version_min;
+    info->proto_max = (uint16_t)c->version_max;
 }
 
 /* The emulator stalls nodes for seconds when all of them work. */
@@ -358,6 +358,13 @@ bool cluster_members_is_live(const struct cluster *c, const struct shl_node_id *
     const struct gossip_member *member = c->gossip ? gossip_member_find(c->gossip, id) : NULL;
 
     return member && is_live(member);
+}
+
+bool cluster_members_is_alive(const struct cluster *c, const struct shl_node_id *id)
+{
+    const struct gossip_member *member = c->gossip ? gossip_member_find(c->gossip, id) : NULL;
+
+    return member && member->life == GOSSIP_ALIVE;
 }
 
 void cluster_members_each_live(struct cluster *c,

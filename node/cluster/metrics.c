@@ -401,7 +401,7 @@ static int write_status(const struct cluster *c,
          {{"", s->peers_forgot}}},
         {"shoal_log_failed",
          "gauge",
-         "1 when this node takes no part in the log until it is restarted.",
+         "1 when this node takes no part in the log until it is started anew.",
          NULL,
          {{"", c->log.is_failed}}},
         {"shoal_log_orders",
@@ -466,6 +466,28 @@ static int write_clock(const struct cluster *c, struct shl_buf *out)
                                    (double)c->clock_off_ms / 1000);
 }
 
+static int write_secrets(const struct cluster *c, struct shl_buf *out)
+{
+    struct cluster_keyring_counts n;
+
+    cluster_keyring_count(c, &n);
+    const struct metric metrics[] = {
+        {"shoal_secret_key_generation",
+         "gauge",
+         "Generation of the key that secret values are sealed with, 0 without one.",
+         NULL,
+         {{NULL, n.generation}}},
+        {"shoal_secrets", "gauge", "Secrets in all stores.", NULL, {{NULL, n.secrets}}},
+        {"shoal_secrets_old_key",
+         "gauge",
+         "Of them and the egress authority, those still sealed with an older key.",
+         NULL,
+         {{NULL, n.old}}},
+    };
+
+    return write_metrics(out, metrics, SHL_ARRAY_SIZE(metrics));
+}
+
 int cluster_metrics(const struct cluster *cluster, struct shl_buf *out)
 {
     int rc = write_mesh(cluster, out);
@@ -478,6 +500,9 @@ int cluster_metrics(const struct cluster *cluster, struct shl_buf *out)
     }
     if (rc == 0) {
         rc = cluster_replicas_metrics(cluster, out);
+    }
+    if (rc == 0) {
+        rc = write_secrets(cluster, out);
     }
     return rc < 0 ? rc : write_clock(cluster, out);
 }

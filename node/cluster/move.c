@@ -107,8 +107,9 @@ static void on_taken(void *arg, int code, const char *msg, struct shl_bytes body
     if (!is_answered(move)) {
         return;
     }
-    if (code == SHL_EUNAVAILABLE && cluster_now_ms() < move->until_ms) {
-        /* its log may be behind this one */
+    if ((code == SHL_EUNAVAILABLE || code == SHL_EBADSTATE) && cluster_now_ms() < move->until_ms) {
+        /* Its log may be behind this one, in which the sandbox is released: it may not run there
+         * yet, or as far as that node knows never. */
         (void)uv_timer_start(&move->timer, on_timer, AGAIN_MS, 0);
         return;
     }

@@ -23,6 +23,7 @@ int owner_record_save(struct owned *o, const struct owner_record *record, struct
     shl_mp_kv_bool(&w, "claimable", record->claimable);
     shl_mp_kv_bool(&w, "copy", record->is_copy);
     shl_mp_kv_str(&w, "artefact", record->artefact);
+    shl_mp_kv_str(&w, "newest", record->newest);
     shl_mp_end(&w);
     rc = shl_mp_done(&w);
     rc = rc < 0 ? shl_err_set(err, rc, "the owner of a sandbox cannot be recorded")
@@ -66,6 +67,9 @@ static void decode(struct shl_bytes value, struct owner_record *ret)
         }
         if (rc == 0) {
             rc = shl_mp_get_cpy(doc.root, "artefact", ret->artefact, sizeof(ret->artefact));
+        }
+        if (rc == 0 && shl_mp_find(doc.root, "newest")) { /* older ones have none */
+            rc = shl_mp_get_cpy(doc.root, "newest", ret->newest, sizeof(ret->newest));
         }
         shl_mp_release(&doc);
     }

@@ -169,11 +169,26 @@ static struct node_sandbox *local(const struct owned *o)
 
 static void on_let_go(void *arg, int code, const char *msg)
 {
-    struct cluster *c = arg;
+    struct cluster_job *job = arg;
 
-    if (code < 0) {
-        SHL_LOG(&c->log_sink, SHL_LOG_ERROR, "sandbox_not_let_go", SHL_S("reason", msg));
+    if (!job) {
+        return;
     }
+    if (job->cluster && code < 0) {
+        SHL_LOG(&job->cluster->log_sink, SHL_LOG_ERROR, "sandbox_not_let_go", SHL_S("reason", msg));
+    }
+    cluster_job_end(job);
+    free(job);
+}
+
+void owners_let_go(struct cluster *c, struct node_sandbox *sandbox, const char *why)
+{
+    struct cluster_job *job = calloc(1, sizeof(*job)); /* without one it goes all the same */
+
+    if (job) {
+        cluster_job_begin(c, job);
+    }
+    node_sandbox_let_go(c->manager, sandbox, why, on_let_go, job);
 }
 
 static void let_go(struct owned *o, const char *why)
@@ -185,7 +200,7 @@ static void let_go(struct owned *o, const char *why)
             SHL_I("epoch", (int64_t)o->record.epoch), SHL_S("why", why));
     answer_gate(o, SHL_EUNAVAILABLE, why);
     if (sandbox) {
-        node_sandbox_let_go(c->manager, sandbox, why, on_let_go, c);
+        owners_let_go(c, sandbox, why);
     }
 }
 
@@ -230,7 +245,14 @@ static void carry_out(struct cluster_owners *set, const struct sched_hold_action
     struct owned *o = owned_find(set, action->sandbox);
 
     if (action->type == SCHED_HOLD_ACT_ORDER) {
-        order(set, action);
+        if (!action->u.order.is_orphan) {
+            order(set, action);
+        } else if (!o && !node_manager_find(set->cluster->manager, NULL, action->sandbox)) {
+            SHL_LOG(&set->cluster->log_sink, SHL_LOG_WARN, "orphan_released",
+                    SHL_S("sandbox", action->sandbox),
+                    SHL_S("why", "the log says that it is on this node, which has nothing of it"));
+            order(set, action);
+        }
         return;
     }
     if (!o) {
@@ -311,11 +333,17 @@ static uint8_t phase_of(const struct owned *o, const struct node_sandbox *sandbo
  * gone on with elsewhere? */
 static bool is_elsewhere(struct cluster *c, struct node_sandbox *sandbox)
 {
+    const struct sched_checkpoint *kept;
     struct cluster_durable durable;
     const char *artefact;
 
+    if (sandbox->state != NODE_SANDBOX_HIBERNATED &&
+        sandbox->spec.on_node_loss == NODE_ON_LOSS_RESTORE) {
+        return cluster_sandbox_saved(c, sandbox->id, 2) != NULL;
+    }
     if (sandbox->state != NODE_SANDBOX_HIBERNATED) {
-        return cluster_sandbox_durable(c, sandbox->id, &durable) && durable.alive > 1;
+        kept = cluster_sandbox_kept(c, sandbox->id);
+        return kept && cluster_artefact_durable(c, kept->id, &durable) && durable.alive > 1;
     }
     artefact = node_sandbox_artefact(sandbox);
     return artefact && cluster_artefact_durable(c, artefact, &durable) && durable.alive > 1;
@@ -348,10 +376,14 @@ static bool tell_facts(struct owned *o, struct node_sandbox *sandbox)
     return true;
 }
 
+/* What the log still gives to this node, after a claim that it could not use, is released. */
 static void tell_gone(struct owned *o)
 {
     struct sched_hold_event event = {.type = SCHED_HOLD_EV_GONE, .sandbox = o->sandbox};
+    struct cluster *c = o->set->cluster;
+    char sandbox[NODE_SANDBOX_ID_SIZE];
 
+    (void)snprintf(sandbox, sizeof(sandbox), "%s", o->sandbox);
     answer_gate(o, SHL_EGONE, "the sandbox has ended");
     answer_deletions(o, 0, "");
     if (o->is_known) {
@@ -359,6 +391,7 @@ static void tell_gone(struct owned *o)
     }
     owner_record_drop(o);
     owned_free(o);
+    cluster_owners_applied(c, sandbox);
 }
 
 static void look_at(struct owned *o)
@@ -419,6 +452,38 @@ static void run_soon(struct cluster_owners *set)
     }
 }
 
+/* ---- copies that nobody needs ------------------------------------------------------ */
+
+/* Taken while its node was missing, which is back and has never let go of it: a copy that no claim
+ * will ever be granted for, and that would answer in the place of the sandbox. */
+static bool is_idle_copy(const struct owned *o)
+{
+    struct cluster *c = o->set->cluster;
+    const struct sched_owner *row = sched_state_owner(c->state, o->sandbox);
+    const struct node_sandbox *sandbox = local(o);
+
+    return o->record.is_copy && !o->is_importing && !o->is_moving && sandbox &&
+           sandbox->state == NODE_SANDBOX_HIBERNATED && row && !row->released &&
+           !shl_node_id_equal(&row->owner, &c->keys.id) && cluster_members_is_alive(c, &row->owner);
+}
+
+void cluster_owners_survey(struct cluster *c)
+{
+    size_t i;
+
+    for (i = 0; c->owners && c->state && !c->is_closing && i < OWNERS_BUCKETS; i++) {
+        struct shl_list *it, *next;
+
+        SHL_LIST_FOREACH_SAFE(it, next, &c->owners->buckets[i]) {
+            struct owned *o = shl_container_of(it, struct owned, link);
+
+            if (is_idle_copy(o)) {
+                let_go(o, "the node that has it is back");
+            }
+        }
+    }
+}
+
 /* ---- events ----------------------------------------------------------------------- */
 
 void cluster_owners_sandbox(struct cluster *c, const struct node_sandbox *sandbox, bool is_gone)
@@ -469,10 +534,15 @@ static void on_replicated(void *arg, const char *artefact, const char *sandbox)
 void cluster_owners_leased(struct cluster *c)
 {
     struct sched_hold_event event = {.type = SCHED_HOLD_EV_LEASE};
+    struct sched_hold_status status;
 
     if (c->owners && !c->is_closing) {
+        sched_hold_status(c->owners->hold, &status);
         event.u.lease_until_ms = c->lease.valid_until_ms;
         step(c->owners, &event);
+        if (!status.caught_up) {
+            cluster_owners_applied(c, NULL);
+        }
     }
 }
 

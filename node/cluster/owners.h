@@ -7,6 +7,7 @@
  *   move.c         a sandbox of this node goes on on another one
  *   evict.c        all that run do
  *   recover.c      those of lost nodes that are to go on do, on the word of the leader
+ *   lost.c         those that are not, and those that this node itself has lost
  *
  * Loop thread. Part of struct cluster.
  */
@@ -29,6 +30,8 @@ void cluster_owners_free(struct cluster *c);
 void cluster_owners_sandbox(struct cluster *c, const struct node_sandbox *sandbox, bool is_gone);
 /* A row of the log changed; NULL: any may have. */
 void cluster_owners_applied(struct cluster *c, const char *sandbox);
+/* Now and then: copies that nobody needs are let go. */
+void cluster_owners_survey(struct cluster *c);
 /* The lease of this node was renewed, and the log is applied as far as that. */
 void cluster_owners_leased(struct cluster *c);
 
@@ -40,12 +43,18 @@ int cluster_owners_drop(struct cluster *c,
                         node_order_cb cb,
                         void *arg);
 
+enum cluster_take_how {
+    CLUSTER_TAKE_PLAIN, /* released, or to be restored: what it comes back from is its last state */
+    CLUSTER_TAKE_RECOVER, /* somebody asked for it: from whatever is the newest */
+};
+
 /* Have the sandbox here, hibernated, to be woken here: what it comes back from is copied and
  * imported. Shared by all who ask. 0: @cb once, later, also when the cluster closes; or a code
  * with a sentence: SHL_ENOTFOUND (the log does not know it), SHL_EUNAVAILABLE (not now),
  * SHL_EBADSTATE (it comes back only with its node), -ENOMEM. */
 SHL_MUST_CHECK int cluster_take(struct cluster *c,
                                 const char *sandbox,
+                                enum cluster_take_how how,
                                 node_sandbox_cb cb,
                                 void *arg,
                                 struct shl_err *err);
@@ -74,5 +83,28 @@ void cluster_evict_tick(struct cluster *c);
 
 /* As the leader (recover.c). */
 void cluster_recover_tick(struct cluster *c, uint64_t now_ms);
+
+/* How a node is that has something, as far as this one can tell. */
+enum cluster_standing_of {
+    CLUSTER_NODE_LIVE,
+    CLUSTER_NODE_AWAY, /* it restarts, or was not heard of yet */
+    CLUSTER_NODE_LOST, /* or removed */
+};
+enum cluster_standing_of cluster_node_standing(const struct cluster *c,
+                                               const struct shl_node_id *id);
+/* @ret says that the sandbox of @owner, which is lost, does not come back by itself. */
+void cluster_lost_answer(const struct cluster *c,
+                         const char *sandbox,
+                         const struct shl_node_id *owner,
+                         struct node_answer *ret);
+/* Op recover. */
+int cluster_recover(struct cluster *c,
+                    const char *org,
+                    const char *sandbox,
+                    struct node_recovery *ret,
+                    node_recovery_cb cb,
+                    void *arg);
+/* Those of this node: what it has lost comes back, what has ended leaves the log. */
+void cluster_lost_tick(struct cluster *c, uint64_t now_ms);
 
 #endif /* SHL_NODE_CLUSTER_OWNERS_H */

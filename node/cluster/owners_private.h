@@ -15,6 +15,7 @@ struct owner_record {
     bool claimable;
     bool is_copy;                           /* imported, never owned since */
     char artefact[NODE_CHECKPOINT_ID_SIZE]; /* that it was imported from; "" it was not */
+    char newest[NODE_CHECKPOINT_ID_SIZE];   /* of then: maybe only nodes that are lost had it */
 };
 
 struct owner_deletion {
@@ -63,6 +64,13 @@ SHL_MUST_CHECK int owner_record_save(struct owned *o,
                                      const struct owner_record *record,
                                      struct shl_err *err);
 void owner_record_drop(struct owned *o);
+
+/* owners.c: it goes, and its outcome is logged, also when the cluster is closed meanwhile. */
+void owners_let_go(struct cluster *c, struct node_sandbox *sandbox, const char *why);
+
+/* recover.c: asked for, or ordered, a moment ago; so that others get their turn. */
+bool recover_is_recent(const struct cluster *c, const char *sandbox, uint64_t now_ms);
+void recover_note(struct cluster *c, const char *sandbox, uint64_t until_ms);
 
 /* take.c: what the sandbox comes back from, "" nothing. */
 void take_newest(struct cluster *c, const char *sandbox, char ret[NODE_CHECKPOINT_ID_SIZE]);

@@ -38,8 +38,9 @@ struct recovery {
     struct shl_node_id node;
 };
 
-static bool is_recent(const struct cluster_recovery *set, const char *sandbox, uint64_t now_ms)
+bool recover_is_recent(const struct cluster *c, const char *sandbox, uint64_t now_ms)
 {
+    const struct cluster_recovery *set = c->recovery;
     uint32_t i;
 
     for (i = 0; i < RECENT_MAX; i++) {
@@ -50,8 +51,9 @@ static bool is_recent(const struct cluster_recovery *set, const char *sandbox, u
     return false;
 }
 
-static void note(struct cluster_recovery *set, const char *sandbox, uint64_t until_ms)
+void recover_note(struct cluster *c, const char *sandbox, uint64_t until_ms)
 {
+    struct cluster_recovery *set = c->recovery;
     struct recent *recent = &set->recent[set->next++ % RECENT_MAX];
 
     (void)snprintf(recent->sandbox, sizeof(recent->sandbox), "%.*s",
@@ -107,7 +109,7 @@ static int ask(struct recovery *recovery, struct shl_err *err)
     int rc;
 
     if (shl_node_id_equal(&recovery->node, &c->keys.id)) {
-        return cluster_take(c, recovery->sandbox, on_taken, recovery, err);
+        return cluster_take(c, recovery->sandbox, CLUSTER_TAKE_PLAIN, on_taken, recovery, err);
     }
     shl_buf_init(&body, REQUEST_MAX);
     rc = cluster_take_write(&body, recovery->sandbox, true);
@@ -127,7 +129,7 @@ static void recover(struct cluster *c, const struct sched_owner *row, uint64_t n
     struct shl_err err = {0};
     int rc;
 
-    note(c->recovery, row->sandbox, now_ms + cluster_patience_ms(c, RETRY_MS));
+    recover_note(c, row->sandbox, now_ms + cluster_patience_ms(c, RETRY_MS));
     take_newest(c, row->sandbox, artefact);
     cluster_candidates(c, sched_state_checkpoint(c->state, artefact), &row->owner, &answer);
     if (!recovery || !artefact[0] || answer.target_count == 0 ||
@@ -162,10 +164,11 @@ void cluster_recover_tick(struct cluster *c, uint64_t now_ms)
          i++) {
         const struct sched_owner *row = sched_state_at(c->state, SCHED_TABLE_OWNERS, i);
 
-        if (row->claimable && !row->released && !cluster_members_is_live(c, &row->owner) &&
+        if (row->claimable && !row->released &&
+            cluster_node_standing(c, &row->owner) == CLUSTER_NODE_LOST &&
             !shl_node_id_equal(&row->owner, &c->keys.id) &&
             sched_leases_lapsed(&c->leases, &row->owner, now_ms) &&
-            !is_recent(c->recovery, row->sandbox, now_ms)) {
+            !recover_is_recent(c, row->sandbox, now_ms)) {
             recover(c, row, now_ms);
         }
     }

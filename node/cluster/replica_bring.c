@@ -20,6 +20,7 @@ struct caller {
 struct bring {
     struct shl_list link; /* of brings */
     struct cluster_replicas *r;
+    enum ckpt_fetch_class class;
     char id[SCHED_ID_SIZE];
     char manifest[NODE_MANIFEST_SIZE];
     char bases[NODE_BASES_MAX][NODE_BASE_ID_SIZE];
@@ -82,7 +83,7 @@ static int fetch_base(struct bring *bring, uint32_t i)
     memcpy(manifest.bytes, row->manifest, sizeof(manifest.bytes));
     shl_hex_encode(bring->base_manifests[i], manifest.bytes, sizeof(manifest.bytes));
     bring->waiting++;
-    if (replica_fetch(r, &manifest, CKPT_FETCH_RESUME, false, on_base, bring, &bring->err) < 0) {
+    if (replica_fetch(r, &manifest, bring->class, false, on_base, bring, &bring->err) < 0) {
         bring->waiting--;
     }
     return bring->err.code;
@@ -145,6 +146,7 @@ static struct bring *find(struct cluster_replicas *r, const char *id, uint32_t *
 
 static int begin(struct cluster_replicas *r,
                  const struct sched_checkpoint *row,
+                 enum ckpt_fetch_class class,
                  cluster_bring_cb cb,
                  void *arg,
                  struct shl_err *err)
@@ -157,11 +159,12 @@ static int begin(struct cluster_replicas *r,
         return shl_err_sys(err, ENOMEM, "cannot fetch a checkpoint");
     }
     bring->r = r;
+    bring->class = class;
     shl_list_init(&bring->callers);
     (void)snprintf(bring->id, sizeof(bring->id), "%s", row->id);
     memcpy(manifest.bytes, row->manifest, sizeof(manifest.bytes));
     shl_hex_encode(bring->manifest, manifest.bytes, sizeof(manifest.bytes));
-    rc = replica_fetch(r, &manifest, CKPT_FETCH_RESUME, false, on_artefact, bring, err);
+    rc = replica_fetch(r, &manifest, class, false, on_artefact, bring, err);
     if (rc < 0) {
         free(bring);
         return rc;
@@ -170,13 +173,36 @@ static int begin(struct cluster_replicas *r,
     return add_caller(bring, cb, arg, err); /* without one it is fetched all the same */
 }
 
-int cluster_bring(struct cluster *c,
-                  const char *artefact_id,
-                  cluster_bring_cb cb,
-                  void *arg,
-                  struct shl_err *err)
+static void raise_one(struct bring *bring, const char *hex)
 {
-    struct cluster_replicas *r = c->replicas;
+    struct shl_err err = {0};
+    struct ckpt_id manifest;
+
+    if (replicas_manifest_parse(hex, &manifest) && replica_is_fetching(bring->r, &manifest)) {
+        (void)!replica_fetch(bring->r, &manifest, bring->class, false, NULL, NULL, &err);
+    }
+}
+
+/* Somebody waits for it now. */
+static void raise_class(struct bring *bring, enum ckpt_fetch_class class)
+{
+    uint32_t i;
+
+    bring->class = class;
+    raise_one(bring, bring->manifest);
+    for (i = 0; i < bring->base_count; i++) {
+        raise_one(bring, bring->base_manifests[i]);
+    }
+}
+
+static int bring_artefact(struct cluster_replicas *r,
+                          const char *artefact_id,
+                          enum ckpt_fetch_class class,
+                          cluster_bring_cb cb,
+                          void *arg,
+                          struct shl_err *err)
+{
+    const struct cluster *c = r->c;
     const struct sched_checkpoint *row =
         c->state ? sched_state_checkpoint(c->state, artefact_id) : NULL;
     struct bring *bring;
@@ -188,6 +214,9 @@ int cluster_bring(struct cluster *c,
     }
     bring = find(r, artefact_id, &count);
     if (bring) {
+        if (class < bring->class) {
+            raise_class(bring, class);
+        }
         return add_caller(bring, cb, arg, err);
     }
     if (count >= BRINGS_MAX) {
@@ -195,7 +224,25 @@ int cluster_bring(struct cluster *c,
                            "too many checkpoints are being brought here, try "
                            "again");
     }
-    return begin(r, row, cb, arg, err);
+    return begin(r, row, class, cb, arg, err);
+}
+
+int cluster_bring(struct cluster *c,
+                  const char *artefact_id,
+                  cluster_bring_cb cb,
+                  void *arg,
+                  struct shl_err *err)
+{
+    return bring_artefact(c->replicas, artefact_id, CKPT_FETCH_RESUME, cb, arg, err);
+}
+
+int replica_bring_ahead(struct cluster_replicas *r,
+                        const char *artefact_id,
+                        cluster_bring_cb cb,
+                        void *arg,
+                        struct shl_err *err)
+{
+    return bring_artefact(r, artefact_id, CKPT_FETCH_REBALANCE, cb, arg, err);
 }
 
 /*- Checkpoints of sandboxes that are this node's. */

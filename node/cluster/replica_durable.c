@@ -140,27 +140,114 @@ void cluster_sandbox_artefacts(const struct cluster *c,
     }
 }
 
+struct newest {
+    const struct cluster *c;
+    const struct sched_checkpoint *row;
+    bool of_any_kind;
+    bool or_copied;     /* ... or on several nodes, live or not */
+    uint32_t alive_min; /* copies on live nodes */
+};
+
 static bool keep_newest(void *arg, const struct sched_checkpoint *row)
 {
-    const struct sched_checkpoint **newest = arg;
+    struct newest *newest = arg;
+    bool counts = row->kind == SCHED_CHECKPOINT_HIBERNATION ||
+                  (newest->of_any_kind &&
+                   (row->kind == SCHED_CHECKPOINT_FULL || row->kind == SCHED_CHECKPOINT_DISK));
 
-    if (row->kind == SCHED_CHECKPOINT_HIBERNATION &&
-        (!*newest || row->created_at_ms >= (*newest)->created_at_ms)) {
-        *newest = row;
+    if (counts && (!newest->row || row->created_at_ms >= newest->row->created_at_ms) &&
+        (newest->alive_min == 0 || count_alive(newest->c, row) >= newest->alive_min ||
+         (newest->or_copied && row->holder_count > 1))) {
+        newest->row = row;
     }
     return true;
+}
+
+static const struct sched_checkpoint *find_newest(const struct cluster *c,
+                                                  const char *sandbox_id,
+                                                  bool of_any_kind,
+                                                  uint32_t alive_min)
+{
+    struct newest newest = {.c = c, .of_any_kind = of_any_kind, .alive_min = alive_min};
+
+    cluster_sandbox_artefacts(c, sandbox_id, keep_newest, &newest);
+    return newest.row;
+}
+
+const struct sched_checkpoint *cluster_sandbox_saved(const struct cluster *c,
+                                                     const char *sandbox_id,
+                                                     uint32_t alive_min)
+{
+    return find_newest(c, sandbox_id, false, alive_min);
+}
+
+const struct sched_checkpoint *cluster_sandbox_reachable(const struct cluster *c,
+                                                         const char *sandbox_id)
+{
+    struct newest newest = {.c = c, .or_copied = true, .alive_min = 1};
+
+    cluster_sandbox_artefacts(c, sandbox_id, keep_newest, &newest);
+    return newest.row;
+}
+
+const struct sched_checkpoint *cluster_sandbox_kept(const struct cluster *c, const char *sandbox_id)
+{
+    return find_newest(c, sandbox_id, true, 0);
 }
 
 bool cluster_sandbox_durable(const struct cluster *c,
                              const char *sandbox_id,
                              struct cluster_durable *ret)
 {
-    const struct sched_checkpoint *newest = NULL;
+    const struct sched_checkpoint *newest = find_newest(c, sandbox_id, false, 0);
 
     memset(ret, 0, sizeof(*ret));
-    cluster_sandbox_artefacts(c, sandbox_id, keep_newest, &newest);
     if (newest) {
         judge(c, newest, ret);
     }
     return newest != NULL;
+}
+
+/*- What a newer one takes the place of. */
+
+struct replacing {
+    const struct sched_checkpoint *old;
+    const struct sched_checkpoint *newest; /* of the others of its kind */
+};
+
+static bool has_all_holders(const struct sched_checkpoint *row, const struct sched_checkpoint *old)
+{
+    uint32_t i;
+
+    for (i = 0; i < old->holder_count; i++) {
+        if (!catalogue_names(row, &old->holders[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool find_replacement(void *arg, const struct sched_checkpoint *row)
+{
+    struct replacing *replacing = arg;
+    const struct sched_checkpoint *old = replacing->old, *newest = replacing->newest;
+
+    if (row != old && row->kind == old->kind && row->created_at_ms >= old->created_at_ms &&
+        (!newest || row->created_at_ms >= newest->created_at_ms)) {
+        replacing->newest = row;
+    }
+    return true;
+}
+
+/* Not by numbers alone: the node that runs it lets go of its own copy of the older one at once, so
+ * what is left of that is one copy elsewhere, and of the newer one there is one here so far. Those
+ * between the two replace nothing: the order to delete one may be on its way, given when it had
+ * fewer copies than now. */
+bool cluster_state_is_replaced(const struct cluster *c, const struct sched_checkpoint *row)
+{
+    struct replacing replacing = {.old = row};
+
+    cluster_sandbox_artefacts(c, row->sandbox, find_replacement, &replacing);
+    return replacing.newest && (replacing.newest->holder_count >= row->wanted ||
+                                has_all_holders(replacing.newest, row));
 }

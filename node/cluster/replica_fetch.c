@@ -97,6 +97,13 @@ static uint32_t live_holders(const struct cluster_replicas *r,
     return count;
 }
 
+bool replica_has_holder(const struct cluster_replicas *r, const struct ckpt_id *manifest)
+{
+    struct shl_node_id holders[CKPT_FETCH_HOLDERS_MAX];
+
+    return live_holders(r, manifest, holders) > 0;
+}
+
 static void tell_holders(struct fetching *f)
 {
     struct shl_node_id now[CKPT_FETCH_HOLDERS_MAX];
@@ -147,7 +154,7 @@ static void take_copy(struct cluster_replicas *r,
                       const struct node_replica_result *result)
 {
     r->totals.fetched += !result->was_here;
-    r->totals.fetched_bytes += result->bytes + result->manifest_bytes;
+    r->totals.fetched_bytes += result->raw_bytes + result->manifest_bytes;
     replica_copy_add(r, &f->manifest, false);
     if (!catalogue_of_manifest(r, &f->manifest)) {
         replica_copy_drop(r, &f->manifest, false); /* it was deleted meanwhile */

@@ -112,7 +112,7 @@ static void on_may_drop(void *arg,
     event.u.asked.token = question.token;
     memcpy(event.u.asked.manifest.bytes, question.manifest, sizeof(question.manifest));
     copy = replica_copy_find(r, &event.u.asked.manifest);
-    event.u.asked.held = copy && !copy->is_leaving;
+    event.u.asked.held = copy && !copy->is_leaving && !copy->is_damaged;
     r->asked = call;
     replicas_step(r, &event);
     if (r->asked) {

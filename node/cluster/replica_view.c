@@ -29,7 +29,7 @@ static bool figures_of(const struct gossip *gossip,
     return record && cluster_wire_read_figures(record->value, ret) == 0;
 }
 
-static bool is_full(const struct cluster_figures *f)
+bool replica_view_is_full(const struct cluster_figures *f)
 {
     return f->disk_free_mb < REPLICA_DISK_FULL_MB ||
            f->disk_free_mb < f->disk_total_mb / REPLICA_DISK_FULL_SHARE;
@@ -92,7 +92,7 @@ static void add_node(const struct replica_view_source *source,
     view->others += !is_self;
     if (figures_of(source->gossip, &node->id, &figures)) {
         node->weight = replica_view_weight(figures.disk_total_mb);
-        node->full = is_full(&figures);
+        node->full = replica_view_is_full(&figures);
     } else {
         node->weight = 1;
         view->is_measured &= node->life != CKPT_PLAN_ALIVE;

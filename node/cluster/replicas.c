@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/id.h"
+#include "node/cluster/owners.h"
 #include "node/cluster/replicas_private.h"
 
 bool replicas_manifest_parse(const char *hex, struct ckpt_id *ret)
@@ -195,7 +196,12 @@ static void on_survey(uv_timer_t *timer)
             correct_rows(r);
         }
         replica_fetch_holders(r);
+        replica_heal(r, began_ms);
         plan_all(r);
+        standby_look(r, began_ms);
+        if (r->is_caught_up) {
+            cluster_owners_survey(r->c);
+        }
     }
     took_ms = cluster_now_ms() - began_ms;
     r->survey_pause_ms = SHL_MAX(took_ms * REPLICA_SURVEY_SHARE, (uint64_t)REPLICA_SURVEY_SOON_MS);
@@ -242,11 +248,14 @@ void cluster_replicas_applied(struct cluster *c, const struct sched_command *com
         return;
     }
     /* Given to the log after this start: all that was in it before is applied by now. */
-    if (command->kind == SCHED_LEASE_RENEW && !r->is_caught_up && renew->boot == c->keys.boot &&
+    if (command->kind == SCHED_LEASE_RENEW && renew->boot == c->keys.boot &&
         shl_node_id_equal(&renew->node, &c->keys.id)) {
-        r->is_caught_up = true;
-        replicas_soon(r);
-        replicas_survey(r);
+        r->renewals++;
+        if (!r->is_caught_up) {
+            r->is_caught_up = true;
+            replicas_soon(r);
+            replicas_survey(r);
+        }
     }
     catalogue_applied(r, command);
 }
@@ -268,6 +277,9 @@ void cluster_replicas_member(struct cluster *c, const struct shl_node_id *node, 
     if (is_lost && r->lost_count < SHL_ARRAY_SIZE(r->lost)) {
         r->lost[r->lost_count++] = *node;
         replicas_soon(r);
+    }
+    if (!is_lost) {
+        r->heal_at_ms = 0; /* it may have what is damaged here */
     }
     replicas_survey(r);
 }
@@ -397,6 +409,7 @@ void cluster_replicas_free(struct cluster *c)
         catalogue_release(r);
         replica_copies_release(r);
         ckpt_plan_free(r->plan);
+        standby_release(r);
         free(r);
         c->replicas = NULL;
     }

@@ -10,9 +10,11 @@
  *   replica_view.c     what the planner sees
  *   replica_copies.c   manifests in the store of this node, dropping them
  *   replica_fetch.c    fetches, shared by all who want the same
+ *   replica_heal.c     damaged copies get what they lost from another holder
  *   replica_bring.c    all that a sandbox needs to run here
  *   replica_trim.c     may this node, may another one drop a copy?
  *   replica_durable.c  how safe something is
+ *   standby.c          what is made ready before it is asked for
  *
  * Rows and holders are as this node's state has them: perhaps late, never invented. Loop thread.
  */
@@ -77,6 +79,26 @@ bool cluster_artefact_durable(const struct cluster *c,
 bool cluster_sandbox_durable(const struct cluster *c,
                              const char *sandbox_id,
                              struct cluster_durable *ret);
+/* The newest state of a sandbox, hibernated or saved on the way, that at least @alive_min live
+ * nodes have; 0: wherever it is. NULL: none. Valid until the next entry. */
+const struct sched_checkpoint *cluster_sandbox_saved(const struct cluster *c,
+                                                     const char *sandbox_id,
+                                                     uint32_t alive_min);
+/* The newest that a live node has, or more than one node: such a state may have been promised, and
+ * is waited for while they are silent. NULL: none. */
+const struct sched_checkpoint *cluster_sandbox_reachable(const struct cluster *c,
+                                                         const char *sandbox_id);
+/* Has the newest state of its sandbox as many copies as are wanted, or is it on all nodes that
+ * have this one? Until then @row stays: were a node lost in between, nothing would be left. Copies
+ * on dead nodes count, so that what accumulates while one is away is one state for each set of
+ * nodes. */
+bool cluster_state_is_replaced(const struct cluster *c, const struct sched_checkpoint *row);
+/* Is a state that this node has of a sandbox on its way into the log? */
+bool cluster_sandbox_is_coming(const struct cluster *c, const char *sandbox_id);
+/* The newest of whatever it could be recovered from: a hibernation, or a checkpoint that somebody
+ * asked for; NULL. Valid until the next entry. */
+const struct sched_checkpoint *cluster_sandbox_kept(const struct cluster *c,
+                                                    const char *sandbox_id);
 /* Rows of a sandbox, all kinds, by id; false stops. @row is valid until the next entry. */
 void cluster_sandbox_artefacts(const struct cluster *c,
                                const char *sandbox_id,

@@ -34,6 +34,7 @@ struct replica_copy {
     struct ckpt_id manifest;
     bool is_made;    /* by this node, which needs it */
     bool is_leaving; /* trimmed or dropped: it counts no more */
+    bool is_damaged; /* it lacked chunks at the last look, and is being healed */
 };
 
 /* An artefact that the log has to hear of. */
@@ -42,6 +43,8 @@ struct catalogue_told {
     bool is_gone;
     bool is_ordered;
     uint64_t again_at_ms;
+    uint64_t
+        settled_at; /* renewals of the lease: until then its row may be on its way, unseen here */
 };
 
 struct replica_drop {
@@ -51,6 +54,7 @@ struct replica_drop {
 };
 
 struct replica_scan;
+struct replica_heal;
 
 struct cluster_replicas {
     struct cluster *c;
@@ -83,6 +87,7 @@ struct cluster_replicas {
 
     struct sorted told; /* struct catalogue_told, by id */
     bool told_lost;     /* some did not fit */
+    uint64_t renewals;  /* of the lease, given by this run, that were applied */
     struct shl_list orders;
     uint32_t order_count;
 
@@ -93,13 +98,20 @@ struct cluster_replicas {
     struct shl_list drops;
     bool is_dropping;
 
+    struct standby *standby; /* NULL before its first look */
+
+    struct replica_heal *heal; /* a look that is under way */
+    uint32_t healing;          /* fetches that replace damaged chunks */
+    uint64_t heal_at_ms, heal_seen;
+    size_t heal_from;
+
     struct shl_list fetches, brings, asks, trims;
     struct node_mesh_call *asked; /* being answered in the running step */
     struct shl_node_id lost[SCHED_NODES_MAX];
     uint32_t lost_count;
 
     struct {
-        uint64_t fetched, fetch_failed, fetched_bytes, missing_bytes, trimmed, dropped;
+        uint64_t fetched, fetch_failed, fetched_bytes, missing_bytes, trimmed, dropped, healed;
     } totals;
 };
 
@@ -159,9 +171,27 @@ void replica_fetch_cancel(struct cluster_replicas *r, const struct ckpt_id *mani
 void replica_fetch_holders(struct cluster_replicas *r); /* tell fetches who has it now */
 bool replica_is_fetching(const struct cluster_replicas *r, const struct ckpt_id *manifest);
 
+/* A live node other than this one has a copy. */
+bool replica_has_holder(const struct cluster_replicas *r, const struct ckpt_id *manifest);
+
+/*- replica_heal.c */
+/* Of a survey: look after copies with damaged chunks, if there are any. */
+void replica_heal(struct cluster_replicas *r, uint64_t now_ms);
+
 /*- replica_bring.c */
 /* A copy has come: of a checkpoint whose sandbox is this node's, it is imported. */
 void replica_import(struct cluster_replicas *r, const struct ckpt_id *manifest);
+
+/* As cluster_bring, after everything that somebody waits for. */
+SHL_MUST_CHECK int replica_bring_ahead(struct cluster_replicas *r,
+                                       const char *artefact_id,
+                                       cluster_bring_cb cb,
+                                       void *arg,
+                                       struct shl_err *err);
+
+/*- standby.c */
+void standby_look(struct cluster_replicas *r, uint64_t now_ms);
+void standby_release(struct cluster_replicas *r);
 
 /*- replica_view.c */
 struct replica_view_source {
@@ -187,6 +217,7 @@ struct replica_view {
 SHL_MUST_CHECK int replica_view_make(const struct replica_view_source *source,
                                      struct replica_view *ret);
 void replica_view_release(struct replica_view *view);
+bool replica_view_is_full(const struct cluster_figures *f);
 uint32_t replica_view_weight(uint64_t disk_mb);
 
 /*- replica_trim.c */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/id.h"
+#include "node/cluster/backup.h"
 #include "node/cluster/cluster_private.h"
 #include "node/cluster/owners.h"
 #include "node/cluster/replicas.h"
@@ -262,6 +263,23 @@ static int bring(struct node_router *router,
     return 0;
 }
 
+/* Of a hibernated one that very state counts, not what an older save of it has. */
+static bool find_durable(struct cluster *c,
+                         bool is_checkpoint,
+                         const char *id,
+                         struct cluster_durable *ret)
+{
+    const struct node_sandbox *sandbox =
+        is_checkpoint ? NULL : node_manager_find(c->manager, NULL, id);
+    const char *artefact = sandbox ? node_sandbox_artefact(sandbox) : NULL;
+
+    if (is_checkpoint || artefact) {
+        return cluster_artefact_durable(c, artefact ? artefact : id, ret);
+    }
+    return !(sandbox && sandbox->state == NODE_SANDBOX_HIBERNATED) &&
+           cluster_sandbox_durable(c, id, ret);
+}
+
 static void durability(struct node_router *router,
                        bool is_checkpoint,
                        const char *id,
@@ -271,8 +289,7 @@ static void durability(struct node_router *router,
     struct cluster_durable found;
 
     *ret = (struct node_durability){0};
-    if (is_checkpoint ? cluster_artefact_durable(c, id, &found)
-                      : cluster_sandbox_durable(c, id, &found)) {
+    if (find_durable(c, is_checkpoint, id, &found)) {
         *ret = (struct node_durability){
             .is_whole = found.durability == CLUSTER_DURABLE_REPLICATED,
             .replicas = found.alive,
@@ -449,6 +466,42 @@ static void records(struct node_router *router,
     }
 }
 
+static void record(struct node_router *router,
+                   const char *org,
+                   const char *sandbox_id,
+                   bool (*each)(void *arg, const struct node_record *record),
+                   void *arg)
+{
+    struct cluster *c = cluster_of(router);
+    const struct gossip_record *record = NULL;
+    char key[GOSSIP_RECORD_KEY_MAX + 1];
+    struct cluster_sandbox text;
+    bool goes_on = true;
+
+    if (c->gossip && is_word(sandbox_id) &&
+        snprintf(key, sizeof(key), CLUSTER_KEY_SANDBOX "%s", sandbox_id) < (int)sizeof(key)) {
+        record = gossip_key_first(c->gossip, key);
+    }
+    for (; record && goes_on; record = gossip_key_next(record)) {
+        if (cluster_wire_read_sandbox(record->value, &text) == 0 &&
+            (org[0] == '\0' || strcmp(text.org, org) == 0)) {
+            text.pub.id = sandbox_id;
+            text.pub.node_name = cluster_node_name(c, &record->node);
+            goes_on = each(arg, &text.pub);
+        }
+    }
+}
+
+static int recover(struct node_router *router,
+                   const char *org,
+                   const char *sandbox_id,
+                   struct node_recovery *ret,
+                   node_recovery_cb cb,
+                   void *arg)
+{
+    return cluster_recover(cluster_of(router), org, sandbox_id, ret, cb, arg);
+}
+
 /* ---- orders ---------------------------------------------------------------------- */
 
 struct pending {
@@ -536,6 +589,72 @@ static int join_token(struct node_router *router,
     return cluster_join_token(cluster_of(router), ttl_s, ret, cb, arg);
 }
 
+static bool row(struct node_router *router, const char *key, struct node_row *ret)
+{
+    return cluster_row(cluster_of(router), key, ret);
+}
+
+static void rows(struct node_router *router,
+                 const char *prefix,
+                 bool (*each)(void *arg, const struct node_row *row),
+                 void *arg)
+{
+    cluster_rows(cluster_of(router), prefix, each, arg);
+}
+
+static int row_change(struct node_router *router,
+                      const struct node_row_change *change,
+                      struct node_order *ret,
+                      node_order_cb cb,
+                      void *arg)
+{
+    return cluster_row_change(cluster_of(router), change, ret, cb, arg);
+}
+
+static int forget(struct node_router *router,
+                  const char *checkpoint,
+                  struct node_order *ret,
+                  node_order_cb cb,
+                  void *arg)
+{
+    return cluster_forget(cluster_of(router), checkpoint, ret, cb, arg);
+}
+
+static int row_sync(struct node_router *router, struct node_order *ret, node_order_cb cb, void *arg)
+{
+    return cluster_row_sync(cluster_of(router), ret, cb, arg);
+}
+
+static int seal_key(struct node_router *router,
+                    uint32_t generation,
+                    struct node_seal_key *ret,
+                    struct shl_err *err)
+{
+    return cluster_seal_key(cluster_of(router), generation, ret, err);
+}
+
+static void watch_rows(struct node_router *router,
+                       void (*changed)(void *arg, const char *key),
+                       void *arg)
+{
+    struct cluster *c = cluster_of(router);
+
+    c->keyring.changed = changed;
+    c->keyring.changed_arg = arg;
+}
+
+static int backup(struct node_router *router, struct shl_buf *out, struct shl_err *err)
+{
+    struct cluster *c = cluster_of(router);
+
+    if (!sched_lease_valid(&c->lease, cluster_now_ms())) {
+        return shl_err_set(err, SHL_EUNAVAILABLE,
+                           "this node has no contact to the majority, so its copy may be old: ask "
+                           "another one");
+    }
+    return cluster_backup_write(c->state, c->name, out, err);
+}
+
 static int metrics(struct node_router *router, struct shl_buf *out)
 {
     return cluster_metrics(cluster_of(router), out);
@@ -552,14 +671,24 @@ void cluster_router_init(struct cluster *c)
         .cluster = describe,
         .peers = peers,
         .records = records,
+        .record = record,
         .bring = bring,
+        .forget = forget,
         .durability = durability,
         .move = move,
         .drop = drop,
+        .recover = recover,
         .evict = evict,
         .set_mark = set_mark,
         .remove = remove_node,
         .join_token = join_token,
+        .row = row,
+        .rows = rows,
+        .row_change = row_change,
+        .row_sync = row_sync,
+        .seal_key = seal_key,
+        .watch_rows = watch_rows,
+        .backup = backup,
         .metrics = metrics,
     };
 

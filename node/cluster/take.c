@@ -33,8 +33,17 @@ struct take {
     struct cluster_job job;
     char sandbox[NODE_SANDBOX_ID_SIZE];
     char artefact[NODE_CHECKPOINT_ID_SIZE];
+    char newest[NODE_CHECKPOINT_ID_SIZE]; /* as in struct owner_record */
+    enum cluster_take_how how;
+    bool is_own; /* the log does not know it, and this node has its record */
     uint64_t epoch;
     struct shl_list waiters;
+    struct { /* what was brought, while the record of one that is lost goes */
+        char manifest[NODE_MANIFEST_SIZE];
+        char bases[NODE_BASES_MAX][NODE_BASE_ID_SIZE];
+        char base_manifests[NODE_BASES_MAX][NODE_MANIFEST_SIZE];
+        uint32_t base_count;
+    } brought;
 };
 
 static void tell_waiters(struct take *take, int code, const char *msg)
@@ -86,31 +95,62 @@ void cluster_takes_close(struct cluster *c)
 
 /* ---- what it comes back from ------------------------------------------------------ */
 
+static void copy_id(const struct sched_checkpoint *row, char ret[NODE_CHECKPOINT_ID_SIZE])
+{
+    ret[0] = '\0';
+    if (row && strlen(row->id) < NODE_CHECKPOINT_ID_SIZE) {
+        memcpy(ret, row->id, strlen(row->id) + 1);
+    }
+}
+
+/* One that ran goes on from the newest state that a node has which lives: what its own node alone
+ * has is as lost as what ran. What has copies is waited for, also while their nodes are silent, as
+ * is the state of one that was hibernated. */
 void take_newest(struct cluster *c, const char *sandbox, char ret[NODE_CHECKPOINT_ID_SIZE])
 {
-    struct cluster_durable newest;
+    const struct sched_owner *owner = sched_state_owner(c->state, sandbox);
+    bool ran = owner && !owner->released && owner->claimable;
 
-    ret[0] = '\0';
-    if (cluster_sandbox_durable(c, sandbox, &newest) &&
-        strlen(newest.id) < NODE_CHECKPOINT_ID_SIZE) {
-        memcpy(ret, newest.id, strlen(newest.id) + 1);
+    copy_id(ran ? cluster_sandbox_reachable(c, sandbox) : cluster_sandbox_saved(c, sandbox, 0),
+            ret);
+}
+
+/* Of whatever kind. */
+static void take_kept(struct cluster *c, const char *sandbox, char ret[NODE_CHECKPOINT_ID_SIZE])
+{
+    copy_id(cluster_sandbox_kept(c, sandbox), ret);
+}
+
+/* The row tells no more whether it ran: it is this node's by now. What was passed over then still
+ * may be, unless it has got a second copy before the claim: its owner may have promised it. */
+static bool is_newest(struct cluster *c, const char *sandbox, const struct owner_record *record)
+{
+    const struct sched_checkpoint *row = sched_state_checkpoint(c->state, record->artefact);
+    char newest[NODE_CHECKPOINT_ID_SIZE];
+
+    if (row && row->kind != SCHED_CHECKPOINT_HIBERNATION) {
+        take_kept(c, sandbox, newest);
+    } else {
+        copy_id(cluster_sandbox_saved(c, sandbox, 0), newest);
     }
+    row = sched_state_checkpoint(c->state, newest);
+    return !row || strcmp(newest, record->artefact) == 0 ||
+           (strcmp(newest, record->newest) == 0 && row->holder_count <= 1);
 }
 
 int take_confirm(struct owned *o, struct shl_err *err)
 {
-    char newest[NODE_CHECKPOINT_ID_SIZE];
     struct owner_record record = o->record;
 
     if (!record.artefact[0]) {
         return 0;
     }
-    take_newest(o->set->cluster, o->sandbox, newest);
-    if (newest[0] && strcmp(newest, record.artefact) != 0) {
+    if (!is_newest(o->set->cluster, o->sandbox, &record)) {
         return shl_err_set(err, SHL_ECONFLICT,
                            "a newer state of the sandbox is on another node, try again");
     }
     record.artefact[0] = '\0';
+    record.newest[0] = '\0';
     return owner_record_save(o, &record, err);
 }
 
@@ -134,54 +174,123 @@ static void on_imported(void *arg, int code, const char *msg)
     end(take, code, msg);
 }
 
-static void on_brought(void *arg, int code, const char *msg, const struct node_import *import)
+static void bring_in(struct take *take)
 {
-    struct take *take = arg;
     struct cluster *c = take->job.cluster;
-    struct owner_record record = {.epoch = take->epoch, .is_copy = true};
+    struct owner_record record = {.epoch = take->epoch, .is_copy = !take->is_own};
+    struct node_import import = {
+        .id = take->artefact,
+        .manifest = take->brought.manifest,
+        .base_count = take->brought.base_count,
+        .of_checkpoint = take->how == CLUSTER_TAKE_RECOVER,
+    };
     struct shl_err err = {0};
     struct owned *o;
+    uint32_t i;
 
-    if (code < 0 || c->is_closing) {
-        end(take, code < 0 ? code : SHL_EUNAVAILABLE, msg);
-        return;
-    }
-    if (node_manager_find(c->manager, NULL, take->sandbox)) {
-        end(take, 0, "");
-        return;
+    for (i = 0; i < import.base_count; i++) {
+        import.bases[i].id = take->brought.bases[i];
+        import.bases[i].manifest = take->brought.base_manifests[i];
     }
     o = owned_find_or_add(c->owners, take->sandbox);
     memcpy(record.artefact, take->artefact, sizeof(record.artefact));
+    memcpy(record.newest, take->newest, sizeof(record.newest));
     if (!o || owner_record_save(o, &record, &err) < 0) {
         end(take, o ? err.code : -ENOMEM, err.msg);
         return;
     }
     o->is_importing = true;
     o->is_ended = false;
-    node_sandbox_import(c->manager, import, on_imported, take);
+    node_sandbox_import(c->manager, &import, on_imported, take);
+}
+
+static void on_record_gone(void *arg, int code, const char *msg)
+{
+    struct take *take = arg;
+    struct cluster *c = take->job.cluster;
+
+    if (code < 0 || !c || c->is_closing) {
+        end(take, code < 0 ? code : SHL_EUNAVAILABLE, code < 0 ? msg : "the daemon is stopped");
+    } else {
+        bring_in(take);
+    }
+}
+
+static void keep_brought(struct take *take, const struct node_import *import)
+{
+    uint32_t i;
+
+    (void)snprintf(take->brought.manifest, sizeof(take->brought.manifest), "%s", import->manifest);
+    take->brought.base_count = import->base_count;
+    for (i = 0; i < import->base_count; i++) {
+        (void)snprintf(take->brought.bases[i], sizeof(take->brought.bases[i]), "%s",
+                       import->bases[i].id);
+        (void)snprintf(take->brought.base_manifests[i], sizeof(take->brought.base_manifests[i]),
+                       "%s", import->bases[i].manifest);
+    }
+}
+
+static void on_brought(void *arg, int code, const char *msg, const struct node_import *ready)
+{
+    struct take *take = arg;
+    struct cluster *c = take->job.cluster;
+    struct node_sandbox *sandbox;
+
+    if (code < 0 || c->is_closing) {
+        end(take, code < 0 ? code : SHL_EUNAVAILABLE, msg);
+        return;
+    }
+    keep_brought(take, ready);
+    sandbox = node_manager_find(c->manager, NULL, take->sandbox);
+    if (!sandbox) {
+        bring_in(take);
+    } else if (sandbox->lost) {
+        node_sandbox_let_go(c->manager, sandbox, "it is recovered", on_record_gone, take);
+    } else {
+        end(take, 0, "");
+    }
 }
 
 /* ---- 1. ask ----------------------------------------------------------------------- */
+
+static int nothing_kept(const struct take *take, struct shl_err *err)
+{
+    return shl_err_set(err, SHL_EUNAVAILABLE,
+                       "nothing is known that sandbox %s could come back from", take->sandbox);
+}
 
 /* NOT_YET of an owner that is alive is no reason to copy anything. */
 static int judge(struct cluster *c, struct take *take, struct shl_err *err)
 {
     const struct sched_owner *row = sched_state_owner(c->state, take->sandbox);
+    const struct node_sandbox *sandbox = node_manager_find(c->manager, NULL, take->sandbox);
     struct sched_claim claim;
 
     sched_claim_judge(c->state, c->lead.is_ready ? &c->leases : NULL, take->sandbox, &c->keys.id,
                       cluster_now_ms(), &claim);
+    take->is_own = claim.err.code == SHL_ENOTFOUND && sandbox && sandbox->lost;
+    if (take->is_own && take->how == CLUSTER_TAKE_RECOVER) {
+        take_kept(c, take->sandbox, take->artefact);
+        return take->artefact[0] ? 0 : nothing_kept(take, err);
+    }
     if (claim.verdict == SCHED_CLAIM_NEVER ||
         (claim.verdict == SCHED_CLAIM_NOT_YET && row && cluster_members_is_live(c, &row->owner))) {
         *err = claim.err;
         return err->code;
     }
     take->epoch = row ? row->epoch : 0;
-    take_newest(c, take->sandbox, take->artefact);
-    return take->artefact[0] ? 0
-                             : shl_err_set(err, SHL_EUNAVAILABLE,
-                                           "nothing is known that sandbox %s could come back from",
-                                           take->sandbox);
+    if (!row || row->released || row->claimable) {
+        take->how = CLUSTER_TAKE_PLAIN;
+        take_newest(c, take->sandbox, take->artefact);
+        copy_id(cluster_sandbox_saved(c, take->sandbox, 0), take->newest);
+    } else if (take->how == CLUSTER_TAKE_RECOVER) {
+        take_kept(c, take->sandbox, take->artefact);
+    } else {
+        return shl_err_set(err, SHL_EUNAVAILABLE,
+                           "what ran of sandbox %s is lost with its node: recover it",
+                           take->sandbox);
+    }
+    return take->artefact[0] ? 0 : nothing_kept(take, err);
 }
 
 static struct take *find(struct cluster *c, const char *sandbox)
@@ -215,6 +324,7 @@ static struct take *take_new(struct cluster *c, const char *sandbox)
 /* 0 and *ret_take, or why not. */
 static int begin(struct cluster *c,
                  const char *sandbox,
+                 enum cluster_take_how how,
                  struct take **ret_take,
                  struct shl_err *err)
 {
@@ -232,6 +342,7 @@ static int begin(struct cluster *c,
     if (!take) {
         return shl_err_sys(err, ENOMEM, "cannot take a sandbox over");
     }
+    take->how = how;
     rc = judge(c, take, err);
     if (rc == 0) {
         rc = cluster_bring(c, take->artefact, on_brought, take, err);
@@ -246,6 +357,7 @@ static int begin(struct cluster *c,
 
 int cluster_take(struct cluster *c,
                  const char *sandbox,
+                 enum cluster_take_how how,
                  node_sandbox_cb cb,
                  void *arg,
                  struct shl_err *err)
@@ -258,7 +370,7 @@ int cluster_take(struct cluster *c,
         return shl_err_sys(err, ENOMEM, "cannot take a sandbox over");
     }
     if (!take) {
-        rc = begin(c, sandbox, &take, err);
+        rc = begin(c, sandbox, how, &take, err);
     }
     if (rc < 0) {
         free(waiter);
@@ -353,7 +465,7 @@ static void on_take(void *arg,
     }
     cluster_job_begin(c, &request->job);
     request->call = call;
-    rc = cluster_take(c, request->sandbox, on_taken, request, &err);
+    rc = cluster_take(c, request->sandbox, CLUSTER_TAKE_PLAIN, on_taken, request, &err);
     if (rc < 0) {
         reply(request, rc, err.msg);
     }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "node/cluster/owners_private.h"
+#include "node/cluster/replicas.h"
 #include "node/sandbox/checkpoints.h"
 
 #define WHERE_BYTES_MAX 1024
@@ -41,9 +42,15 @@ static bool note(void *arg, struct node_checkpoint *checkpoint)
     return false;
 }
 
-static bool has_here(struct cluster *c, bool is_checkpoint, const char *org, const char *id)
+/* "" is asked for by requests that no organisation makes: signed URLs, previews. */
+static bool is_asked_org(const char *org, const char *asked)
 {
-    const struct sched_owner *row;
+    return *asked == '\0' || strcmp(org, asked) == 0;
+}
+
+static bool has_here(struct cluster *c, bool is_checkpoint, const char *asked, const char *id)
+{
+    const char *org = *asked != '\0' ? asked : NULL;
     bool found = false;
 
     if (is_checkpoint) {
@@ -52,9 +59,8 @@ static bool has_here(struct cluster *c, bool is_checkpoint, const char *org, con
     if (node_manager_find(c->manager, org, id)) {
         return true;
     }
-    row = sched_state_owner(c->state, id);
-    if (row && !shl_node_id_equal(&row->owner, &c->keys.id)) {
-        return false; /* it went on elsewhere, its checkpoints are also here */
+    if (sched_state_owner(c->state, id)) {
+        return false; /* it goes on elsewhere, or from a copy; its checkpoints are also here */
     }
     /* its record is gone, its checkpoints are not */
     node_checkpoint_each(c->manager, org, id, note, &found);
@@ -67,7 +73,7 @@ static bool is_of_org(const struct gossip_record *record, const char *org)
 {
     char text[NODE_ORG_ID_SIZE];
 
-    return cluster_wire_read_org(record->value, text) == 0 && strcmp(text, org) == 0;
+    return cluster_wire_read_org(record->value, text) == 0 && is_asked_org(text, org);
 }
 
 void cluster_add_target(const struct cluster *c,
@@ -115,6 +121,30 @@ static void look_up(struct cluster *c,
 
 /* ---- asking all ------------------------------------------------------------------ */
 
+/* Nobody who was asked has it. That it does not exist is said only by a node that has what the log
+ * says: another one may have been cut off while it moved. */
+static void answer_nobody(const struct cluster *c,
+                          bool is_checkpoint,
+                          uint32_t silent,
+                          struct node_answer *ret)
+{
+    bool is_up_to_date = sched_lease_valid(&c->lease, cluster_now_ms()) && !c->log.is_failed;
+
+    ret->code = silent > 0 || !is_up_to_date ? SHL_EUNAVAILABLE : SHL_ENOTFOUND;
+    if (silent > 0) {
+        (void)snprintf(ret->msg, sizeof(ret->msg),
+                       "%u of the nodes did not answer, one of them may have it: try again",
+                       silent);
+    } else if (!is_up_to_date) {
+        (void)snprintf(ret->msg, sizeof(ret->msg),
+                       "no node that answers has it, and this one has no contact to the "
+                       "scheduler: try again");
+    } else {
+        (void)snprintf(ret->msg, sizeof(ret->msg), "%s not found",
+                       is_checkpoint ? "checkpoint" : "sandbox");
+    }
+}
+
 static void conclude(struct search *search)
 {
     struct node_answer *answer = &search->answer;
@@ -123,15 +153,8 @@ static void conclude(struct search *search)
         answer->code = 0;
     } else if (search->cluster->is_closing) {
         answer->code = -ECANCELED;
-    } else if (search->silent > 0) {
-        answer->code = SHL_EUNAVAILABLE;
-        (void)snprintf(answer->msg, sizeof(answer->msg),
-                       "%u of the nodes did not answer, one of them may have it: try again",
-                       search->silent);
     } else {
-        answer->code = SHL_ENOTFOUND;
-        (void)snprintf(answer->msg, sizeof(answer->msg), "%s not found",
-                       search->is_checkpoint ? "checkpoint" : "sandbox");
+        answer_nobody(search->cluster, search->is_checkpoint, search->silent, answer);
     }
     search->is_told = true;
     search->cb(search->arg, answer);
@@ -216,11 +239,7 @@ static int ask_all(struct cluster *c,
     silent = search->silent;
     shl_buf_release(&search->body);
     free(search);
-    ret->code = silent ? SHL_EUNAVAILABLE : SHL_ENOTFOUND;
-    (void)snprintf(ret->msg, sizeof(ret->msg), "%s",
-                   silent          ? "the other nodes cannot be reached right now, try again"
-                   : is_checkpoint ? "checkpoint not found"
-                                   : "sandbox not found");
+    answer_nobody(c, is_checkpoint, silent, ret);
     return 1;
 }
 
@@ -274,7 +293,7 @@ static int take_here(struct cluster *c,
     if (taking) {
         *taking = (struct taking){.cb = cb, .arg = arg};
         cluster_add_target(c, &taking->answer, &c->keys.id);
-        ret->code = cluster_take(c, sandbox, on_taken, taking, &err);
+        ret->code = cluster_take(c, sandbox, CLUSTER_TAKE_PLAIN, on_taken, taking, &err);
     }
     if (ret->code < 0) {
         (void)snprintf(ret->msg, sizeof(ret->msg), "%s", err.msg);
@@ -319,6 +338,32 @@ static bool is_excluded(const struct node_where *what, const struct shl_node_id 
     return what->is_again && shl_node_id_equal(&what->not_there, node);
 }
 
+/* Its owner cannot be reached. True: nobody else may start it, or not yet; *ret says why. */
+static bool stays_away(const struct cluster *c,
+                       const struct node_where *what,
+                       const struct sched_owner *row,
+                       struct node_answer *ret)
+{
+    enum cluster_standing_of standing = cluster_node_standing(c, &row->owner);
+
+    if (standing != CLUSTER_NODE_LOST) {
+        *ret = (struct node_answer){.code = SHL_EUNAVAILABLE};
+        (void)snprintf(ret->msg, sizeof(ret->msg), "its node %.63s %s: try again",
+                       cluster_node_name(c, &row->owner),
+                       standing == CLUSTER_NODE_LIVE ? "does not answer"
+                                                     : "restarts, or was not heard of yet");
+        return true;
+    }
+    if (row->claimable || (what->is_recovery && !sched_state_node(c->state, &row->owner))) {
+        return false;
+    }
+    cluster_lost_answer(c, what->id, &row->owner, ret);
+    if (what->is_recovery) {
+        ret->code = SHL_EBADSTATE;
+    }
+    return true;
+}
+
 /* @ret has what gossip told. As op where of the router, or -1: the log does not help. */
 static int look_in_log(struct cluster *c,
                        const struct node_where *what,
@@ -327,21 +372,30 @@ static int look_in_log(struct cluster *c,
                        void *arg)
 {
     const struct sched_owner *row = sched_state_owner(c->state, what->id);
+    const struct sched_checkpoint *kept;
     char artefact[NODE_CHECKPOINT_ID_SIZE];
     struct sched_claim claim;
 
-    if (!row || strcmp(row->org, what->org) != 0) {
+    if (!row || !is_asked_org(row->org, what->org)) {
         return -1;
     }
     if (!row->released && !is_excluded(what, &row->owner) &&
-        (shl_node_id_equal(&row->owner, &c->keys.id) || cluster_members_is_live(c, &row->owner))) {
+        cluster_node_standing(c, &row->owner) == CLUSTER_NODE_LIVE) {
         /* whatever gossip has heard by now */
         ret->target_count = 0;
         cluster_add_target(c, ret, &row->owner);
-        return ret->targets[0].is_local ? take_here(c, what->id, ret, cb, arg) : 1;
+        if (ret->targets[0].is_local && !what->is_recovery && !row->claimable) {
+            cluster_lost_answer(c, what->id, &row->owner, ret);
+            return 1;
+        }
+        return ret->targets[0].is_local && !what->is_recovery ? take_here(c, what->id, ret, cb, arg)
+                                                              : 1;
     }
     prefer_owner(row, ret);
     if (is_live_target(c, ret) && !is_to_leave(c, row, &ret->targets[0].id)) {
+        return 1;
+    }
+    if (!row->released && stays_away(c, what, row, ret)) {
         return 1;
     }
     sched_claim_judge(c->state, c->lead.is_ready ? &c->leases : NULL, what->id, &c->keys.id,
@@ -354,15 +408,34 @@ static int look_in_log(struct cluster *c,
     }
     ret->target_count = 0;
     take_newest(c, what->id, artefact);
-    cluster_candidates(c, sched_state_checkpoint(c->state, artefact),
-                       what->is_again ? &what->not_there : NULL, ret);
+    kept = row->released || row->claimable ? sched_state_checkpoint(c->state, artefact)
+                                           : cluster_sandbox_kept(c, what->id);
+    cluster_candidates(c, kept, what->is_again ? &what->not_there : NULL, ret);
     if (ret->target_count == 0) {
         ret->code = SHL_EUNAVAILABLE;
         (void)snprintf(ret->msg, sizeof(ret->msg),
                        "no node that is alive can take the sandbox over right now, try again");
         return 1;
     }
-    return ret->targets[0].is_local ? take_here(c, what->id, ret, cb, arg) : 1;
+    return ret->targets[0].is_local && !what->is_recovery ? take_here(c, what->id, ret, cb, arg)
+                                                          : 1;
+}
+
+/* No row: nobody else can have it. */
+static bool is_lost_alone(struct cluster *c, const struct node_where *what, struct node_answer *ret)
+{
+    struct shl_node_id owner;
+
+    if (ret->target_count == 0 ||
+        cluster_node_standing(c, &ret->targets[0].id) != CLUSTER_NODE_LOST) {
+        return false;
+    }
+    owner = ret->targets[0].id;
+    cluster_lost_answer(c, what->id, &owner, ret);
+    if (what->is_recovery) {
+        ret->code = SHL_EBADSTATE;
+    }
+    return true;
 }
 
 static int where_sandbox(struct cluster *c,
@@ -375,7 +448,11 @@ static int where_sandbox(struct cluster *c,
     int rc;
 
     if (what->is_forwarded) {
-        if (row && strcmp(row->org, what->org) == 0) {
+        if (row && is_asked_org(row->org, what->org)) {
+            if (what->is_recovery) {
+                cluster_add_target(c, ret, &c->keys.id);
+                return 1;
+            }
             return take_here(c, what->id, ret, cb, arg);
         }
         ret->code = SHL_ENOTFOUND;
@@ -386,6 +463,9 @@ static int where_sandbox(struct cluster *c,
     rc = look_in_log(c, what, ret, cb, arg);
     if (rc >= 0) {
         return rc;
+    }
+    if (is_lost_alone(c, what, ret)) {
+        return 1;
     }
     return ret->target_count > 0 ? 1 : ask_all(c, false, what, ret, cb, arg);
 }
@@ -404,13 +484,32 @@ static int where_checkpoint(struct cluster *c,
         return 1;
     }
     look_up(c, true, what, ret);
-    if (row && strcmp(row->org, what->org) == 0) {
+    if (row && is_asked_org(row->org, what->org)) {
         if (!is_live_target(c, ret)) {
             ret->target_count = 0; /* those that are lost */
         }
         cluster_candidates(c, row, NULL, ret);
     }
     return ret->target_count > 0 ? 1 : ask_all(c, true, what, ret, cb, arg);
+}
+
+/* It is hibernated here, and this node is drained: the nodes that can take it over, as when it is
+ * asked for through another one. Whoever looks again gets it from here, with the reason why it does
+ * not wake. */
+static bool leaves_here(struct cluster *c, const struct node_where *what, struct node_answer *ret)
+{
+    const char *org = *what->org != '\0' ? what->org : NULL;
+    const struct node_sandbox *sandbox = node_manager_find(c->manager, org, what->id);
+    const struct sched_owner *row = sched_state_owner(c->state, what->id);
+    char artefact[NODE_CHECKPOINT_ID_SIZE];
+
+    if (what->is_forwarded || what->is_again || !sandbox || !row ||
+        sandbox->state != NODE_SANDBOX_HIBERNATED || !is_to_leave(c, row, &c->keys.id)) {
+        return false;
+    }
+    take_newest(c, what->id, artefact);
+    cluster_candidates(c, sched_state_checkpoint(c->state, artefact), &c->keys.id, ret);
+    return ret->target_count > 0;
 }
 
 int cluster_where(struct cluster *c,
@@ -421,6 +520,9 @@ int cluster_where(struct cluster *c,
                   void *arg)
 {
     *ret = (struct node_answer){0};
+    if (!is_checkpoint && leaves_here(c, what, ret)) {
+        return 1;
+    }
     if (has_here(c, is_checkpoint, what->org, what->id)) {
         cluster_add_target(c, ret, &c->keys.id);
         return 1;

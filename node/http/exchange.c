@@ -1,6 +1,7 @@
 #include "node/http/exchange.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,7 @@ int node_exchange_init(struct node_exchange *x,
     shl_buf_init(&x->body, NODE_EXCHANGE_JSON_MAX);
     choose_request_id(x);
     rc = node_url_parse(&x->url, target);
+    x->target_code = rc;
     return rc;
 }
 
@@ -76,7 +78,7 @@ void node_exchange_begin(struct node_exchange *x)
     if (x->body_length > 0 && (uint64_t)x->body_length > x->body_max) {
         node_exchange_failf(x, SHL_ELIMIT, "the request body is larger than %zu bytes",
                             x->body_max);
-    } else if (x->body_mode == NODE_BODY_STREAMED) {
+    } else if (x->body_mode != NODE_BODY_BUFFERED) {
         x->handle(x->arg);
     }
 }
@@ -85,8 +87,11 @@ size_t node_exchange_body_data(struct node_exchange *x, struct shl_bytes data)
 {
     size_t taken = data.len;
 
-    if (x->is_replied) {
+    if (x->is_replied && !node_exchange_is_upgraded(x)) {
         return data.len; /* nobody wants it any more */
+    }
+    if (x->body_mode == NODE_BODY_SOCKET) {
+        return node_exchange_is_upgraded(x) && x->sink ? x->sink->data(x->sink_arg, data) : 0;
     }
     if (x->body_seen + data.len > x->body_max) {
         node_exchange_failf(x, SHL_ELIMIT, "the request body is larger than %zu bytes",
@@ -109,7 +114,7 @@ size_t node_exchange_body_data(struct node_exchange *x, struct shl_bytes data)
 void node_exchange_body_end(struct node_exchange *x)
 {
     x->is_body_done = true;
-    if (x->is_replied) {
+    if (x->is_replied && !node_exchange_is_upgraded(x)) {
         return;
     }
     if (x->body_mode == NODE_BODY_BUFFERED) {
@@ -141,6 +146,36 @@ void node_exchange_close(struct node_exchange *x, bool is_complete)
 const char *node_exchange_header(struct node_exchange *x, const char *name)
 {
     return x->ops->header(x, name);
+}
+
+bool node_exchange_is_upgraded(const struct node_exchange *x)
+{
+    return x->is_replied && x->status == NODE_STATUS_UPGRADED;
+}
+
+void node_exchange_upgrade(struct node_exchange *x,
+                           const struct node_reply_header *headers,
+                           size_t header_count,
+                           const struct node_source_ops *source,
+                           void *source_arg)
+{
+    struct node_reply reply = {.status = NODE_STATUS_UPGRADED,
+                               .header_count = header_count,
+                               .source = source,
+                               .source_arg = source_arg,
+                               .length = -1};
+
+    assert(x->is_replied || (x->is_upgrade && x->body_mode == NODE_BODY_SOCKET));
+    assert(header_count <= NODE_EXCHANGE_HEADERS_MAX);
+    for (size_t i = 0; i < header_count; i++) {
+        reply.headers[i] = headers[i];
+    }
+    node_exchange_reply(x, &reply);
+}
+
+void node_exchange_each_header(struct node_exchange *x, node_header_fn each, void *arg)
+{
+    x->ops->each_header(x, each, arg);
 }
 
 void node_exchange_wake(struct node_exchange *x)
@@ -258,6 +293,14 @@ void node_exchange_fail_more(struct node_exchange *x,
 void node_exchange_fail(struct node_exchange *x, int code, const char *msg)
 {
     node_exchange_fail_more(x, code, msg, NULL, NULL);
+}
+
+void node_exchange_fail_target(struct node_exchange *x)
+{
+    node_exchange_fail(x, x->target_code == -ENOMEM ? -ENOMEM : SHL_EINVALIDARG,
+                       x->target_code == SHL_ELIMIT
+                           ? "the path or the query has too many parts"
+                           : "the path or the query is not valid: check the percent-encoding");
 }
 
 void node_exchange_failf(struct node_exchange *x, int code, const char *fmt, ...)

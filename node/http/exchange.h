@@ -10,6 +10,12 @@
  * node_exchange_reply_* functions, from anywhere and at any time until on_close.
  * on_close comes once, when the reply is out or the client has gone; the exchange must
  * not be touched afterwards. It is never called from inside a function of this header.
+ *
+ * A request that asks for a WebSocket (is_upgrade) can become a stream of bytes both ways:
+ * the application chooses NODE_BODY_SOCKET, the handler sets a sink for the bytes of the
+ * client and replies 101 with a source for those to it (node_exchange_upgrade). The sink gets
+ * nothing before that reply; its end is the end of the client's direction, the end of the
+ * source that of ours, in any order. Any other reply is an ordinary one.
  */
 #ifndef SHL_NODE_HTTP_EXCHANGE_H
 #define SHL_NODE_HTTP_EXCHANGE_H
@@ -25,12 +31,14 @@
 #include "node/http/url.h"
 
 #define NODE_REQUEST_ID_SIZE       65
+#define NODE_CLIENT_SIZE           48
 #define NODE_EXCHANGE_JSON_MAX     (1024u * 1024) /* body of an ordinary JSON request */
 #define NODE_EXCHANGE_ENVELOPE_MAX (64 * 1024)
-#define NODE_EXCHANGE_HEADERS_MAX  8              /* extra headers of a reply */
+#define NODE_EXCHANGE_HEADERS_MAX  100            /* extra headers of a reply */
 #define NODE_EXCHANGE_NODE_HEADER  "X-Shoal-Node" /* who served; every reply has it */
-#define NODE_EXCHANGE_PAD_AFTER_MS 10000          /* then "200" and the first space go out */
-#define NODE_EXCHANGE_PAD_EVERY_MS 12000          /* clients give up after 30 s of silence */
+#define NODE_STATUS_UPGRADED       101
+#define NODE_EXCHANGE_PAD_AFTER_MS 10000 /* then "200" and the first space go out */
+#define NODE_EXCHANGE_PAD_EVERY_MS 12000 /* clients give up after 30 s of silence */
 
 struct node_exchange;
 struct node_pad;
@@ -92,8 +100,12 @@ struct node_reply {
     int64_t length; /* of the source, -1 when not known yet */
 };
 
+typedef bool (*node_header_fn)(void *arg, const char *name, const char *value);
+
 struct node_exchange_ops {
     const char *(*header)(struct node_exchange *x, const char *name);
+    /* Every header in order; @each returns false to stop. */
+    void (*each_header)(struct node_exchange *x, node_header_fn each, void *arg);
     /* Take over @reply; strings are copied. */
     void (*reply)(struct node_exchange *x, struct node_reply *reply);
     void (*wake)(struct node_exchange *x);
@@ -103,6 +115,7 @@ struct node_exchange_ops {
 enum node_body_mode {
     NODE_BODY_BUFFERED, /* handler runs when all of it is in x->body */
     NODE_BODY_STREAMED, /* handler runs at once and sets a sink */
+    NODE_BODY_SOCKET,   /* as streamed, and the bytes come after a reply of 101 (is_upgrade) */
 };
 
 struct node_exchange {
@@ -113,6 +126,7 @@ struct node_exchange {
     const char *target; /* as it came, undecoded */
     char request_id[NODE_REQUEST_ID_SIZE];
     int64_t body_length;   /* declared by the client, -1 when chunked, 0 without a body */
+    bool is_upgrade;       /* asks for a WebSocket: GET without a body; body_length is -1 */
     uint32_t pad_after_ms; /* NODE_EXCHANGE_PAD_*, unless the transport was told otherwise */
     uint32_t pad_every_ms;
     /* Of a request that another node passed on: how often (1), and the origin under which the
@@ -120,6 +134,11 @@ struct node_exchange {
      * in answers; nothing else may depend on it. */
     unsigned hops;
     const char *origin;
+    char client[NODE_CLIENT_SIZE]; /* address of a client of this node, "" when not known */
+    int target_code;               /* negative: url is empty, see node_exchange_app */
+    /* Set by the application in on_head: the request belongs to another server, which
+     * answers it. All headers are passed on, and none of ours are added to the reply. */
+    bool is_proxy;
 
     /* Set by the application in on_head. */
     enum node_body_mode body_mode;
@@ -149,10 +168,18 @@ struct node_exchange {
 struct node_exchange_app {
     void (*on_head)(void *arg, struct node_exchange *x);
     void *arg;
+    /* Also ask when the target has more parts than node/http/url.h takes, or is not decodable:
+     * x->target_code says so (node_exchange_fail_target), x->url is empty. */
+    bool takes_any_target;
 };
 
 /* First header of that name, or NULL. */
 const char *node_exchange_header(struct node_exchange *x, const char *name);
+
+void node_exchange_each_header(struct node_exchange *x, node_header_fn each, void *arg);
+
+/* The reply to a target that could not be taken apart. */
+void node_exchange_fail_target(struct node_exchange *x);
 
 /* Replies. The first one counts; a second is a programming error, except that a handler
  * whose exchange was answered for it (413, shutdown) may reply into the void. */
@@ -181,6 +208,17 @@ void node_exchange_refuse(struct node_exchange *x,
                           enum node_refusal why,
                           int code,
                           const char *msg);
+
+/* Reply 101: from now on the bytes that @source gives go to the client, and what it sends to
+ * the sink. Only in mode NODE_BODY_SOCKET. @headers (strings are copied) beside Connection and
+ * Upgrade. */
+void node_exchange_upgrade(struct node_exchange *x,
+                           const struct node_reply_header *headers,
+                           size_t header_count,
+                           const struct node_source_ops *source,
+                           void *source_arg);
+/* The reply was 101. */
+bool node_exchange_is_upgraded(const struct node_exchange *x);
 
 void node_exchange_wake(struct node_exchange *x);
 

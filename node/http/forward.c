@@ -39,6 +39,7 @@ struct node_forward {
     bool is_paused;    /* the stream holds bytes back */
     /* the request's body */
     bool is_streamed;
+    bool is_socket; /* the owner replied 101: bytes go both ways */
     bool may_send;
     bool is_body_touched; /* bytes of a streamed body are gone */
     size_t sent_bytes;    /* of a buffered one */
@@ -205,11 +206,19 @@ static void relay(struct node_forward *f, const struct node_wire_frame *frame)
                                .length = frame->length};
 
     memcpy(reply.headers, frame->headers, sizeof(reply.headers));
-    if (reply.header_count == NODE_EXCHANGE_HEADERS_MAX) {
+    if (!f->x->is_proxy && reply.header_count == NODE_EXCHANGE_HEADERS_MAX) {
         reply.header_count--; /* who served comes first */
     }
-    reply.headers[reply.header_count++] =
-        (struct node_reply_header){NODE_EXCHANGE_NODE_HEADER, frame->node_name};
+    if (!f->x->is_proxy) {
+        reply.headers[reply.header_count++] =
+            (struct node_reply_header){NODE_EXCHANGE_NODE_HEADER, frame->node_name};
+    }
+    if (frame->status == NODE_STATUS_UPGRADED &&
+        (f->x->body_mode != NODE_BODY_SOCKET || frame->length != -1)) {
+        break_off(f, SHL_EPROTO, "it made a WebSocket of what is none");
+        return;
+    }
+    f->is_socket = frame->status == NODE_STATUS_UPGRADED;
     f->state = RELAYING;
     f->left = node_wire_has_body(f->x->method, frame->status) ? frame->length : 0;
     if (frame->length != 0 && (f->left != 0 || f->x->method == NODE_METHOD_HEAD)) {
@@ -217,7 +226,11 @@ static void relay(struct node_forward *f, const struct node_wire_frame *frame)
         reply.source_arg = f;
         f->is_source = true;
     }
-    finish(f); /* the owner answered: it wants no more of the body */
+    if (f->is_socket) {
+        f->may_send = true; /* what the exchange has, it offers after the reply */
+    } else {
+        finish(f); /* the owner answered: it wants no more of the body */
+    }
     node_exchange_reply(f->x, &reply);
 }
 
@@ -350,7 +363,7 @@ static void on_writable(void *arg)
 {
     struct node_forward *f = arg;
 
-    if (f->state != WAITING || f->is_finished || !f->x) {
+    if ((f->state != WAITING && !f->is_socket) || f->is_finished || !f->x) {
         return;
     }
     if (f->is_streamed) {
@@ -429,7 +442,7 @@ int node_forward_start(struct node_exchange *x,
     f->x = x;
     f->ops = config->ops;
     f->arg = config->arg;
-    f->is_streamed = x->body_mode == NODE_BODY_STREAMED;
+    f->is_streamed = x->body_mode != NODE_BODY_BUFFERED;
     (void)snprintf(f->node_name, sizeof(f->node_name), "%s", config->node_name);
     shl_buf_init(&f->in, NODE_FORWARD_BUFFER_BYTES);
     rc = open_stream(f, config, &err);
@@ -460,6 +473,9 @@ void node_forward_gone(struct node_forward *f)
     /* With the whole reply here the stream ends by itself. */
     if (f->state != DONE && !(f->state == RELAYING && f->left == 0)) {
         cut_stream(f, -ECANCELED, "the client has left");
+    }
+    if (f->state == DONE) {
+        finish(f); /* the client's direction, which may still be open */
     }
     maybe_free(f);
 }

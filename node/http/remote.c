@@ -93,6 +93,17 @@ static const char *op_header(struct node_exchange *x, const char *name)
     return node_wire_header(&request_of(x)->head, name);
 }
 
+static void op_each_header(struct node_exchange *x, node_header_fn each, void *arg)
+{
+    const struct node_wire_request *head = &request_of(x)->head;
+
+    for (size_t i = 0; i < head->header_count; i++) {
+        if (!each(arg, head->headers[i].name, head->headers[i].value)) {
+            return;
+        }
+    }
+}
+
 static bool writes_reply(struct request *r, const struct node_reply *reply, int64_t length)
 {
     struct node_wire_frame frame = {.kind = NODE_WIRE_REPLY,
@@ -139,6 +150,7 @@ static void op_resume_body(struct node_exchange *x)
 }
 
 static const struct node_exchange_ops exchange_ops = {.header = op_header,
+                                                      .each_header = op_each_header,
                                                       .reply = op_reply,
                                                       .wake = op_wake,
                                                       .resume_body = op_resume_body};
@@ -246,7 +258,7 @@ static void on_due(uv_timer_t *timer)
 static size_t on_data(void *arg, struct shl_bytes data)
 {
     struct request *r = arg;
-    bool was_replied = r->x.is_replied;
+    bool was_replied = r->x.is_replied && !node_exchange_is_upgraded(&r->x);
     size_t taken;
 
     if (r->is_cut) {
@@ -359,9 +371,8 @@ static void begin(struct request *r, int parsed)
     struct node_remote *remote = r->remote;
     const struct node_wire_frame go = {.kind = NODE_WIRE_GO};
 
-    if (parsed < 0) {
-        node_exchange_fail(x, parsed == -ENOMEM ? parsed : SHL_EINVALIDARG,
-                           "the path or the query is not valid");
+    if (parsed == -ENOMEM || (parsed < 0 && !remote->config.app.takes_any_target)) {
+        node_exchange_fail_target(x);
         return;
     }
     r->deadline_ms = shl_monotonic_ms() + remote->config.body_timeout_ms;
@@ -370,7 +381,8 @@ static void begin(struct request *r, int parsed)
     if (x->body_mode != NODE_BODY_BUFFERED) {
         r->deadline_ms = 0;
     }
-    if (r->head.holds_body && !x->is_replied) {
+    /* Of a WebSocket the reply is the word. */
+    if (r->head.holds_body && x->body_mode != NODE_BODY_SOCKET && !x->is_replied) {
         if (node_wire_write_frame(&go, &r->out) < 0) {
             node_exchange_fail(x, -ENOMEM, NULL);
         }
@@ -411,6 +423,7 @@ int node_remote_accept(void *arg,
     node_stream_set_user(stream, &stream_user, r);
     rc = node_exchange_init(&r->x, &exchange_ops, remote->loop, r->head.method, r->head.target);
     r->x.body_length = r->head.body_length;
+    r->x.is_upgrade = node_wire_is_upgrade(&r->head);
     r->x.hops = r->head.hops;
     r->x.origin = r->head.origin;
     r->x.pad_after_ms = remote->config.pad_after_ms;

@@ -9,11 +9,15 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/io.h"
+#include "node/http/response.h"
 #include "node/http/server_private.h"
 
 static void unref(struct node_http_request *r)
@@ -54,9 +58,49 @@ static const char *op_header(struct node_exchange *x, const char *name)
     return MHD_lookup_connection_value(request_of(x)->mhd, MHD_HEADER_KIND, name);
 }
 
+struct each {
+    node_header_fn fn;
+    void *arg;
+};
+
+static enum MHD_Result on_each(void *cls,
+                               enum MHD_ValueKind kind,
+                               const char *name,
+                               const char *value)
+{
+    const struct each *each = cls;
+
+    (void)kind;
+    return each->fn(each->arg, name, value ? value : "") ? MHD_YES : MHD_NO;
+}
+
+static void op_each_header(struct node_exchange *x, node_header_fn fn, void *arg)
+{
+    struct each each = {fn, arg};
+
+    (void)MHD_get_connection_values(request_of(x)->mhd, MHD_HEADER_KIND, on_each, &each);
+}
+
 static void op_wake(struct node_exchange *x)
 {
-    node_http_request_resume(request_of(x));
+    struct node_http_request *r = request_of(x);
+
+    if (r->socket) {
+        node_http_socket_wake(r->socket);
+    } else {
+        node_http_request_resume(r); /* what becomes a socket begins awake */
+    }
+}
+
+static void op_resume_body(struct node_exchange *x)
+{
+    struct node_http_request *r = request_of(x);
+
+    if (r->socket) {
+        node_http_socket_resume(r->socket);
+    } else if (!r->is_socket) { /* nothing comes before it is one */
+        node_http_request_resume(r);
+    }
 }
 
 static ssize_t on_read(void *cls, uint64_t pos, char *buf, size_t max)
@@ -65,7 +109,7 @@ static ssize_t on_read(void *cls, uint64_t pos, char *buf, size_t max)
     ssize_t n;
 
     (void)pos;
-    if (r->is_closed || r->http->is_closing) {
+    if (r->is_closed || r->is_lost || r->http->is_closing) {
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
     n = node_exchange_read(&r->x, (uint8_t *)buf, max);
@@ -89,6 +133,9 @@ static struct MHD_Response *make_response(struct node_http_request *r, struct no
 {
     struct MHD_Response *response;
 
+    if (reply->status == NODE_STATUS_UPGRADED) {
+        return MHD_create_response_for_upgrade(node_http_on_upgraded, r);
+    }
     if (reply->source && reply->length != 0) {
         response = MHD_create_response_from_callback(
             reply->length < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)reply->length, NODE_HTTP_BLOCK_BYTES,
@@ -105,6 +152,14 @@ static struct MHD_Response *make_response(struct node_http_request *r, struct no
     return response;
 }
 
+static void add_own_headers(const struct node_exchange *x, struct MHD_Response *response)
+{
+    (void)MHD_add_response_header(response, "X-Request-Id", x->request_id);
+    (void)MHD_add_response_header(response, "Access-Control-Allow-Origin", "*");
+    (void)MHD_add_response_header(response, "Access-Control-Expose-Headers",
+                                  "X-Request-Id, " NODE_EXCHANGE_NODE_HEADER);
+}
+
 static void op_reply(struct node_exchange *x, struct node_reply *reply)
 {
     struct node_http_request *r = request_of(x);
@@ -118,15 +173,19 @@ static void op_reply(struct node_exchange *x, struct node_reply *reply)
     if (reply->content_type) {
         (void)MHD_add_response_header(response, "Content-Type", reply->content_type);
     }
-    (void)MHD_add_response_header(response, "X-Request-Id", x->request_id);
-    (void)MHD_add_response_header(response, "Access-Control-Allow-Origin", "*");
-    (void)MHD_add_response_header(response, "Access-Control-Expose-Headers",
-                                  "X-Request-Id, " NODE_EXCHANGE_NODE_HEADER);
+    if (!x->is_proxy) {
+        add_own_headers(x, response);
+    }
+    if (reply->status == NODE_STATUS_UPGRADED) {
+        (void)MHD_add_response_header(response, "Upgrade", "websocket");
+    } else if (r->is_socket) {
+        (void)MHD_add_response_header(response, "Connection", "close");
+    }
     for (size_t i = 0; i < reply->header_count; i++) {
         is_signed |= strcasecmp(reply->headers[i].name, NODE_EXCHANGE_NODE_HEADER) == 0;
         (void)MHD_add_response_header(response, reply->headers[i].name, reply->headers[i].value);
     }
-    if (!is_signed && r->http->config.node_name) {
+    if (!is_signed && !x->is_proxy && r->http->config.node_name) {
         (void)MHD_add_response_header(response, NODE_EXCHANGE_NODE_HEADER,
                                       r->http->config.node_name);
     }
@@ -134,9 +193,10 @@ static void op_reply(struct node_exchange *x, struct node_reply *reply)
 }
 
 static const struct node_exchange_ops exchange_ops = {.header = op_header,
+                                                      .each_header = op_each_header,
                                                       .reply = op_reply,
                                                       .wake = op_wake,
-                                                      .resume_body = op_wake};
+                                                      .resume_body = op_resume_body};
 
 /* Requests */
 
@@ -148,12 +208,42 @@ static struct node_http_connection *connection_of(struct MHD_Connection *mhd)
     return info ? info->socket_context : NULL;
 }
 
+/* The connection is cut after @in_ms; 0: never. */
 static void set_deadline(struct node_http_request *r, uint32_t in_ms)
 {
     struct node_http_connection *connection = connection_of(r->mhd);
 
     if (connection) {
         connection->deadline_ms = in_ms > 0 ? shl_monotonic_ms() + in_ms : 0;
+    }
+}
+
+/* A suspended connection is not polled, so its end goes unnoticed until there is something to
+ * send, which for another server's stream of events may be never. */
+static bool has_left(const struct node_http_request *r)
+{
+    const struct node_http_connection *connection = connection_of(r->mhd);
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    if (!connection || getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
+        return false;
+    }
+    return info.tcpi_state == TCP_CLOSE ||
+           (info.tcpi_state == TCP_CLOSE_WAIT && (r->x.is_body_done || r->is_socket));
+}
+
+void node_http_sweep_lost(struct node_http *http)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &http->requests) {
+        struct node_http_request *r = shl_container_of(it, struct node_http_request, link);
+
+        if (r->is_begun && r->x.is_proxy && r->is_suspended && !r->socket && has_left(r)) {
+            r->is_lost = true;
+            node_http_request_resume(r);
+        }
     }
 }
 
@@ -182,8 +272,30 @@ static int64_t declared_length(struct node_http_request *r)
     return length ? (int64_t)strtoull(length, NULL, 10) : 0;
 }
 
+static bool asks_upgrade(struct node_http_request *r, const char *version)
+{
+    return strcmp(version, "HTTP/1.1") == 0 && r->x.method == NODE_METHOD_GET &&
+           r->x.body_length == 0 &&
+           node_header_is_listed(op_header(&r->x, "Connection"), "upgrade") &&
+           node_header_is_listed(op_header(&r->x, "Upgrade"), "websocket");
+}
+
+static void read_client(struct node_http_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *addr = info ? info->client_addr : NULL;
+
+    if (!addr || getnameinfo(addr,
+                             addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                         : sizeof(struct sockaddr_in),
+                             r->x.client, sizeof(r->x.client), NULL, 0, NI_NUMERICHOST) != 0) {
+        r->x.client[0] = '\0';
+    }
+}
+
 /* The head is complete. */
-static enum MHD_Result begin(struct node_http_request *r, const char *method)
+static enum MHD_Result begin(struct node_http_request *r, const char *method, const char *version)
 {
     struct node_http *http = r->http;
     struct node_exchange *x = &r->x;
@@ -195,13 +307,16 @@ static enum MHD_Result begin(struct node_http_request *r, const char *method)
     x->pad_every_ms = http->config.pad_every_ms;
     x->body_length = declared_length(r);
     r->expects_continue = expect && strcasecmp(expect, "100-continue") == 0;
-    if (rc < 0) {
-        node_exchange_fail(x, rc == -ENOMEM ? rc : SHL_EINVALIDARG,
-                           rc == SHL_ELIMIT ? "the path or the query has too many parts"
-                                            : "the path or the query is not valid: check the "
-                                              "percent-encoding");
+    if (rc == 0 && !http->is_closing && asks_upgrade(r, version)) {
+        x->is_upgrade = true;
+        x->body_length = -1;
+    }
+    read_client(r);
+    if (rc == -ENOMEM || (rc < 0 && !http->config.app.takes_any_target)) {
+        node_exchange_fail_target(x);
     } else {
         http->config.app.on_head(http->config.app.arg, x);
+        r->is_socket = x->is_upgrade && x->body_mode == NODE_BODY_SOCKET;
         node_exchange_begin(x);
     }
     set_deadline(
@@ -250,12 +365,11 @@ enum MHD_Result node_http_on_access(void *cls,
 
     (void)mhd;
     (void)url;
-    (void)version;
-    if (!r || !r->target || http->is_closing) {
+    if (!r || !r->target || r->is_lost || http->is_closing) {
         return MHD_NO;
     }
     if (!r->is_begun) {
-        return begin(r, method);
+        return begin(r, method, version);
     }
     if (*len > 0) {
         ssize_t taken = take_body(r, data, *len);
@@ -266,7 +380,7 @@ enum MHD_Result node_http_on_access(void *cls,
         *len -= (size_t)taken;
         return MHD_YES;
     }
-    if (!r->x.is_body_done) {
+    if (!r->x.is_body_done && !r->is_socket) {
         set_deadline(r, 0);
         node_exchange_body_end(&r->x);
     }
@@ -318,6 +432,9 @@ void node_http_on_completed(void *cls,
         return;
     }
     *con_cls = NULL;
+    if (node_exchange_is_upgraded(&r->x)) {
+        is_complete = r->is_socket_complete;
+    }
     set_deadline(r, http->config.idle_timeout_ms);
     shl_list_remove(&r->link);
     http->stats.in_flight--;

@@ -58,6 +58,8 @@ static void on_sweep(uv_timer_t *timer)
             (void)shutdown(connection->fd, SHUT_RDWR);
         }
     }
+    node_http_sweep_sockets(http);
+    node_http_sweep_lost(http);
     if (shl_list_empty(&http->connections)) {
         (void)uv_timer_stop(timer);
     }
@@ -70,8 +72,12 @@ static void drive(struct node_http *http)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
+    node_http_run_sockets(http);
     (void)MHD_run(http->daemon);
-    if (MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES) {
+    if (!shl_list_empty(&http->due)) {
+        /* Not 0: libuv runs a timer that is due at once again before it looks at descriptors. */
+        (void)uv_timer_start(&http->timer, on_timer, 1, 0);
+    } else if (MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES) {
         (void)uv_timer_start(&http->timer, on_timer, wait_ms, 0);
     } else {
         (void)uv_timer_stop(&http->timer);
@@ -133,16 +139,15 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mhd, char *text)
 
 static struct MHD_Daemon *start_daemon(struct node_http *http)
 {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
-                            NULL, NULL, node_http_on_access, http, MHD_OPTION_CONNECTION_LIMIT,
-                            http->config.connections_max + 16, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)NODE_HTTP_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)(http->config.idle_timeout_ms + 999) / 1000,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
-                            node_http_on_target, http, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape,
-                            http, MHD_OPTION_NOTIFY_COMPLETED, node_http_on_completed, http,
-                            MHD_OPTION_NOTIFY_CONNECTION, on_connection_event, http,
-                            MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
+        NULL, NULL, node_http_on_access, http, MHD_OPTION_CONNECTION_LIMIT,
+        http->config.connections_max + 16, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)NODE_HTTP_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)(http->config.idle_timeout_ms + 999) / 1000, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_URI_LOG_CALLBACK, node_http_on_target, http, MHD_OPTION_UNESCAPE_CALLBACK,
+        no_unescape, http, MHD_OPTION_NOTIFY_COMPLETED, node_http_on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection_event, http, MHD_OPTION_END);
 }
 
 static int open_daemon(struct node_http *http, struct shl_err *err)
@@ -197,6 +202,8 @@ int node_http_open(uv_loop_t *loop,
     fill_defaults(&http->config);
     shl_list_init(&http->connections);
     shl_list_init(&http->requests);
+    shl_list_init(&http->sockets);
+    shl_list_init(&http->due);
     http->listener.head_timeout_ms = http->config.head_timeout_ms;
     http->listener.log = config->log;
     http->listener.node_name = config->node_name;
@@ -221,6 +228,7 @@ int node_http_open(uv_loop_t *loop,
     (void)uv_timer_init(loop, &http->sweep);
     http->timer.data = http;
     http->sweep.data = http;
+    http->open_handles = 4; /* listener, poll, timer, sweep; and those of sockets */
     *ret_http = http;
     return 0;
 }
@@ -236,7 +244,7 @@ void node_http_stats(const struct node_http *http, struct node_http_stats *ret)
     ret->refused = http->listener.refused_count;
 }
 
-static void on_handle_closed(struct node_http *http)
+void node_http_handle_closed(struct node_http *http)
 {
     if (--http->open_handles == 0) {
         http->close_cb(http->close_arg);
@@ -246,12 +254,12 @@ static void on_handle_closed(struct node_http *http)
 
 static void on_uv_closed(uv_handle_t *handle)
 {
-    on_handle_closed(handle->data);
+    node_http_handle_closed(handle->data);
 }
 
 static void on_listener_closed(void *arg)
 {
-    on_handle_closed(arg);
+    node_http_handle_closed(arg);
 }
 
 /* Ends every request. The library may not be stopped while one is suspended, so they
@@ -260,6 +268,7 @@ static void drop_requests(struct node_http *http)
 {
     struct shl_list *it;
 
+    node_http_drop_sockets(http);
     SHL_LIST_FOREACH(it, &http->requests) {
         node_http_request_resume(shl_container_of(it, struct node_http_request, link));
     }
@@ -274,7 +283,6 @@ void node_http_close(struct node_http *http, void (*cb)(void *arg), void *arg)
     http->is_closing = true;
     http->close_cb = cb;
     http->close_arg = arg;
-    http->open_handles = 4;
     node_listener_close(&http->listener, on_listener_closed);
     (void)uv_poll_stop(&http->poll);
     drop_requests(http);

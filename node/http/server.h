@@ -20,12 +20,16 @@
 
 struct node_http;
 
-#define NODE_HTTP_CONNECTIONS_MAX 1024
-#define NODE_HTTP_MEMORY_BYTES    (128u * 1024) /* per connection: head and read buffer */
-#define NODE_HTTP_BLOCK_BYTES     (32u * 1024)  /* write buffer of a streamed reply */
-#define NODE_HTTP_HEAD_TIMEOUT_MS 15000         /* first byte to end of the head */
-#define NODE_HTTP_BODY_TIMEOUT_MS 60000         /* whole of a buffered body */
-#define NODE_HTTP_IDLE_TIMEOUT_MS 75000         /* no byte moved; kept-alive without request */
+#define NODE_HTTP_CONNECTIONS_MAX  1024
+#define NODE_HTTP_MEMORY_BYTES     (128u * 1024) /* per connection: head and read buffer */
+#define NODE_HTTP_BLOCK_BYTES      (32u * 1024)  /* write buffer of a streamed reply */
+#define NODE_HTTP_HEAD_TIMEOUT_MS  15000         /* first byte to end of the head */
+#define NODE_HTTP_BODY_TIMEOUT_MS  60000         /* whole of a buffered body */
+#define NODE_HTTP_IDLE_TIMEOUT_MS  75000         /* no byte moved; kept-alive without request */
+#define NODE_HTTP_SOCKET_LINGER_MS 5000          /* of a WebSocket, from our end to the client's */
+/* The machine of a WebSocket's client acknowledges nothing: it is lost. Longer than the two
+ * minutes between probes of a client that is there and does not read. */
+#define NODE_HTTP_SOCKET_SILENT_MS 180000
 /* A refused body is read to its end up to this, so that the client sees the reply. */
 #define NODE_HTTP_DISCARD_MAX (256ll * 1024 * 1024)
 

@@ -8,6 +8,25 @@
 #include "base/err.h"
 #include "base/id.h"
 
+int node_url_encode(const char *text, struct shl_buf *out)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/";
+    int rc = 0;
+
+    while (rc == 0 && *text != '\0') {
+        size_t len = strspn(text, plain);
+
+        if (len > 0) {
+            rc = shl_buf_append(out, text, len);
+            text += len;
+        } else {
+            rc = shl_buf_printf(out, "%%%02X", (unsigned char)*text++);
+        }
+    }
+    return rc;
+}
+
 int node_url_decode(char *text, size_t len, bool plus)
 {
     size_t out = 0;

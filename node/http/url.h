@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "base/attr.h"
+#include "base/buf.h"
 
 #define NODE_URL_MAX         (16 * 1024) /* raw request target */
 #define NODE_URL_SEGMENTS    12          /* the longest route has six */
@@ -19,6 +20,10 @@
 /* In-place percent decoding of @len bytes; with @plus, '+' is a space. Returns the new
  * length (terminated), or -EINVAL for a broken escape or an encoded zero byte. */
 SHL_MUST_CHECK int node_url_decode(char *text, size_t len, bool plus);
+
+/* Append @text to @out with everything but letters, digits and "-._~/" percent-encoded. 0,
+ * SHL_ELIMIT or -ENOMEM. */
+SHL_MUST_CHECK int node_url_encode(const char *text, struct shl_buf *out);
 
 struct node_url_pair {
     const char *name;

@@ -18,8 +18,13 @@
 
 /* What handlers look at. Host is not among them: the origin says it. */
 static const char *const passed_on[] = {
-    "Accept", "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID",
-    "Range",  "Upgrade",       "User-Agent",   "X-API-Key",       "X-OSB-Async-Wake",
+    "Accept", "Authorization", "Content-Type", "Idempotency-Key",  "Last-Event-ID",
+    "Range",  "User-Agent",    "X-API-Key",    "X-OSB-Async-Wake",
+};
+
+/* Of a request that asks for a WebSocket. */
+static const char *const passed_on_upgrade[] = {
+    "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol", "Origin",
 };
 
 /* Of the connection, not of the message: each node makes its own. */
@@ -100,20 +105,58 @@ int node_wire_write_frame(const struct node_wire_frame *frame, struct shl_buf *o
     return rc;
 }
 
+static void pass_on(struct node_exchange *x,
+                    const char *const *names,
+                    size_t count,
+                    struct node_wire_request *ret)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *value = node_exchange_header(x, names[i]);
+
+        if (value) {
+            ret->headers[ret->header_count++] = (struct node_reply_header){names[i], value};
+        }
+    }
+}
+
+/* All of them: the request is another server's. It was checked that they are within limits. */
+static void pass_all(struct node_exchange *x, struct node_wire_request *ret)
+{
+    struct shl_err err;
+
+    if (node_proxy_headers_of(x, &ret->proxy, &err) == 0) {
+        for (size_t i = 0; i < ret->proxy.count; i++) {
+            ret->headers[ret->header_count++] = ret->proxy.items[i];
+        }
+    }
+    if (x->is_upgrade) {
+        ret->headers[ret->header_count++] = (struct node_reply_header){"Upgrade", "websocket"};
+    }
+}
+
 void node_wire_request_of(struct node_exchange *x, struct node_wire_request *ret)
 {
     *ret = (struct node_wire_request){.method = node_method_name(x->method),
                                       .target = x->target,
                                       .body_length = x->body_length,
                                       .hops = x->hops + 1};
-    ret->headers[ret->header_count++] = (struct node_reply_header){"X-Request-Id", x->request_id};
-    for (size_t i = 0; i < SHL_ARRAY_SIZE(passed_on); i++) {
-        const char *value = node_exchange_header(x, passed_on[i]);
-
-        if (value) {
-            ret->headers[ret->header_count++] = (struct node_reply_header){passed_on[i], value};
-        }
+    if (x->is_proxy) {
+        pass_all(x, ret);
+        return;
     }
+    ret->headers[ret->header_count++] = (struct node_reply_header){"X-Request-Id", x->request_id};
+    pass_on(x, passed_on, SHL_ARRAY_SIZE(passed_on), ret);
+    if (x->is_upgrade) {
+        pass_on(x, passed_on_upgrade, SHL_ARRAY_SIZE(passed_on_upgrade), ret);
+    }
+}
+
+bool node_wire_is_upgrade(const struct node_wire_request *request)
+{
+    const char *upgrade = node_wire_header(request, "Upgrade");
+
+    return upgrade && strcmp(request->method, "GET") == 0 && request->body_length == -1 &&
+           request->holds_body;
 }
 
 const char *node_wire_header(const struct node_wire_request *request, const char *name)
@@ -332,7 +375,8 @@ static bool read_reply(const msgpack_object *map, struct arena *arena, struct no
     }
     f->node_name = take_text(arena, shl_mp_find(map, "n"), NODE_WIRE_TEXT_MAX);
     if (!f->node_name || !is_value(f->node_name) || shl_mp_get_uint(map, "s", 599, &status) < 0 ||
-        status < 200 || shl_mp_get_int(map, "l", &f->length) < 0 || f->length < -1 ||
+        (status < 200 && status != NODE_STATUS_UPGRADED) ||
+        shl_mp_get_int(map, "l", &f->length) < 0 || f->length < -1 ||
         shl_mp_get_uint(map, "r", UINT32_MAX, &refusal) < 0) {
         return false;
     }
@@ -402,5 +446,6 @@ void node_wire_frame_release(struct node_wire_frame *frame)
 
 bool node_wire_has_body(enum node_method method, int status)
 {
-    return method != NODE_METHOD_HEAD && status >= 200 && status != 204 && status != 304;
+    return status == NODE_STATUS_UPGRADED ||
+           (method != NODE_METHOD_HEAD && status >= 200 && status != 204 && status != 304);
 }

@@ -25,12 +25,13 @@
 #define SHL_NODE_HTTP_WIRE_H
 
 #include "node/http/exchange.h"
+#include "node/http/proxy.h"
 
 #define NODE_WIRE_KIND         "http"
 #define NODE_WIRE_VERSION      1
-#define NODE_WIRE_HEADERS_MAX  32
+#define NODE_WIRE_HEADERS_MAX  (NODE_PROXY_HEADERS_MAX + 4)
 #define NODE_WIRE_HOPS_MAX     1           /* how often a request is passed on */
-#define NODE_WIRE_FRAME_MAX    (16 * 1024) /* map of one frame */
+#define NODE_WIRE_FRAME_MAX    (48 * 1024) /* map of one frame: the head of a reply */
 #define NODE_WIRE_TEXT_MAX     256         /* origin, content type, name of a node */
 #define NODE_WIRE_LENGTH_BYTES 4
 
@@ -44,7 +45,8 @@ struct node_wire_request {
     unsigned hops; /* 1: from the node the client is connected to */
     size_t header_count;
     struct node_reply_header headers[NODE_WIRE_HEADERS_MAX];
-    char *heap; /* of a request that was read: what the strings are in */
+    char *heap;                      /* of a request that was read: what the strings are in */
+    struct node_proxy_headers proxy; /* of a request that was not: what the strings are in */
 };
 
 /* Append to @out. 0, SHL_ELIMIT or -ENOMEM. */
@@ -59,6 +61,9 @@ void node_wire_request_release(struct node_wire_request *request);
 
 /* The request of @x, with those headers that handlers look at; borrows from @x. */
 void node_wire_request_of(struct node_exchange *x, struct node_wire_request *ret);
+
+/* Does it ask for a WebSocket? */
+bool node_wire_is_upgrade(const struct node_wire_request *request);
 
 /* First header of that name, or NULL. */
 const char *node_wire_header(const struct node_wire_request *request, const char *name);

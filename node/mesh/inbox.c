@@ -15,6 +15,12 @@ struct sender {
     size_t routing_len;
 };
 
+/* A message behind its routing id. */
+struct received {
+    zmq_msg_t head, body; /* the first two parts; empty when there is none */
+    uint32_t count;       /* of all parts */
+};
+
 static struct shl_bytes routing_of(const struct sender *from)
 {
     return shl_bytes_of(from->routing, from->routing_len);
@@ -165,6 +171,7 @@ static bool is_for_channel(enum mesh_type type, enum mesh_channel channel)
         return channel == MESH_CONTROL;
     case MESH_OPEN:
     case MESH_DATA:
+    case MESH_PART:
     case MESH_CREDIT:
     case MESH_END:
     case MESH_CUT:
@@ -203,6 +210,7 @@ static void dispatch(struct mesh_peer *peer,
         break;
     case MESH_OPEN:
     case MESH_DATA:
+    case MESH_PART:
     case MESH_CREDIT:
     case MESH_END:
     case MESH_CUT:
@@ -274,16 +282,41 @@ static void on_bad(struct node_mesh *mesh,
     }
 }
 
+/* A .part has its bytes in the second part of the message; all others have one. */
+static int read_message(struct mesh_message *msg,
+                        enum mesh_channel channel,
+                        struct shl_bytes bytes,
+                        struct received *parts)
+{
+    bool is_part;
+
+    if (parts->count > 2 || mesh_message_parse(msg, bytes) < 0) {
+        return SHL_EPROTO;
+    }
+    is_part = msg->type == MESH_PART && channel == MESH_BULK &&
+              msg->version >= MESH_VERSION_PARTS && msg->number == zmq_msg_size(&parts->body);
+    if (parts->count == 2 ? !is_part : msg->type == MESH_PART) {
+        mesh_message_release(msg);
+        return SHL_EPROTO;
+    }
+    if (is_part) {
+        msg->body = shl_bytes_of(zmq_msg_data(&parts->body), zmq_msg_size(&parts->body));
+    }
+    return 0;
+}
+
 static void on_message(struct node_mesh *mesh,
                        enum mesh_channel channel,
                        const struct sender *from,
-                       zmq_msg_t *raw,
-                       bool is_multipart)
+                       struct received *parts)
 {
+    zmq_msg_t *raw = &parts->head;
+    bool is_multipart = parts->count != 1;
     struct shl_bytes bytes = shl_bytes_of(zmq_msg_data(raw), zmq_msg_size(raw));
     struct mesh_peer *peer = from->is_guest ? NULL : mesh_peer_find(mesh, &from->id);
     struct mesh_message msg;
-    bool is_large = bytes.len > mesh_bytes_max(channel);
+    bool is_large = bytes.len > mesh_bytes_max(channel) ||
+                    (parts->count > 1 && zmq_msg_size(&parts->body) > MESH_FRAME_BYTES_MAX);
 
     if (channel == MESH_CONTROL) {
         mesh->stats.messages_in++;
@@ -303,52 +336,58 @@ static void on_message(struct node_mesh *mesh,
         mesh_refuse(mesh, channel, &from->id, routing_of(from), NODE_MESH_REFUSED_KEY, NULL);
     } else if (is_large) {
         on_bad(mesh, channel, from, NODE_MESH_REFUSED_OVERSIZED);
-    } else if (is_multipart || mesh_message_parse(&msg, bytes) < 0) {
+    } else if (read_message(&msg, channel, bytes, parts) < 0) {
         on_bad(mesh, channel, from, NODE_MESH_REFUSED_GARBAGE);
     } else {
-        on_member(peer, channel, from, &msg, raw);
+        on_member(peer, channel, from, &msg, msg.type == MESH_PART ? &parts->body : raw);
         mesh_message_release(&msg);
     }
 }
 
-/* The first part is the routing id, the second our message; more are read and dropped.
- * Returns the bytes received, or -1 when there is nothing. */
+/* The first part is the routing id, the others are our message; from the fourth on they are read
+ * and dropped. Returns the bytes received, or -1 when there is nothing. */
 static int64_t receive(struct mesh_socket *router, enum mesh_channel channel)
 {
     struct node_mesh *mesh = router->mesh;
+    struct received parts = {.count = 0};
     struct sender from = {0};
-    zmq_msg_t part, raw;
-    size_t index = 0;
+    zmq_msg_t part;
     int64_t bytes = 0;
     int more = 1;
-    bool is_whole = false;
+    bool is_whole = false, is_first = true;
 
-    (void)zmq_msg_init(&raw);
+    (void)zmq_msg_init(&parts.head);
+    (void)zmq_msg_init(&parts.body);
     while (more) {
         (void)zmq_msg_init(&part);
         if (zmq_msg_recv(&part, router->zmq, ZMQ_DONTWAIT) < 0) {
             (void)zmq_msg_close(&part);
-            (void)zmq_msg_close(&raw);
-            return -1;
+            bytes = -1;
+            break;
         }
         bytes += (int64_t)zmq_msg_size(&part);
         more = zmq_msg_more(&part);
-        if (index == 0 && zmq_msg_size(&part) <= sizeof(from.routing)) {
-            from.routing_len = zmq_msg_size(&part);
-            memcpy(from.routing, zmq_msg_data(&part), from.routing_len);
-        } else if (index == 1 && from.routing_len > 0) {
+        if (is_first) {
+            is_first = false;
+            if (zmq_msg_size(&part) <= sizeof(from.routing)) {
+                from.routing_len = zmq_msg_size(&part);
+                memcpy(from.routing, zmq_msg_data(&part), from.routing_len);
+            }
+        } else if (++parts.count == 1 && from.routing_len > 0) {
             is_whole = parse_user(zmq_msg_gets(&part, "User-Id"), &from);
-            (void)zmq_msg_move(&raw, &part);
+            (void)zmq_msg_move(&parts.head, &part);
+        } else if (parts.count == 2) {
+            (void)zmq_msg_move(&parts.body, &part);
         }
-        index++;
         (void)zmq_msg_close(&part);
     }
-    if (is_whole) {
-        on_message(mesh, channel, &from, &raw, index != 2);
-    } else {
+    if (bytes >= 0 && is_whole) {
+        on_message(mesh, channel, &from, &parts);
+    } else if (bytes >= 0) {
         mesh->stats.refused[NODE_MESH_REFUSED_GARBAGE]++;
     }
-    (void)zmq_msg_close(&raw);
+    (void)zmq_msg_close(&parts.head);
+    (void)zmq_msg_close(&parts.body);
     return bytes;
 }
 

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sodium.h>
-
 #include "node/mesh/mesh_private.h"
 
 /* One question to a node that need not know us: connect, ask, hear, gone. */
@@ -67,10 +65,7 @@ static void end_join(struct mesh_join *join, int code, const char *msg, struct s
     shl_list_remove(&join->link);
     mesh->join_count--;
     mesh_socket_close_monitored(join->socket, join->monitor, 0);
-    if (join->request.heap) {
-        sodium_memzero(join->request.heap, join->request.cap);
-    }
-    shl_buf_release(&join->request);
+    shl_buf_wipe(&join->request);
     free(join);
     on_reply(arg, code, msg, body);
 }

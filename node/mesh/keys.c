@@ -123,10 +123,7 @@ static int read_key(const char *path, struct node_mesh_keys *keys, struct shl_er
     if (rc == 0 && parse_key(shl_buf_bytes(&buf), keys) < 0) {
         rc = damaged(path, err);
     }
-    if (buf.heap) {
-        sodium_memzero(buf.heap, buf.cap);
-    }
-    shl_buf_release(&buf);
+    shl_buf_wipe(&buf);
     return rc;
 }
 
@@ -163,8 +160,7 @@ static int write_key(const char *path, const struct node_mesh_keys *keys, struct
     if (rc == 0) {
         rc = write_private(path, shl_buf_bytes(&buf), err);
     }
-    sodium_memzero(buf.heap, buf.cap);
-    shl_buf_release(&buf);
+    shl_buf_wipe(&buf);
     return rc;
 }
 

@@ -40,7 +40,7 @@
 
 /* Protocol versions this build speaks. Two nodes use the highest both know. */
 #define NODE_MESH_VERSION_MIN 1
-#define NODE_MESH_VERSION_MAX 1
+#define NODE_MESH_VERSION_MAX 2 /* 2: bytes of streams in parts of their own */
 
 #define NODE_MESH_PEERS_MAX   256
 #define NODE_MESH_KIND_MAX    24             /* bytes of the name of a kind or method: [a-z0-9.-] */

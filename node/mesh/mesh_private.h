@@ -36,7 +36,7 @@
 #include "node/mesh/message.h"
 
 #define MESH_CONTROL_HWM 32 /* messages in a ZeroMQ pipe; at most this times the largest */
-#define MESH_BULK_HWM    8
+#define MESH_BULK_HWM    16
 #define MESH_SLACK_BYTES                                                           \
     (64u * 1024)                 /* a message above its kind's limit still arrives \
                                   * (and is refused by name) up to this much more */
@@ -152,6 +152,8 @@ mesh_free_fn mesh_pool_buf(struct mesh_pool *pool, struct shl_buf *buf, size_t b
 struct mesh_out {
     struct shl_list link;
     zmq_msg_t msg;
+    zmq_msg_t body; /* second part */
+    bool has_body;
     size_t cost;    /* what it counts for in a queue */
     size_t payload; /* bytes of a stream in it */
 };
@@ -162,7 +164,14 @@ struct mesh_out *mesh_out_new(struct shl_buf *buf,
                               size_t payload,
                               mesh_free_fn give_back,
                               void *hint);
+/* @body becomes the second part of @out; on failure it is the caller's. 0 or -ENOMEM. */
+SHL_MUST_CHECK int mesh_out_give(struct mesh_out *out,
+                                 struct shl_bytes body,
+                                 mesh_free_fn give_back,
+                                 void *hint);
 void mesh_out_free(struct mesh_out *out);
+/* All of it, or -errno and nothing. */
+SHL_MUST_CHECK int mesh_socket_send_out(struct mesh_socket *socket, struct mesh_out *out);
 
 /*- link.c */
 
@@ -415,6 +424,10 @@ void mesh_streams_tick(struct node_mesh *mesh);
 /*- stream_io.c */
 
 size_t mesh_stream_write(struct node_stream *base, struct shl_bytes data);
+size_t mesh_stream_give(struct node_stream *base,
+                        struct shl_bytes data,
+                        node_stream_release release,
+                        void *arg);
 void mesh_stream_finish(struct node_stream *base);
 void mesh_stream_resume(struct node_stream *base);
 void mesh_stream_queue(struct mesh_stream *s, struct mesh_out *out);

@@ -222,6 +222,7 @@ static void parse_rest(struct mesh_message *msg, struct cursor *c)
         parse_stream(msg, c);
         msg->body = next_bin(c);
         break;
+    case MESH_PART:
     case MESH_CREDIT:
         parse_stream(msg, c);
         msg->number = next_uint(c, UINT32_MAX);
@@ -467,6 +468,19 @@ int mesh_write_data(struct shl_buf *buf,
 
     begin_of_stream(&w, buf, env, MESH_DATA, stream, opened, bytes.len);
     shl_mp_bin(&w, bytes.base, bytes.len);
+    return finish(&w);
+}
+
+int mesh_write_part(struct shl_buf *buf,
+                    const struct mesh_envelope *env,
+                    uint64_t stream,
+                    bool opened,
+                    size_t bytes)
+{
+    struct shl_mp_writer w;
+
+    begin_of_stream(&w, buf, env, MESH_PART, stream, opened, 0);
+    shl_mp_uint(&w, bytes);
     return finish(&w);
 }
 

@@ -19,7 +19,7 @@
 #include "node/mesh/token.h"
 
 #define MESH_KIND_MAX        24
-#define MESH_FRAME_BYTES_MAX (256u * 1024) /* payload of one .data */
+#define MESH_FRAME_BYTES_MAX (256u * 1024) /* payload of one .data or .part */
 #define MESH_TEXT_MAX        256           /* a sentence of the other side */
 #define MESH_OVERHEAD_MAX    512           /* bytes of a message beside its body and texts */
 
@@ -29,19 +29,23 @@ enum mesh_channel {
     MESH_CHANNELS
 };
 
-#define MESH_TYPE_MAP(X)                                                     \
-    X(HELLO, ".hello")     /* {id, min, max, boot, nonce, channel, addr} */  \
-    X(WELCOME, ".welcome") /* {id, version, boot, nonce} */                  \
-    X(REFUSE, ".refuse")   /* reason, sentence */                            \
-    X(ASK, ".ask")         /* id, method, timeout ms, body */                \
-    X(REPLY, ".reply")     /* id, code, sentence or nil, body */             \
-    X(OPEN, ".open")       /* stream, kind, head */                          \
-    X(DATA, ".data")       /* stream, opened by the sender of this, bytes */ \
-    X(CREDIT, ".credit")   /* stream, opened by .., bytes more */            \
-    X(END, ".end")         /* stream, opened by .. */                        \
-    X(CUT, ".cut")         /* stream, opened by .., code, sentence */        \
-    X(JOIN, ".join")       /* lowest version, highest version, body */       \
+#define MESH_TYPE_MAP(X)                                                        \
+    X(HELLO, ".hello")     /* {id, min, max, boot, nonce, channel, addr} */     \
+    X(WELCOME, ".welcome") /* {id, version, boot, nonce} */                     \
+    X(REFUSE, ".refuse")   /* reason, sentence */                               \
+    X(ASK, ".ask")         /* id, method, timeout ms, body */                   \
+    X(REPLY, ".reply")     /* id, code, sentence or nil, body */                \
+    X(OPEN, ".open")       /* stream, kind, head */                             \
+    X(DATA, ".data")       /* stream, opened by the sender of this, bytes */    \
+    X(PART, ".part")       /* stream, opened by .., length; the bytes follow */ \
+    X(CREDIT, ".credit")   /* stream, opened by .., bytes more */               \
+    X(END, ".end")         /* stream, opened by .. */                           \
+    X(CUT, ".cut")         /* stream, opened by .., code, sentence */           \
+    X(JOIN, ".join")       /* lowest version, highest version, body */          \
     X(JOINED, ".joined")   /* code, sentence or nil, body */
+
+/* From version 2: bytes in a message part of their own, so that the sender need not copy them. */
+#define MESH_VERSION_PARTS 2
 
 enum mesh_type {
     MESH_ONE_WAY,
@@ -59,7 +63,7 @@ struct mesh_message {
     char kind[MESH_KIND_MAX + 1]; /* of a one-way message, a stream, a method; else empty */
     uint64_t id;                  /* of a call or stream */
     bool opened;                  /* the sender of this message opened the stream */
-    uint64_t number;              /* timeout or credit */
+    uint64_t number;              /* timeout, credit or length */
     int64_t code;                 /* negative or 0 */
     char text[MESH_TEXT_MAX];     /* cut, control characters replaced */
     struct shl_bytes body;        /* body, head or bytes */
@@ -119,6 +123,11 @@ SHL_MUST_CHECK int mesh_write_data(struct shl_buf *buf,
                                    uint64_t stream,
                                    bool opened,
                                    struct shl_bytes bytes);
+SHL_MUST_CHECK int mesh_write_part(struct shl_buf *buf,
+                                   const struct mesh_envelope *env,
+                                   uint64_t stream,
+                                   bool opened,
+                                   size_t bytes);
 SHL_MUST_CHECK int mesh_write_credit(struct shl_buf *buf,
                                      const struct mesh_envelope *env,
                                      uint64_t stream,

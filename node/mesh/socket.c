@@ -343,6 +343,36 @@ int mesh_socket_send(struct mesh_socket *socket, zmq_msg_t *msg)
     return rc < 0 ? rc : 0;
 }
 
+int mesh_socket_send_out(struct mesh_socket *socket, struct mesh_out *out)
+{
+    int rc;
+
+    if (!out->has_body) {
+        return mesh_socket_send(socket, &out->msg);
+    }
+    rc = zmq_msg_send(&out->msg, socket->zmq, ZMQ_DONTWAIT | ZMQ_SNDMORE);
+    rc = rc < 0 ? -zmq_errno() : 0;
+    if (rc == 0) {
+        /* A pipe that took the first part takes the second; unless its connection is gone, then
+         * nothing of both arrives, and the stream is about to hear of it. */
+        (void)zmq_msg_send(&out->body, socket->zmq, ZMQ_DONTWAIT);
+    }
+    mesh_socket_mark(socket);
+    return rc;
+}
+
+int mesh_out_give(struct mesh_out *out, struct shl_bytes body, mesh_free_fn give_back, void *hint)
+{
+    if (zmq_msg_init_data(&out->body, (void *)(uintptr_t)body.base, body.len, give_back, hint) !=
+        0) {
+        return -ENOMEM;
+    }
+    out->has_body = true;
+    out->payload = body.len;
+    out->cost += body.len;
+    return 0;
+}
+
 struct mesh_out *mesh_out_new(struct shl_buf *buf,
                               size_t payload,
                               mesh_free_fn give_back,
@@ -355,6 +385,7 @@ struct mesh_out *mesh_out_new(struct shl_buf *buf,
         return NULL;
     }
     shl_list_init(&out->link);
+    out->has_body = false;
     out->payload = payload;
     out->cost = shl_buf_len(buf) + MESH_MESSAGE_COST;
     if (!give_back) {
@@ -372,6 +403,9 @@ void mesh_out_free(struct mesh_out *out)
 {
     shl_list_remove(&out->link);
     (void)zmq_msg_close(&out->msg);
+    if (out->has_body) {
+        (void)zmq_msg_close(&out->body);
+    }
     free(out);
 }
 

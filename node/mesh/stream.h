@@ -13,6 +13,7 @@
 #define SHL_NODE_MESH_STREAM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -39,9 +40,17 @@ struct node_stream_user {
     void (*closed)(void *arg, int code, const char *msg);
 };
 
+/* Lets go of memory that was given to a stream. On any thread. */
+typedef void (*node_stream_release)(void *data, void *arg);
+
 /* Who carries it. */
 struct node_stream_carrier {
     size_t (*write)(struct node_stream *s, struct shl_bytes data);
+    /* May be NULL: then what is given is written. */
+    size_t (*give)(struct node_stream *s,
+                   struct shl_bytes data,
+                   node_stream_release release,
+                   void *arg);
     void (*finish)(struct node_stream *s);
     void (*abort)(struct node_stream *s, int code, const char *msg);
     void (*resume)(struct node_stream *s);
@@ -69,6 +78,26 @@ static inline void node_stream_set_user(struct node_stream *s,
 static inline size_t node_stream_write(struct node_stream *s, struct shl_bytes data)
 {
     return s->carrier->write(s, data);
+}
+
+/* The same for large @data that is not copied. Returns data.len: the stream has it, and calls
+ * @release(data.base, @arg) once, at once or later, on any thread, also when the stream is cut.
+ * Returns less: that much was copied, all memory is still the caller's, `writable` comes. */
+static inline size_t node_stream_give(struct node_stream *s,
+                                      struct shl_bytes data,
+                                      node_stream_release release,
+                                      void *arg)
+{
+    size_t taken;
+
+    if (s->carrier->give) {
+        return s->carrier->give(s, data, release, arg);
+    }
+    taken = s->carrier->write(s, data);
+    if (taken == data.len) {
+        release((void *)(uintptr_t)data.base, arg);
+    }
+    return taken;
 }
 
 /* No more bytes from this side. Once. */

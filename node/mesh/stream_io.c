@@ -154,6 +154,55 @@ size_t mesh_stream_write(struct node_stream *base, struct shl_bytes data)
     return taken;
 }
 
+static bool queue_part(struct mesh_stream *s,
+                       struct shl_bytes bytes,
+                       node_stream_release release,
+                       void *arg)
+{
+    struct mesh_envelope env = mesh_peer_envelope(s->peer);
+    struct mesh_out *out;
+    struct shl_buf buf;
+
+    shl_buf_init(&buf, MESH_OVERHEAD_MAX);
+    if (mesh_write_part(&buf, &env, s->id, s->opened, bytes.len) < 0) {
+        shl_buf_release(&buf);
+        return false;
+    }
+    out = mesh_out_new(&buf, 0, NULL, NULL);
+    if (!out) {
+        return false;
+    }
+    if (mesh_out_give(out, bytes, release, arg) < 0) {
+        mesh_out_free(out);
+        return false;
+    }
+    mesh_stream_queue(s, out);
+    return true;
+}
+
+size_t mesh_stream_give(struct node_stream *base,
+                        struct shl_bytes data,
+                        node_stream_release release,
+                        void *arg)
+{
+    struct mesh_stream *s = shl_container_of(base, struct mesh_stream, base);
+    size_t taken;
+
+    assert(!s->is_finished);
+    /* Of little, a second part costs more than a copy. */
+    if (s->peer && s->peer->version >= MESH_VERSION_PARTS && data.len >= MESH_POOL_FROM &&
+        data.len <= MESH_FRAME_BYTES_MAX && data.len <= room_of(s) &&
+        queue_part(s, data, release, arg)) {
+        s->credit_left -= data.len;
+        return data.len;
+    }
+    taken = mesh_stream_write(base, data);
+    if (taken == data.len) {
+        release((void *)(uintptr_t)data.base, arg);
+    }
+    return taken;
+}
+
 static bool has_room(const struct mesh_stream *s)
 {
     return s->peer->send_bytes < NODE_MESH_SEND_QUEUE_MAX / 2 &&
@@ -300,7 +349,7 @@ static bool flush_frame(struct mesh_stream *s)
 {
     struct mesh_out *out = shl_container_of(shl_list_first(&s->frames), struct mesh_out, link);
 
-    if (mesh_socket_send(s->peer->tx[MESH_BULK].socket, &out->msg) < 0) {
+    if (mesh_socket_send_out(s->peer->tx[MESH_BULK].socket, out) < 0) {
         return false;
     }
     s->is_open_sent = true; /* the first frame of one we opened */
@@ -373,6 +422,7 @@ static void offer(struct mesh_stream *s, struct shl_bytes *bytes)
 void mesh_stream_receive(struct mesh_stream *s, struct shl_bytes bytes, zmq_msg_t *raw)
 {
     struct piece *piece;
+    size_t at;
 
     if (shl_list_empty(&s->pieces)) {
         offer(s, &bytes);
@@ -386,9 +436,11 @@ void mesh_stream_receive(struct mesh_stream *s, struct shl_bytes bytes, zmq_msg_
             node_stream_abort(&s->base, -ENOMEM, NULL);
             return;
         }
+        /* A small message carries its bytes in itself, so they move with it. */
+        at = (size_t)(bytes.base - (const uint8_t *)zmq_msg_data(raw));
         (void)zmq_msg_init(&piece->msg);
         (void)zmq_msg_move(&piece->msg, raw);
-        piece->left = bytes;
+        piece->left = shl_bytes_of((const uint8_t *)zmq_msg_data(&piece->msg) + at, bytes.len);
         shl_list_push_back(&s->pieces, &piece->link);
         count_piece(s, (ptrdiff_t)bytes.len);
     }

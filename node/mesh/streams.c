@@ -395,7 +395,7 @@ void mesh_on_stream(struct mesh_peer *peer, const struct mesh_message *msg, zmq_
     s = find_stream(peer, msg->id, !msg->opened);
     if (!s) {
         peer->mesh->stats.stale++;
-    } else if (msg->type == MESH_DATA) {
+    } else if (msg->type == MESH_DATA || msg->type == MESH_PART) {
         on_data(s, msg, raw);
     } else if (msg->type == MESH_CREDIT) {
         on_credit(s, msg->number);
@@ -412,6 +412,7 @@ void mesh_on_stream(struct mesh_peer *peer, const struct mesh_message *msg, zmq_
 
 const struct node_stream_carrier mesh_stream_carrier = {
     .write = mesh_stream_write,
+    .give = mesh_stream_give,
     .finish = mesh_stream_finish,
     .abort = stream_abort,
     .resume = mesh_stream_resume,

@@ -128,8 +128,7 @@ int node_join_token_format(const struct node_join_token *token,
     } else {
         (void)shl_err_set(err, rc, "the join token is too long");
     }
-    sodium_memzero(buf.heap, buf.cap);
-    shl_buf_release(&buf);
+    shl_buf_wipe(&buf);
     return rc;
 }
 

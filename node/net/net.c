@@ -26,8 +26,9 @@
 struct node_net {
     struct node_pool pool;
     uint32_t dns;
-    uint32_t attached; /* guests in the rules */
-    int claim_fd;      /* holds the pool against another daemon */
+    uint32_t attached;            /* guests in the rules */
+    struct node_net_guest *slots; /* of each slot; .tap is empty when nothing is attached */
+    int claim_fd;                 /* holds the pool against another daemon */
     const struct shl_log *log;
 };
 
@@ -153,27 +154,79 @@ static int run_rules(struct shl_buf *text, int made, struct shl_err *err)
     return made;
 }
 
+/* Which sets of the rules that were left to us name @tap. */
+static enum node_net_egress found_egress(const char *watched, const char *limited, const char *tap)
+{
+    char quoted[NODE_TAP_NAME_SIZE + 2];
+
+    (void)snprintf(quoted, sizeof(quoted), "\"%s\"", tap);
+    return strstr(limited, quoted)   ? NODE_NET_EGRESS_LIMITED
+           : strstr(watched, quoted) ? NODE_NET_EGRESS_WATCHED
+                                     : NODE_NET_EGRESS_DIRECT;
+}
+
+/* The guests that live, as the rules of the former daemon have them: one with an allowlist
+ * stays shut in from one rule set to the next, before anybody says so again. */
+static int take_guests(struct node_net *net,
+                       const struct node_net_guest *guests,
+                       size_t guest_count,
+                       struct shl_err *err)
+{
+    char table[NODE_TABLE_NAME_SIZE];
+    char *watched, *limited;
+    int rc = 0;
+    size_t i;
+
+    net->slots = calloc(net->pool.slot_count, sizeof(*net->slots));
+    if (!net->slots) {
+        return shl_err_sys(err, ENOMEM, "cannot set up the guest network");
+    }
+    node_rules_table(table, &net->pool);
+    watched = node_nft_set(table, "watched");
+    limited = node_nft_set(table, "limited");
+    for (i = 0; i < guest_count && rc == 0; i++) {
+        rc = node_pool_take_slot(&net->pool, guests[i].slot);
+        if (rc == 0) {
+            net->slots[guests[i].slot] = guests[i];
+            net->slots[guests[i].slot].egress =
+                found_egress(watched ? watched : "", limited ? limited : "", guests[i].tap);
+        } else {
+            (void)shl_err_set(err, rc,
+                              "the living sandbox of %s has no place in this address pool: start "
+                              "shoald with the pool it had before",
+                              guests[i].tap);
+        }
+    }
+    free(watched);
+    free(limited);
+    return rc;
+}
+
 static int install_rules(struct node_net *net,
                          const struct node_net_guest *guests,
                          size_t guest_count,
                          struct shl_err *err)
 {
+    struct node_net_guest *living;
     struct shl_buf text;
     size_t i;
+    int rc = take_guests(net, guests, guest_count, err);
 
+    if (rc < 0) {
+        return rc;
+    }
+    living = calloc(guest_count + 1, sizeof(*living));
+    if (!living) {
+        return shl_err_sys(err, ENOMEM, "cannot set up the guest network");
+    }
     for (i = 0; i < guest_count; i++) {
-        int rc = node_pool_take_slot(&net->pool, guests[i].slot);
-
-        if (rc < 0) {
-            return shl_err_set(err, rc,
-                               "the living sandbox of %s has no place in this address pool: start "
-                               "shoald with the pool it had before",
-                               guests[i].tap);
-        }
+        living[i] = net->slots[guests[i].slot];
     }
     net->attached = (uint32_t)guest_count;
     shl_buf_init(&text, RULES_MAX);
-    return run_rules(&text, node_rules_all(&text, &net->pool, net->dns, guests, guest_count), err);
+    rc = run_rules(&text, node_rules_all(&text, &net->pool, net->dns, living, guest_count), err);
+    free(living);
+    return rc;
 }
 
 static void net_free(struct node_net *net)
@@ -182,6 +235,7 @@ static void net_free(struct node_net *net)
         (void)close(net->claim_fd);
     }
     node_pool_release(&net->pool);
+    free(net->slots);
     free(net);
 }
 
@@ -247,25 +301,28 @@ int node_net_take_slot(struct node_net *net, uint32_t *ret_slot)
     return node_pool_take(&net->pool, ret_slot);
 }
 
+int node_net_take_slot_again(struct node_net *net, uint32_t slot)
+{
+    return node_pool_take_slot(&net->pool, slot);
+}
+
 void node_net_give_slot(struct node_net *net, uint32_t slot)
 {
+    net->slots[slot].egress = NODE_NET_EGRESS_DIRECT;
     node_pool_give(&net->pool, slot);
 }
 
 static int change_rules(struct node_net *net,
-                        const char *sandbox_id,
-                        uint32_t slot,
+                        const struct node_net_guest *guest,
                         int (*make)(struct shl_buf *buf,
                                     const struct node_pool *pool,
                                     const struct node_net_guest *guest),
                         struct shl_err *err)
 {
-    struct node_net_guest guest = {.slot = slot};
     struct shl_buf text;
 
-    node_net_tap_name(guest.tap, sandbox_id);
     shl_buf_init(&text, RULES_MAX);
-    return run_rules(&text, make(&text, &net->pool, &guest), err);
+    return run_rules(&text, make(&text, &net->pool, guest), err);
 }
 
 int node_net_attach(struct node_net *net,
@@ -274,20 +331,21 @@ int node_net_attach(struct node_net *net,
                     int *ret_fd,
                     struct shl_err *err)
 {
-    char name[NODE_TAP_NAME_SIZE];
+    struct node_net_guest guest = {.slot = slot, .egress = net->slots[slot].egress};
     SHL_CLEANUP_FD int fd = -1;
     int rc;
 
-    node_net_tap_name(name, sandbox_id);
-    rc = node_tap_create(name, &fd, err);
+    node_net_tap_name(guest.tap, sandbox_id);
+    rc = node_tap_create(guest.tap, &fd, err);
     if (rc == 0) {
-        rc = change_rules(net, sandbox_id, slot, node_rules_add, err);
+        rc = change_rules(net, &guest, node_rules_add, err);
     }
     if (rc < 0) {
         return rc;
     }
     net->attached++;
-    rc = node_tap_start(name, node_pool_gateway(&net->pool, slot), err);
+    net->slots[slot] = guest;
+    rc = node_tap_start(guest.tap, node_pool_gateway(&net->pool, slot), err);
     if (rc < 0) {
         /* this failure is the one to tell; a rule for a dead name harms nobody */
         (void)node_net_detach(net, sandbox_id, slot, NULL);
@@ -302,9 +360,72 @@ int node_net_detach(struct node_net *net,
                     uint32_t slot,
                     struct shl_err *err)
 {
+    struct node_net_guest guest = {.slot = slot};
+
     assert(net->attached > 0);
     net->attached--;
-    return change_rules(net, sandbox_id, slot, node_rules_del, err);
+    net->slots[slot].tap[0] = '\0';
+    node_net_tap_name(guest.tap, sandbox_id);
+    return change_rules(net, &guest, node_rules_del, err);
+}
+
+int node_net_set_egress(struct node_net *net,
+                        uint32_t slot,
+                        enum node_net_egress egress,
+                        struct shl_err *err)
+{
+    struct node_net_guest *guest = &net->slots[slot];
+
+    if (guest->egress == egress) {
+        return 0;
+    }
+    guest->egress = egress;
+    return guest->tap[0] ? change_rules(net, guest, node_rules_change, err) : 0;
+}
+
+enum node_net_egress node_net_egress_of(const struct node_net *net, uint32_t slot)
+{
+    return net->slots[slot].egress;
+}
+
+int node_net_slot_of(const struct node_net *net, uint32_t guest, uint32_t *ret_slot)
+{
+    uint32_t slot = (guest - net->pool.base) / 4;
+
+    if (!node_pool_contains(&net->pool, guest) || slot >= net->pool.slot_count ||
+        node_pool_guest(&net->pool, slot) != guest) {
+        return SHL_ENOTFOUND;
+    }
+    *ret_slot = slot;
+    return 0;
+}
+
+int node_net_set_gateway(struct node_net *net,
+                         const struct node_net_ports *ports,
+                         struct shl_err *err)
+{
+    struct shl_buf text;
+
+    shl_buf_init(&text, RULES_MAX);
+    return run_rules(&text, node_rules_egress(&text, &net->pool, ports), err);
+}
+
+int node_net_bytes(const char *sandbox_id, uint64_t *ret_in, uint64_t *ret_out)
+{
+    char tap[NODE_TAP_NAME_SIZE];
+
+    node_net_tap_name(tap, sandbox_id);
+    return node_tap_bytes(tap, ret_in, ret_out);
+}
+
+uint32_t node_net_dns(const struct node_net *net)
+{
+    return net->dns;
+}
+
+uint32_t node_net_pool_base(const struct node_net *net)
+{
+    return net->pool.base;
 }
 
 uint32_t node_net_gateway(const struct node_net *net, uint32_t slot)

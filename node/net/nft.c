@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <nftables/libnftables.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DETAIL_MAX 160
@@ -34,6 +35,23 @@ static int explain(const char *output, struct shl_err *err)
                            detail);
     }
     return shl_err_set(err, -EIO, "cannot change nftables: %s", detail);
+}
+
+char *node_nft_set(const char *table, const char *set)
+{
+    struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
+    char command[128];
+    char *text = NULL;
+
+    (void)snprintf(command, sizeof(command), "list set inet %s %s", table, set);
+    if (ctx && nft_ctx_buffer_output(ctx) == 0 && nft_ctx_buffer_error(ctx) == 0 &&
+        nft_run_cmd_from_buffer(ctx, command) == 0) {
+        text = strdup(nft_ctx_get_output_buffer(ctx));
+    }
+    if (ctx) {
+        nft_ctx_free(ctx);
+    }
+    return text;
 }
 
 int node_nft_run(const char *commands, struct shl_err *err)

@@ -8,4 +8,7 @@
  * modules from the rest. */
 SHL_MUST_CHECK int node_nft_run(const char *commands, struct shl_err *err);
 
+/* What nft prints of a set: heap text, the caller frees. NULL when there is none. */
+char *node_nft_set(const char *table, const char *set);
+
 #endif /* SHL_NODE_NET_NFT_H */

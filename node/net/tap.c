@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,4 +86,66 @@ int node_tap_start(const char *name, uint32_t gateway, struct shl_err *err)
         rc = set_up(fd, name);
     }
     return rc < 0 ? shl_err_sys(err, -rc, "cannot configure the network interface %s", name) : 0;
+}
+
+/* Of a reply to RTM_GETLINK: the kernel's word. */
+static int find_counters(const uint8_t *reply, size_t len, struct rtnl_link_stats64 *ret)
+{
+    struct nlmsghdr head;
+    struct nlmsgerr error;
+    size_t at = NLMSG_LENGTH(sizeof(struct ifinfomsg));
+
+    if (len < sizeof(head)) {
+        return -EPROTO;
+    }
+    memcpy(&head, reply, sizeof(head));
+    if (head.nlmsg_type == NLMSG_ERROR && len >= sizeof(head) + sizeof(error)) {
+        memcpy(&error, reply + sizeof(head), sizeof(error));
+        return error.error < 0 ? error.error : -EPROTO;
+    }
+    while (len >= at + sizeof(struct rtattr)) {
+        struct rtattr attr;
+
+        memcpy(&attr, reply + at, sizeof(attr));
+        if (attr.rta_len < sizeof(attr) || attr.rta_len > len - at) {
+            break;
+        }
+        if (attr.rta_type == IFLA_STATS64 && attr.rta_len >= RTA_LENGTH(0) + sizeof(*ret)) {
+            memcpy(ret, reply + at + RTA_LENGTH(0), sizeof(*ret));
+            return 0;
+        }
+        at += RTA_ALIGN(attr.rta_len);
+    }
+    return -EPROTO;
+}
+
+int node_tap_bytes(const char *name, uint64_t *ret_in, uint64_t *ret_out)
+{
+    struct {
+        struct nlmsghdr head;
+        struct ifinfomsg msg;
+    } request = {
+        .head = {.nlmsg_len = sizeof(request),
+                 .nlmsg_type = RTM_GETLINK,
+                 .nlmsg_flags = NLM_F_REQUEST},
+        .msg = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name)},
+    };
+    SHL_CLEANUP_FD int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    struct rtnl_link_stats64 counters;
+    uint8_t reply[16384];
+    ssize_t n;
+    int rc;
+
+    if (fd < 0 || request.msg.ifi_index == 0) {
+        return fd < 0 ? -errno : -ENODEV;
+    }
+    if (send(fd, &request, sizeof(request), 0) < 0 || (n = recv(fd, reply, sizeof(reply), 0)) < 0) {
+        return -errno;
+    }
+    rc = find_counters(reply, (size_t)n, &counters);
+    if (rc == 0) {
+        *ret_in = counters.tx_bytes;
+        *ret_out = counters.rx_bytes;
+    }
+    return rc;
 }

@@ -14,4 +14,7 @@ SHL_MUST_CHECK int node_tap_create(const char *name, int *ret_fd, struct shl_err
 /* Node's address @gateway/30, IPv6 off, up. */
 SHL_MUST_CHECK int node_tap_start(const char *name, uint32_t gateway, struct shl_err *err);
 
+/* Bytes that went to the guest and came from it so far. 0, -errno (-ENODEV). */
+SHL_MUST_CHECK int node_tap_bytes(const char *name, uint64_t *ret_in, uint64_t *ret_out);
+
 #endif /* SHL_NODE_NET_TAP_H */

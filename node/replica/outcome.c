@@ -148,6 +148,7 @@ static void report_some(struct node_replica_fetch *fetch, struct shl_list *batch
         if (request && chunk->request != request) {
             break;
         }
+        fetch->result.raw_bytes += is_put ? chunk->raw_bytes : 0;
         request = chunk->request;
         ids[count] = chunk->id;
         results[count++] = (struct ckpt_fetch_result){chunk->index, chunk->outcome, chunk->length};

@@ -55,7 +55,9 @@ struct replica_chunk {
     struct shl_list link; /* in the fetch's arrived or batch */
     struct replica_request *request;
     struct ckpt_id id;
-    uint32_t index, length, got;
+    uint32_t index, length, got; /* bytes that came */
+    uint32_t raw_bytes;          /* of the chunk, once it was unpacked */
+    bool is_packed;
     enum ckpt_fetch_outcome outcome; /* of the work */
     uint8_t bytes[];
 };

@@ -92,7 +92,8 @@ static int chunk_begin(struct replica_request *request, const struct node_replic
     chunk->request = request;
     chunk->index = record->index;
     chunk->id = request->ask.ids[record->index];
-    chunk->length = record->length;
+    chunk->length = chunk->raw_bytes = record->length;
+    chunk->is_packed = record->outcome == NODE_REPLICA_PACKED;
     chunk->got = 0;
     request->fetch->replica->stats.held_bytes += record->length;
     request->chunk = chunk;
@@ -154,6 +155,7 @@ void replica_request_begin(struct node_replica_fetch *fetch, const struct ckpt_f
     request->id = act->u.request.request;
     request->peer = act->u.request.peer;
     request->ask.count = act->u.request.count;
+    request->ask.may_pack = true;
     memcpy(request->ask.ids, act->u.request.ids, request->ask.count * sizeof(struct ckpt_id));
     shl_list_push_back(&replica->requests, &request->link);
     /* One that could not be asked is settled at the end of the step. */

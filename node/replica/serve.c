@@ -36,6 +36,8 @@ struct serving {
     uv_work_t work;
     int rc;
     bool is_damaged;
+    uint8_t *scratch;   /* CKPT_CHUNK_BYTES, when chunks may be packed */
+    uint32_t raw_bytes; /* of the chunk that was read */
     struct shl_err err;
 };
 
@@ -52,30 +54,57 @@ struct node_replica_server {
 
 /*- Reading, on the thread pool. */
 
-static int read_manifest(struct serving *s, uint8_t **ret_head, uint32_t *ret_len)
+static int read_manifest(struct serving *s, struct node_replica_record *record)
 {
     int rc =
         ckpt_manifest_read(s->server->config.store, &s->ask.ids[0], &s->ahead, &s->pin, &s->err);
 
-    *ret_head = shl_buf_data(&s->ahead);
-    *ret_len = rc == 0 ? (uint32_t)(shl_buf_len(&s->ahead) - NODE_REPLICA_RECORD_BYTES) : 0;
+    record->outcome = NODE_REPLICA_HERE;
+    record->length = rc == 0 ? (uint32_t)(shl_buf_len(&s->ahead) - NODE_REPLICA_RECORD_BYTES) : 0;
     return rc;
 }
 
-static int read_chunk(struct serving *s, uint8_t **ret_head, uint32_t *ret_len)
+static int read_stored(struct serving *s, uint8_t *space, struct node_replica_record *record)
+{
+    const struct ckpt_id *id = &s->ask.ids[s->next];
+    struct ckpt_stored stored;
+    int rc;
+
+    s->scratch = s->scratch ? s->scratch : malloc(CKPT_CHUNK_BYTES);
+    if (!s->scratch) {
+        return -ENOMEM;
+    }
+    rc = ckpt_chunk_read_stored(s->server->config.store, id, space, s->scratch, &stored, &s->err);
+    if (rc == 0) {
+        record->outcome = stored.is_packed ? NODE_REPLICA_PACKED : NODE_REPLICA_HERE;
+        record->length = stored.bytes;
+        s->raw_bytes = stored.raw_bytes;
+    }
+    return rc;
+}
+
+static int read_plain(struct serving *s, uint8_t *space, struct node_replica_record *record)
+{
+    int rc = ckpt_chunk_read(s->server->config.store, &s->ask.ids[s->next], space, CKPT_CHUNK_BYTES,
+                             &s->err);
+
+    if (rc > 0) {
+        record->outcome = NODE_REPLICA_HERE;
+        record->length = s->raw_bytes = (uint32_t)rc;
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int read_chunk(struct serving *s, struct node_replica_record *record)
 {
     uint8_t *space;
     int rc = shl_buf_reserve(&s->ahead, CKPT_CHUNK_BYTES, &space);
 
-    if (rc < 0) {
-        return rc;
+    if (rc == 0) {
+        rc = s->ask.may_pack ? read_stored(s, space, record) : read_plain(s, space, record);
     }
-    rc = ckpt_chunk_read(s->server->config.store, &s->ask.ids[s->next], space, CKPT_CHUNK_BYTES,
-                         &s->err);
-    shl_buf_commit(&s->ahead, rc > 0 ? (size_t)rc : 0);
-    *ret_head = shl_buf_data(&s->ahead);
-    *ret_len = rc > 0 ? (uint32_t)rc : 0;
-    return rc < 0 ? rc : 0;
+    shl_buf_commit(&s->ahead, rc == 0 ? record->length : 0);
+    return rc;
 }
 
 static void run_read(uv_work_t *work)
@@ -92,19 +121,17 @@ static void run_read(uv_work_t *work)
     }
     memset(head, 0, NODE_REPLICA_RECORD_BYTES);
     shl_buf_commit(&s->ahead, NODE_REPLICA_RECORD_BYTES);
-    s->rc = s->ask.is_manifest ? read_manifest(s, &head, &record.length)
-                               : read_chunk(s, &head, &record.length);
+    s->rc = s->ask.is_manifest ? read_manifest(s, &record) : read_chunk(s, &record);
     s->is_damaged = s->rc == SHL_ECORRUPT;
     if (s->rc == SHL_ENOTFOUND || s->rc == SHL_ECORRUPT) {
         /* A store that fails half way may have left bytes. */
         s->ahead.end = s->ahead.start + NODE_REPLICA_RECORD_BYTES;
-        head = shl_buf_data(&s->ahead);
+        record.outcome = NODE_REPLICA_LACKS;
         record.length = 0;
         s->rc = 0;
     }
     if (s->rc == 0) {
-        record.outcome = record.length > 0 ? NODE_REPLICA_HERE : NODE_REPLICA_LACKS;
-        node_replica_record_write(head, &record);
+        node_replica_record_write(shl_buf_data(&s->ahead), &record);
     }
 }
 
@@ -158,6 +185,7 @@ static void release(struct serving *s)
     ckpt_pin_release(s->pin);
     shl_buf_release(&s->out);
     shl_buf_release(&s->ahead);
+    free(s->scratch);
     free(s);
     consider_closed(server);
 }
@@ -172,15 +200,25 @@ static void cut(struct serving *s, int code, const char *msg)
 
 /*- Sending. */
 
+static void let_go(void *data, void *heap)
+{
+    (void)data; /* somewhere in it */
+    free(heap);
+}
+
 /* False: the peer has to take some first. */
 static bool send_out(struct serving *s)
 {
     struct shl_bytes bytes = shl_buf_bytes(&s->out);
-    size_t taken = bytes.len > 0 ? node_stream_write(s->stream, bytes) : 0;
+    size_t taken = bytes.len > 0 ? node_stream_give(s->stream, bytes, let_go, s->out.heap) : 0;
 
     if (taken > 0) {
-        shl_buf_consume(&s->out, taken);
         s->moved_at_ms = uv_now(s->server->loop);
+    }
+    if (taken > 0 && taken == bytes.len) { /* the stream has the memory */
+        shl_buf_init(&s->out, s->out.max_bytes);
+    } else if (taken > 0) {
+        shl_buf_consume(&s->out, taken);
     }
     return taken == bytes.len;
 }
@@ -215,8 +253,7 @@ static void count_read(struct serving *s)
 
     if (shl_buf_len(&s->ahead) > NODE_REPLICA_RECORD_BYTES) {
         stats->chunks += !s->ask.is_manifest;
-        stats->chunk_bytes +=
-            s->ask.is_manifest ? 0 : shl_buf_len(&s->ahead) - NODE_REPLICA_RECORD_BYTES;
+        stats->chunk_bytes += s->ask.is_manifest ? 0 : s->raw_bytes;
         return;
     }
     stats->lacks++;

@@ -3,8 +3,9 @@
  *
  * Every stream reads on the thread pool, at most one record ahead of the one that is being
  * sent, and reads no further while the peer gives no credit; one that takes nothing for
- * NODE_REPLICA_STALL_MS is cut. Damaged chunks are answered as lacking: the store has marked
- * them. The manifest of a stream is pinned until the stream ended.
+ * NODE_REPLICA_STALL_MS is cut. Who can read packed chunks gets them as the store has them. Damaged
+ * chunks are answered as lacking: the store has marked them. The manifest of a stream is pinned
+ * until the stream ended.
  *
  * Loop thread. The object must live as long as the mesh may accept streams: node_mesh_close
  * first, then node_replica_server_close.
@@ -55,7 +56,7 @@ struct node_replica_server_stats {
     uint64_t served;              /* streams that came to their end */
     uint64_t refused;             /* over a limit, or not understood */
     uint64_t cut;                 /* by the peer, its loss, or because it took nothing */
-    uint64_t chunks, chunk_bytes; /* read to be sent */
+    uint64_t chunks, chunk_bytes; /* read to be sent; unpacked */
     uint64_t lacks, damaged;      /* records without bytes; of them found damaged here */
 };
 void node_replica_server_stats(const struct node_replica_server *server,

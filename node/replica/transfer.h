@@ -72,6 +72,7 @@ struct node_replica_result {
     enum ckpt_fetch_reason reason; /* 0, or why the plan gave up */
     uint64_t chunks;               /* that were missing */
     uint64_t bytes;                /* of chunks that crossed the wire */
+    uint64_t raw_bytes;            /* the same, unpacked */
     uint64_t manifest_bytes;       /* same for the manifest */
 };
 

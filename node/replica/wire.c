@@ -14,7 +14,7 @@ static bool is_valid(const struct node_replica_ask *ask)
     uint32_t i, j;
 
     if (ask->count == 0 || ask->count > CKPT_FETCH_REQUEST_CHUNKS_MAX ||
-        (ask->is_manifest && ask->count != 1)) {
+        (ask->is_manifest && (ask->count != 1 || ask->may_pack))) {
         return false;
     }
     for (i = 0; i < ask->count; i++) {
@@ -39,6 +39,9 @@ int node_replica_ask_write(struct shl_buf *buf, const struct node_replica_ask *a
     shl_mp_map(&w);
     shl_mp_kv_bin(&w, ask->is_manifest ? "manifest" : "chunks", ask->ids,
                   ask->count * sizeof(ask->ids[0]));
+    if (ask->may_pack) {
+        shl_mp_kv_bool(&w, "packed", true);
+    }
     shl_mp_end(&w);
     return shl_mp_done(&w);
 }
@@ -48,9 +51,10 @@ static int parse_map(struct node_replica_ask *ret, const msgpack_object *root)
     struct shl_bytes manifest, chunks, ids;
     int rc = shl_mp_get_bin(root, "manifest", &manifest);
     int other = shl_mp_get_bin(root, "chunks", &chunks);
+    int packed = shl_mp_get_bool(root, "packed", &ret->may_pack);
 
     if ((rc == 0) == (other == 0) || (rc < 0 && rc != SHL_ENOTFOUND) ||
-        (other < 0 && other != SHL_ENOTFOUND)) {
+        (other < 0 && other != SHL_ENOTFOUND) || (packed < 0 && packed != SHL_ENOTFOUND)) {
         return SHL_EPROTO; /* one of them, and the other one not at all */
     }
     ids = rc == 0 ? manifest : chunks;
@@ -97,17 +101,32 @@ void node_replica_reader_init(struct node_replica_reader *reader,
     memset(reader, 0, sizeof(*reader));
     reader->count = ask->count;
     reader->length_max = ask->is_manifest ? CKPT_MANIFEST_MAX : CKPT_CHUNK_BYTES;
+    reader->may_pack = ask->may_pack;
+}
+
+/* How many bytes a record of that outcome may have; negative: there is no such outcome. */
+static int64_t length_max(const struct node_replica_reader *reader, uint32_t outcome)
+{
+    switch (outcome) {
+    case NODE_REPLICA_HERE:
+        return reader->length_max;
+    case NODE_REPLICA_LACKS:
+        return 0;
+    case NODE_REPLICA_PACKED:
+        return reader->may_pack ? (int64_t)CKPT_CHUNK_BYTES - 1 : -1;
+    default:
+        return -1;
+    }
 }
 
 static int parse_record(struct node_replica_reader *reader)
 {
     uint32_t index = shl_get_le32(reader->head), outcome = shl_get_le32(reader->head + 4);
     uint32_t length = shl_get_le32(reader->head + 8);
-    bool is_here = outcome == NODE_REPLICA_HERE;
+    int64_t max = length_max(reader, outcome);
 
-    if (index < reader->next || index >= reader->count ||
-        (!is_here && outcome != NODE_REPLICA_LACKS) || length > reader->length_max ||
-        is_here != (length > 0)) {
+    if (index < reader->next || index >= reader->count || max < 0 || length > max ||
+        (max > 0) != (length > 0)) {
         return SHL_EPROTO;
     }
     reader->record.index = index;

@@ -2,14 +2,19 @@
  * per question.
  *
  * Kind NODE_REPLICA_KIND. Head, msgpack: {"manifest": id} or {"chunks": ids one after the
- * other, 32 bytes each, 1..CKPT_FETCH_REQUEST_CHUNKS_MAX, none zero, none twice}. The asking
- * side sends no bytes.
+ * other, 32 bytes each, 1..CKPT_FETCH_REQUEST_CHUNKS_MAX, none zero, none twice; "packed": true
+ * when the asking side can read NODE_REPLICA_PACKED}. The asking side sends no bytes.
  *
  * Answer: records in the order of the ids (a manifest is number 0), then the end:
  *     u32 index | u32 outcome | u32 length | bytes        little-endian
  * NODE_REPLICA_HERE carries 1..CKPT_CHUNK_BYTES bytes (manifest: ..CKPT_MANIFEST_MAX),
- * NODE_REPLICA_LACKS none. What has no record when the end comes, the peer does not have.
+ * NODE_REPLICA_LACKS none. NODE_REPLICA_PACKED carries a chunk as the store of the peer has it,
+ * one zstd frame of 1..CKPT_CHUNK_BYTES - 1 bytes that becomes more when unpacked
+ * (checkpoint/codec.h). What has no record when the end comes, the peer does not have.
  * Whether the bytes are those of the id is for the reader to check.
+ *
+ * Versions: an older node does not say "packed" and is sent no such record; one that is asked
+ * ignores the word, as every key it does not know, and answers with plain chunks.
  *
  * Pure, any thread. Everything parsed here is the peer's: SHL_EPROTO for what breaks a rule.
  */
@@ -30,6 +35,7 @@
 
 struct node_replica_ask {
     bool is_manifest; /* then count is 1 */
+    bool may_pack;    /* of chunks: the answer may have packed ones */
     uint32_t count;
     struct ckpt_id ids[CKPT_FETCH_REQUEST_CHUNKS_MAX];
 };
@@ -43,6 +49,7 @@ SHL_MUST_CHECK int node_replica_ask_parse(struct node_replica_ask *ret,
 enum node_replica_outcome {
     NODE_REPLICA_HERE = 1,
     NODE_REPLICA_LACKS = 2,
+    NODE_REPLICA_PACKED = 3,
 };
 
 struct node_replica_record {
@@ -57,7 +64,8 @@ void node_replica_record_write(uint8_t dst[NODE_REPLICA_RECORD_BYTES],
 /* The reading of one answer, in pieces of any size. Holds no memory. */
 struct node_replica_reader {
     uint32_t count, length_max; /* what was asked */
-    uint32_t next;              /* lowest index that may come */
+    bool may_pack;
+    uint32_t next; /* lowest index that may come */
     uint8_t head[NODE_REPLICA_RECORD_BYTES];
     uint32_t head_len;
     struct node_replica_record record; /* the one begun last */

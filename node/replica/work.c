@@ -104,11 +104,31 @@ static int run_open(struct node_replica_fetch *fetch)
 
 /*- FETCHING. */
 
+/* Bounds, unpacking and hash are looked after in the store, before anything counts. */
+static int put_packed(struct node_replica_fetch *fetch, struct replica_chunk *chunk)
+{
+    int rc = ckpt_session_put_packed(fetch->session, shl_bytes_of(chunk->bytes, chunk->length),
+                                     &chunk->id, &fetch->work_err);
+
+    if (rc == SHL_EPROTO) {
+        chunk->outcome = CKPT_FETCH_BAD;
+        return 0;
+    }
+    if (rc > 0) {
+        chunk->outcome = CKPT_FETCH_ARRIVED;
+        chunk->raw_bytes = (uint32_t)rc;
+    }
+    return rc < 0 ? rc : 0;
+}
+
 static int put_chunk(struct node_replica_fetch *fetch, struct replica_chunk *chunk)
 {
     struct ckpt_id id;
     int rc;
 
+    if (chunk->is_packed) {
+        return put_packed(fetch, chunk);
+    }
     /* First the hash: what is wrong does not come near the disk. */
     ckpt_id_of(&id, chunk->bytes, chunk->length);
     chunk->outcome = CKPT_FETCH_BAD;

@@ -123,8 +123,10 @@ static int end_record(struct sandbox *sandbox, struct shl_err *err)
                        "the node daemon was restarted while the sandbox was starting");
     } else if (strcmp(sandbox->machine_boot_id, sandbox->pub.manager->machine_boot_id) != 0) {
         (void)snprintf(reason, sizeof(reason), "the machine was restarted");
+        sandbox->pub.lost = true;
     } else if (!watch_exit_reason(sandbox, reason, &code, &state)) {
         (void)snprintf(reason, sizeof(reason), "the VMM was killed while the node daemon was down");
+        sandbox->pub.lost = true;
     }
     if (state == NODE_SANDBOX_STOPPED && sandbox->pub.state == NODE_SANDBOX_RUNNING) {
         sandbox_set_state(sandbox, NODE_SANDBOX_STOPPING, reason);

@@ -28,6 +28,8 @@ struct node_agent_stream_ops {
     /* Bytes from the agent, borrowed for the call. Credit is given back only by
      * node_agent_consumed, so a slow reader slows the guest and nothing piles up. */
     void (*on_data)(void *arg, enum agent_channel channel, struct shl_bytes data);
+    /* The agent sends no more DATA, and the stream goes on (tcp.connect). May be NULL. */
+    void (*on_eof)(void *arg);
     /* There is room for node_agent_write again after it accepted less than offered. */
     void (*on_writable)(void *arg);
     /* The end. @code 0 and the RESPONSE map, or a negative code, @msg a sentence and
@@ -43,6 +45,15 @@ SHL_MUST_CHECK int node_agent_open(struct node_agent_link *link,
                                    const struct node_agent_stream_ops *ops,
                                    void *arg,
                                    struct node_agent_stream **ret_stream);
+
+/* The same for what the life of the sandbox depends on, which must not wait for its users: a guest
+ * that is frozen ends none of their streams before it is thawed. */
+#define NODE_AGENT_STREAMS_KEPT 8u
+SHL_MUST_CHECK int node_agent_open_kept(struct node_agent_link *link,
+                                        struct shl_bytes request,
+                                        const struct node_agent_stream_ops *ops,
+                                        void *arg,
+                                        struct node_agent_stream **ret_stream);
 
 /* Send DATA on @channel (AGENT_CHANNEL_RAW for files and stdin). Returns how many bytes
  * were taken, 0..len; when fewer than @len, on_writable follows. */

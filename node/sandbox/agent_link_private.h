@@ -82,7 +82,8 @@ struct node_agent_stream {
     uint32_t unconsumed;  /* delivered, not given back */
     uint32_t owed;        /* given back, not granted yet */
     uint32_t send_credit;
-    bool want_writable, eof_asked, eof_sent, cancel_asked, cancel_sent, head_seen, data_seen;
+    bool want_writable, eof_asked, eof_sent, cancel_asked, cancel_sent, head_seen, data_seen,
+        eof_seen;
     uint64_t cancel_at_ms;
 
     bool over; /* in the ended list */

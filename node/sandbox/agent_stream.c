@@ -336,7 +336,12 @@ int link_take_frame(struct node_agent_link *link,
         return take_credit(stream, frame, ret_fault);
     case AGENT_FRAME_RESPONSE:
         return take_response(stream, frame, ret_fault);
-    case AGENT_FRAME_EOF: /* RESPONSE follows and says all */
+    case AGENT_FRAME_EOF: /* for most RESPONSE follows and says all */
+        if (stream->ops->on_eof && !stream->cancel_asked && !stream->eof_seen) {
+            stream->eof_seen = true;
+            stream->ops->on_eof(stream->arg);
+        }
+        return 0;
     case AGENT_FRAME_HELLO:
     case AGENT_FRAME_HELLO_ACK:
     case AGENT_FRAME_REQUEST:
@@ -348,12 +353,14 @@ int link_take_frame(struct node_agent_link *link,
 
 /* ---- what the owners of streams call --------------------------------------------- */
 
-int node_agent_open(struct node_agent_link *link,
-                    struct shl_bytes request,
-                    const struct node_agent_stream_ops *ops,
-                    void *arg,
-                    struct node_agent_stream **ret_stream)
+static int open_stream(struct node_agent_link *link,
+                       bool is_kept,
+                       struct shl_bytes request,
+                       const struct node_agent_stream_ops *ops,
+                       void *arg,
+                       struct node_agent_stream **ret_stream)
 {
+    size_t streams_max = AGENT_STREAMS_MAX - (is_kept ? 0 : NODE_AGENT_STREAMS_KEPT);
     struct node_agent_stream *stream;
     int rc;
 
@@ -361,8 +368,8 @@ int node_agent_open(struct node_agent_link *link,
     if (link->closing || link->phase == LINK_FAILED) {
         return SHL_EGONE;
     }
-    if (link->stream_count >= AGENT_STREAMS_MAX || request.len > AGENT_REQUEST_MAX ||
-        link->waiting_bytes + request.len > LINK_WAITING_BYTES_MAX) {
+    if (link->stream_count >= streams_max || request.len > AGENT_REQUEST_MAX ||
+        (!is_kept && link->waiting_bytes + request.len > LINK_WAITING_BYTES_MAX)) {
         return SHL_ELIMIT;
     }
     stream = calloc(1, sizeof(*stream));
@@ -386,6 +393,24 @@ int node_agent_open(struct node_agent_link *link,
     *ret_stream = stream;
     link_pump(link);
     return 0;
+}
+
+int node_agent_open(struct node_agent_link *link,
+                    struct shl_bytes request,
+                    const struct node_agent_stream_ops *ops,
+                    void *arg,
+                    struct node_agent_stream **ret_stream)
+{
+    return open_stream(link, false, request, ops, arg, ret_stream);
+}
+
+int node_agent_open_kept(struct node_agent_link *link,
+                         struct shl_bytes request,
+                         const struct node_agent_stream_ops *ops,
+                         void *arg,
+                         struct node_agent_stream **ret_stream)
+{
+    return open_stream(link, true, request, ops, arg, ret_stream);
 }
 
 size_t node_agent_write(struct node_agent_stream *stream,

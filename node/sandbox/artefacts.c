@@ -187,7 +187,7 @@ void saves_on_ended(struct sandbox *sandbox, bool moved)
 }
 
 /* A daemon died between the end of a sandbox and that of its saves. One that was lost with its
- * machine, and is to be restored, keeps them until it is killed, let go or forgotten. */
+ * machine keeps them until it is recovered, killed or forgotten. */
 static void drop_orphans(struct checkpoints *set)
 {
     struct shl_list *it, *next;
@@ -200,8 +200,7 @@ static void drop_orphans(struct checkpoints *set)
             /* no word of how it ended: it is somewhere else */
             checkpoint_remove_or_log(checkpoint, CHECKPOINT_FORGOTTEN);
         } else if (sandbox->pub.state == NODE_SANDBOX_STOPPED ||
-                   (sandbox->pub.state == NODE_SANDBOX_ERROR &&
-                    sandbox->pub.spec.on_node_loss != NODE_ON_LOSS_RESTORE)) {
+                   (sandbox->pub.state == NODE_SANDBOX_ERROR && !sandbox->pub.lost)) {
             checkpoint_remove_or_log(checkpoint, CHECKPOINT_DELETED);
         }
     }
@@ -502,6 +501,7 @@ void node_artefact_forget(struct node_manager *manager, const char *id)
         (void)bases_forget(set, id + strlen(NODE_BASE_PREFIX));
         return;
     }
+    node_import_unready(manager, id);
     checkpoint = artefact_find(set, id);
     if (checkpoint) {
         checkpoint_remove_or_log(checkpoint, CHECKPOINT_FORGOTTEN);

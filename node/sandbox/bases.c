@@ -39,6 +39,7 @@ struct base {
     char id[NODE_BASE_ID_SIZE];
     bool is_memory;
     bool imported;
+    bool kept;                         /* its files are referenced by this record */
     char manifest[NODE_MANIFEST_SIZE]; /* "": not made yet */
     uint64_t chunk_bytes;
     int64_t created_at_ms;
@@ -267,6 +268,7 @@ static int save(struct checkpoints *set, const struct base *base, struct shl_err
     shl_mp_kv_uint(&w, "v", BASE_VERSION);
     shl_mp_kv_bool(&w, "memory", base->is_memory);
     shl_mp_kv_bool(&w, "imported", base->imported);
+    shl_mp_kv_bool(&w, "kept", base->kept);
     shl_mp_kv_str(&w, "manifest", base->manifest);
     shl_mp_kv_uint(&w, "chunk_bytes", base->chunk_bytes);
     shl_mp_kv_int(&w, "created_at_ms", base->created_at_ms);
@@ -290,6 +292,10 @@ static int decode(const msgpack_object *map, struct base *base)
     }
     if (rc == 0) {
         rc = shl_mp_get_bool(map, "imported", &base->imported);
+    }
+    if (rc == 0) { /* records of older daemons have none */
+        rc = shl_mp_get_bool(map, "kept", &base->kept);
+        rc = rc == SHL_ENOTFOUND ? 0 : rc;
     }
     if (rc == 0) {
         rc = shl_mp_get_cpy(map, "manifest", base->manifest, sizeof(base->manifest));
@@ -319,6 +325,9 @@ static bool on_record(void *arg, const char *id, struct shl_bytes value)
     if (load->rc == 0) {
         load->rc = decode(doc.root, base);
         shl_mp_release(&doc);
+    }
+    if (load->rc == 0 && base->kept) {
+        layers_ref(load->set->manager, base->id);
     }
     if (load->rc < 0) {
         load->rc = shl_err_set(load->err, SHL_ECORRUPT,
@@ -567,6 +576,60 @@ int bases_add(struct checkpoints *set,
     return rc;
 }
 
+static void set_kept(struct checkpoints *set, struct base *base, bool kept)
+{
+    struct shl_err err = {0};
+
+    if (base->kept == kept) {
+        return;
+    }
+    base->kept = kept;
+    if (save(set, base, &err) < 0) {
+        base->kept = !kept;
+        SHL_LOG(&set->manager->log, SHL_LOG_ERROR, "base_not_recorded", SHL_S("base", base->id),
+                SHL_S("reason", err.msg));
+        return;
+    }
+    (kept ? layers_ref : layers_unref)(set->manager, base->id);
+}
+
+void bases_keep(struct checkpoints *set, const char *id)
+{
+    struct base *base = id[0] ? find(set, id) : NULL;
+
+    if (base && base->manifest[0]) {
+        set_kept(set, base, true);
+    }
+}
+
+static bool is_among(const char (*ids)[NODE_BASE_ID_SIZE], uint32_t count, const char *id)
+{
+    uint32_t i;
+
+    for (i = 0; i < count; i++) {
+        if (strcmp(ids[i], id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void node_bases_keep(struct node_manager *manager,
+                     const char (*ids)[NODE_BASE_ID_SIZE],
+                     uint32_t count)
+{
+    struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &manager->checkpoints->bases) {
+        struct base *base = shl_container_of(it, struct base, node);
+
+        if (base->kept && !is_among(ids, count, base->id)) {
+            SHL_LOG(&manager->log, SHL_LOG_INFO, "base_given_up", SHL_S("base", base->id));
+            set_kept(manager->checkpoints, base, false);
+        }
+    }
+}
+
 bool bases_forget(struct checkpoints *set, const char *id)
 {
     struct base *base = find(set, id);
@@ -582,6 +645,9 @@ bool bases_forget(struct checkpoints *set, const char *id)
         return true;
     }
     shl_list_remove(&base->node);
+    if (base->kept) {
+        layers_unref(set->manager, id);
+    }
     if (manifest_id_parse(base->manifest, &manifest)) {
         upkeep_release(set, &manifest);
     }

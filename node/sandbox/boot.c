@@ -7,7 +7,8 @@
  *  3. start_vmm: TAP and rules, then the process. run_join puts it into its cgroup.
  *  4. on_joined -> control connection -> on_control_ready -> op start or restore with descriptors.
  *  5. on_started: the descriptors are the VMM's now; the agent link opens.
- *  6. boot_on_agent: the guest answered HELLO; op setup. -> on_setup_end
+ *  6. boot_on_agent: the guest answered HELLO; op setup, for a guest with secrets once there are
+ *     certificates for it (boot_on_trust). -> on_setup_end
  *  7. The record is saved as running, whoever waits is answered.
  *
  * What can go wrong: any step fails, the VMM ends (watch.c), the limit passes (on_limit),
@@ -114,12 +115,15 @@ static int64_t ms_since(uint64_t us)
 
 /* The log tells how long ago it began, the process was there, its guest ran, the agent
  * answered. */
-static void become_running(struct sandbox *sandbox)
+void boot_become_running(struct sandbox *sandbox)
 {
     struct node_manager *manager = sandbox->pub.manager;
     bool woken = sandbox->pub.state == NODE_SANDBOX_WAKING;
     struct shl_err err = {0};
 
+    sandbox->pub.spec.patched = sandbox->run_patched;
+    (void)memcpy(sandbox->pub.spec.patch_error, sandbox->run_patch_error,
+                 sizeof(sandbox->run_patch_error));
     if (record_running(sandbox, &err) < 0) {
         fail(sandbox, err.code, "the sandbox could not be recorded", err.msg);
         return;
@@ -165,7 +169,20 @@ static void on_setup_end(void *arg, int code, const char *msg, const msgpack_obj
         fail(sandbox, code, "the guest could not be set up", msg);
         return;
     }
-    become_running(sandbox);
+    if (!patches_begin(sandbox)) {
+        boot_become_running(sandbox);
+    }
+}
+
+/* A daemon that has just started may not know the authority of the egress gateways yet. A guest
+ * without its certificate would have secrets that it can send nowhere. One that is woken has it
+ * on its disk. */
+static bool lacks_trust(const struct sandbox *sandbox)
+{
+    const struct node_manager *manager = sandbox->pub.manager;
+
+    return manager->trusted_expected && manager->trusted_count == 0 &&
+           sandbox->pub.state == NODE_SANDBOX_CREATING && sandbox->pub.spec.secrets.store_count > 0;
 }
 
 void boot_on_agent(struct sandbox *sandbox)
@@ -174,18 +191,36 @@ void boot_on_agent(struct sandbox *sandbox)
     struct shl_buf buf;
     int rc;
 
-    if (sandbox->setup) {
+    if (sandbox->setup || sandbox->patch || sandbox->patches_due) {
         return;
     }
     sandbox->hello_us = shl_monotonic_us();
+    sandbox->trust_due = lacks_trust(sandbox);
+    if (sandbox->trust_due) {
+        return;
+    }
     shl_buf_init(&buf, SETUP_MAX);
     rc = setup_encode(sandbox, &buf);
     if (rc == 0) {
-        rc = node_agent_open(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &sandbox->setup);
+        rc = node_agent_open_kept(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox,
+                                  &sandbox->setup);
     }
     shl_buf_release(&buf);
     if (rc < 0) {
         fail(sandbox, rc, "the guest could not be set up", shl_err_text(rc));
+    }
+}
+
+void boot_on_trust(struct node_manager *manager)
+{
+    struct shl_list *it, *tmp;
+
+    SHL_LIST_FOREACH_SAFE(it, tmp, &manager->sandboxes) {
+        struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
+
+        if (sandbox->trust_due && sandbox->booting && !sandbox->ending) {
+            boot_on_agent(sandbox);
+        }
     }
 }
 
@@ -270,6 +305,7 @@ static int attach_network(struct sandbox *sandbox, struct shl_err *err)
     if (!sandbox->has_slot) {
         return 0;
     }
+    guest_attach(sandbox);
     rc = node_net_attach(manager->net, sandbox->pub.id, sandbox->slot,
                          &sandbox->fds[SANDBOX_FD_TAP], err);
     sandbox->attached = rc == 0;
@@ -364,6 +400,14 @@ static void on_limit(uv_timer_t *timer)
     struct sandbox *sandbox = timer->data;
     char line[NODE_REASON_MAX / 2];
 
+    if (sandbox->trust_due) {
+        run_fail(
+            sandbox, NODE_SANDBOX_ERROR, SHL_EUNAVAILABLE,
+            "this node did not get the authority of its egress gateway from the cluster within "
+            "%u s: a sandbox with secrets needs it",
+            sandbox->pub.manager->boot_ms / 1000);
+        return;
+    }
     files_last_line(sandbox, FILES_CONSOLE, line, sizeof(line));
     run_fail(sandbox, NODE_SANDBOX_ERROR, -ETIMEDOUT,
              "the guest did not become ready within %u s%s%s%s",
@@ -371,11 +415,17 @@ static void on_limit(uv_timer_t *timer)
              line, line[0] ? "'" : "");
 }
 
+void boot_extend(struct sandbox *sandbox, uint64_t ms)
+{
+    (void)uv_timer_start(&sandbox->timer, on_limit, sandbox->pub.manager->boot_ms + ms, 0);
+}
+
 static void boot_begin(struct sandbox *sandbox)
 {
     sandbox->booting = true;
     sandbox->pub.manager->booting++;
     (void)uv_timer_start(&sandbox->timer, on_limit, sandbox->pub.manager->boot_ms, 0);
+    patches_ask(sandbox);
     sandbox_work(sandbox, run_prepare, on_prepared);
 }
 

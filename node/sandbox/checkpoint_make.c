@@ -460,6 +460,7 @@ static int fill(struct checkpoint *checkpoint,
     if (rc < 0) {
         return shl_err_set(err, rc, "cannot make a checkpoint: %s", shl_err_text(rc));
     }
+    node_secret_use_drop_tokens(&pub->spec.secrets); /* they are of this sandbox alone */
     shl_uuid_make(pub->id);
     (void)snprintf(pub->sandbox_id, sizeof(pub->sandbox_id), "%s", sandbox->id);
     (void)snprintf(pub->name, sizeof(pub->name), "%s", spec->name);

@@ -113,7 +113,7 @@ void node_checkpoint_each(struct node_manager *manager,
     SHL_LIST_FOREACH_SAFE(it, next, &manager->checkpoints->all) {
         struct node_checkpoint *pub = shl_container_of(it, struct node_checkpoint, link);
 
-        if (strcmp(pub->sandbox_id, sandbox_id) == 0 && strcmp(pub->spec.org, org) == 0 &&
+        if (strcmp(pub->sandbox_id, sandbox_id) == 0 && (!org || strcmp(pub->spec.org, org) == 0) &&
             !each(arg, pub)) {
             return;
         }
@@ -238,6 +238,8 @@ int checkpoints_load(struct node_manager *manager, struct shl_err *err)
     shl_list_init(&set->all);
     shl_list_init(&set->saves);
     shl_list_init(&set->bases);
+    shl_list_init(&set->imports);
+    shl_list_init(&set->readies);
     shl_list_init(&set->unknown);
     shl_list_init(&set->ingest_queue);
     shl_list_init(&set->makes);
@@ -266,6 +268,7 @@ void checkpoints_free(struct node_manager *manager)
         checkpoint_free(shl_container_of(node, struct checkpoint, pub.link));
     }
     bases_free(set);
+    readies_free(set);
     while ((node = shl_list_first(&set->doomed)) || (node = shl_list_first(&set->unknown))) {
         shl_list_remove(node);
         free(shl_container_of(node, struct doomed_manifest, node));

@@ -71,7 +71,7 @@ SHL_MUST_CHECK int node_checkpoint_create(struct node_manager *manager,
 struct node_checkpoint *node_checkpoint_find(struct node_manager *manager,
                                              const char *org,
                                              const char *id);
-/* Those of one sandbox, newest first; false stops. */
+/* Those of one sandbox, newest first (@org NULL: of any); false stops. */
 void node_checkpoint_each(struct node_manager *manager,
                           const char *org,
                           const char *sandbox_id,
@@ -98,8 +98,14 @@ struct node_fork_spec {
     uint32_t memory_mb; /* 0: as in the checkpoint; less is raised to that */
     uint32_t cpus;      /* 0: as in the checkpoint */
     uint32_t disk_mb;   /* 0 or less than the checkpoint's: as there */
+    bool has_loss;      /* else as in the checkpoint */
+    enum node_on_loss on_node_loss;
+    uint32_t autosave_s;
     struct node_kv_list envs;
     struct node_kv_list metadata;
+    char *secret_store; /* heap; a store to be put on top, for who binds them; NULL: none */
+    /* Stores and tokens instead of the checkpoint's; NULL: its stores without tokens. Borrowed. */
+    const struct node_secret_use *secrets;
 };
 
 /* A new sandbox from @checkpoint; like node_manager_create in everything else, but without

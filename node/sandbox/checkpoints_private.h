@@ -110,6 +110,8 @@ SHL_MUST_CHECK int bases_add(struct checkpoints *set,
                              bool is_memory,
                              const char *manifest,
                              struct shl_err *err);
+/* Its files stay, now and after a restart, until bases_keep_only. Nothing without a record. */
+void bases_keep(struct checkpoints *set, const char *id);
 bool bases_forget(struct checkpoints *set, const char *id); /* false: there is none */
 SHL_MUST_CHECK int bases_encode_config(const char *id,
                                        bool is_memory,
@@ -126,6 +128,9 @@ bool bases_has_file(const struct node_manager *manager,
                     const char *template_name,
                     const char *id,
                     bool is_memory);
+
+/* import_ready.c */
+void readies_free(struct checkpoints *set);
 
 /* ingest.c */
 struct layers_job; /* layers_again.c */
@@ -192,6 +197,11 @@ struct checkpoints {
     struct shl_list bases; /* of struct base, in the order they were asked for */
     bool basing;           /* one is being made */
     atomic_bool base_cancel;
+
+    struct shl_list imports; /* jobs, in the order they were asked for */
+    bool importing_base;     /* one of them writes bases: others that miss some wait */
+    struct shl_list readies; /* import_ready.c */
+    unsigned ready_count;
 
     struct shl_list unknown; /* manifests that may be copies for others: asked again */
     struct shl_list doomed;

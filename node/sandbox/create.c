@@ -101,6 +101,9 @@ void sandbox_spec_release(struct node_sandbox_spec *spec)
 {
     node_kv_release(&spec->envs);
     node_kv_release(&spec->metadata);
+    node_secret_use_release(&spec->secrets);
+    node_previews_release(&spec->previews);
+    node_kv_release(&spec->image_envs);
 }
 
 static int kv_copy(struct node_kv_list *dst, const struct node_kv_list *src)
@@ -121,9 +124,20 @@ int sandbox_spec_copy(struct node_sandbox_spec *dst, const struct node_sandbox_s
     *dst = *src;
     dst->envs = (struct node_kv_list){0};
     dst->metadata = (struct node_kv_list){0};
-    rc = kv_copy(&dst->envs, &src->envs);
+    memset(&dst->secrets, 0, sizeof(dst->secrets));
+    dst->image_envs = (struct node_kv_list){0};
+    rc = node_previews_copy(&dst->previews, &src->previews);
+    if (rc == 0) {
+        rc = kv_copy(&dst->envs, &src->envs);
+    }
+    if (rc == 0) {
+        rc = node_secret_use_copy(&dst->secrets, &src->secrets, true);
+    }
     if (rc == 0) {
         rc = kv_copy(&dst->metadata, &src->metadata);
+    }
+    if (rc == 0) {
+        rc = kv_copy(&dst->image_envs, &src->image_envs);
     }
     if (rc < 0) {
         sandbox_spec_release(dst);
@@ -275,6 +289,7 @@ static int start(struct node_manager *manager,
         return shl_err_sys(err, ENOMEM, "cannot create a sandbox");
     }
     sandbox->hidden = hidden;
+    sandbox->builder = hidden && spec->is_build;
     sandbox->stack = *stack;
     rc = fill(sandbox, spec, from, err);
     if (rc < 0) {

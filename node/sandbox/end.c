@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -142,11 +143,17 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     node_stack_ref(manager, start);
     sandbox->restored = start->state.hex[0] != '\0';
     sandbox->start_pending = false;
+    sandbox->trust_due = false;
     sandbox->exited = false;
     sandbox->stop_sent = false;
     sandbox->closed = false;
     sandbox->removing = false;
     sandbox->no_merge = false;
+    patches_forget(sandbox);
+    sandbox->patches_over = false;
+    sandbox->run_patched = sandbox->pub.spec.patched;
+    (void)memcpy(sandbox->run_patch_error, sandbox->pub.spec.patch_error,
+                 sizeof(sandbox->run_patch_error));
     sandbox->layers_due = false;
     sandbox->tell_failed = false;
     sandbox->resume_due = false;
@@ -157,7 +164,7 @@ void run_begin(struct sandbox *sandbox, const struct node_stack *start)
     sandbox->struck = false;
     sandbox->vmm_id = (struct node_process_id){0};
     sandbox->began_us = shl_monotonic_us();
-    if (!sandbox->hidden) { /* users' sandboxes are not refused because of it */
+    if (!sandbox->hidden || sandbox->builder) { /* none is refused because of a warm template */
         manager->living++;
         manager->memory_committed_mb += sandbox->pub.spec.memory_mb;
         manager->cpus_committed += sandbox->pub.spec.cpus;
@@ -214,6 +221,7 @@ static void finish(struct sandbox *sandbox)
         manager->ended += !sandbox->hidden;
     }
     gate_forget(sandbox);
+    patches_forget(sandbox);
     answer(sandbox);
     boot_pump(manager);
     if (sandbox->hidden) {
@@ -239,8 +247,10 @@ static void detach(struct sandbox *sandbox)
         }
     }
     if (sandbox->has_slot) {
+        guest_detach(sandbox);
         node_net_give_slot(manager->net, sandbox->slot);
         sandbox->has_slot = false;
+        sandbox->had_slot = true;
     }
 }
 
@@ -260,7 +270,7 @@ static void give_back(struct sandbox *sandbox)
         sandbox->booting = false;
         manager->booting--;
     }
-    if (!sandbox->hidden) {
+    if (!sandbox->hidden || sandbox->builder) {
         manager->memory_committed_mb -= sandbox->pub.spec.memory_mb;
         manager->cpus_committed -= sandbox->pub.spec.cpus;
         manager->living--;
@@ -274,6 +284,9 @@ static void run_remove(struct sandbox *sandbox)
     struct shl_err *err = &sandbox->job_err;
     int rc = node_cgroup_remove(&manager->cgroups, sandbox->pub.id, err);
 
+    if (sandbox->over && sandbox->end_state == NODE_SANDBOX_ERROR) {
+        remains_keep(sandbox);
+    }
     sandbox->job_rc = files_remove(manager, sandbox->pub.id, rc < 0 ? NULL : err);
     sandbox->job_rc = rc < 0 ? rc : sandbox->job_rc;
 }
@@ -530,6 +543,7 @@ void sandbox_let_go(struct sandbox *sandbox)
         return; /* the end goes on; it is bounded by stop_ms */
     }
     gate_forget(sandbox);
+    patches_forget(sandbox);
     sandbox->letting_go = true;
     sandbox->end_code = SHL_EUNAVAILABLE;
     (void)snprintf(sandbox->end_reason, sizeof(sandbox->end_reason),

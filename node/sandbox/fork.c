@@ -151,10 +151,28 @@ int fork_spec_merge(const struct node_sandbox_spec *from,
     if (rc < 0) {
         return shl_err_set(err, rc, "cannot fork: %s", shl_err_text(rc));
     }
+    while (ret->previews.count > 0) { /* of the other's hosts; its token holds for the fork, too */
+        (void)node_previews_remove(&ret->previews, ret->previews.items[0].port);
+    }
+    ret->is_build = false;
+    ret->patched = 0; /* it has another base */
+    ret->patch_error[0] = '\0';
+    if (changes->secrets) {
+        node_secret_use_release(&ret->secrets);
+        rc = node_secret_use_copy(&ret->secrets, changes->secrets, true);
+        if (rc < 0) {
+            sandbox_spec_release(ret);
+            return shl_err_set(err, rc, "cannot fork: %s", shl_err_text(rc));
+        }
+    }
     ret->timeout_s = changes->timeout_s;
     /* what is in memory must fit; what is on the disk too */
     ret->memory_mb = SHL_MIN(SHL_MAX(changes->memory_mb, from->memory_mb), NODE_MEMORY_MAX_MB);
     ret->disk_mb = SHL_MAX(changes->disk_mb, from->disk_mb);
+    if (changes->has_loss) {
+        ret->on_node_loss = changes->on_node_loss;
+        ret->autosave_s = changes->autosave_s;
+    }
     if (changes->cpus > 0) {
         ret->cpus = changes->cpus;
     }

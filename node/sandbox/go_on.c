@@ -70,7 +70,7 @@ static void thaw(struct sandbox *sandbox)
     shl_mp_kv_str(&w, "op", "thaw");
     shl_mp_end(&w);
     if (shl_mp_done(&w) == 0 &&
-        node_agent_open(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &stream) == 0) {
+        node_agent_open_kept(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &stream) == 0) {
         sandbox->thawing = true;
     }
     shl_buf_release(&buf);

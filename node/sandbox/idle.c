@@ -66,6 +66,32 @@ int node_sandbox_set_timeout(struct node_sandbox *pub, uint32_t timeout_s)
     return 0;
 }
 
+int node_sandbox_set_previews(struct node_sandbox *pub,
+                              const struct node_previews *previews,
+                              struct shl_err *err)
+{
+    struct sandbox *sandbox = sandbox_of(pub);
+    struct node_previews before = pub->spec.previews;
+    int rc;
+
+    if (sandbox->over || !sandbox->alive) {
+        return shl_err_set(err, SHL_EGONE, "the sandbox has ended");
+    }
+    rc = node_previews_copy(&pub->spec.previews, previews);
+    rc =
+        rc < 0 ? shl_err_set(err, rc, "no memory for preview records") : sandbox_save(sandbox, err);
+    if (rc < 0) {
+        node_previews_release(&pub->spec.previews);
+        pub->spec.previews = before;
+        return rc;
+    }
+    node_previews_release(&before);
+    if (pub->state == NODE_SANDBOX_HIBERNATED) {
+        saves_on_hibernated(sandbox); /* what other nodes have says it as before */
+    }
+    return 0;
+}
+
 void node_sandbox_touch(struct node_sandbox *pub)
 {
     idle_start(sandbox_of(pub));

@@ -6,6 +6,8 @@
  *  2. import_run_write (thread pool): bases, and the layers of a sandbox, synced.
  *     -> on_written: the records of the bases, then that of the checkpoint or the sandbox.
  *  3. The watchers hear of it, @cb is told.
+ * Files that node_import_ready had written before are taken instead of 2; bases are written by
+ * one import at a time, the others wait and find them.
  *
  * What can go wrong: the manifest is not what it says (refused with the reason); a base is not in
  * the store; there is no space; there is a sandbox of that id, also one that came meanwhile: the
@@ -24,14 +26,23 @@
 
 /* ---- the end of it -------------------------------------------------------------------- */
 
+static void pump(struct checkpoints *set);
+
 static void finish(struct import_job *job, int code, const char *msg)
 {
     struct node_manager *manager = job->set->manager;
+    struct checkpoints *set = job->set;
 
-    SHL_LOG(&manager->log, code < 0 ? SHL_LOG_WARN : SHL_LOG_INFO, "artefact_imported",
-            SHL_S("artefact", job->id), SHL_S("manifest", job->manifest_hex),
-            SHL_S("kind", job->is_sandbox ? "sandbox" : "checkpoint"), SHL_I("code", code),
-            SHL_S("reason", msg));
+    SHL_LOG(&manager->log, code < 0 ? SHL_LOG_WARN : SHL_LOG_INFO,
+            job->is_ready ? "artefact_made_ready" : "artefact_imported", SHL_S("artefact", job->id),
+            SHL_S("manifest", job->manifest_hex),
+            SHL_S("kind", job->has_layers ? "sandbox"
+                          : job->is_ready ? "bases"
+                                          : "checkpoint"),
+            SHL_I("code", code), SHL_S("reason", msg), SHL_I("bytes", (int64_t)job->bytes),
+            SHL_I("ms", (int64_t)(shl_monotonic_ms() - job->began_ms)));
+    shl_list_remove(&job->link);
+    set->importing_base = set->importing_base && !job->writes_base;
     if (job->has_stack) {
         node_stack_unref(manager, &job->stack);
     }
@@ -41,6 +52,7 @@ static void finish(struct import_job *job, int code, const char *msg)
     import_release(job);
     job->cb(job->arg, code, msg);
     free(job);
+    pump(set);
     manager_job_ended(manager);
 }
 
@@ -67,7 +79,7 @@ static int check_conflict(struct import_job *job)
     if (job->set->closing) {
         return shl_err_set(&job->err, SHL_EUNAVAILABLE, "the node is shutting down, try another");
     }
-    if (job->is_sandbox && manager_lookup(job->set->manager, pub->sandbox_id)) {
+    if (job->is_sandbox && !job->is_ready && manager_lookup(job->set->manager, pub->sandbox_id)) {
         return shl_err_set(&job->err, SHL_ECONFLICT, "sandbox %s is on this node already",
                            pub->sandbox_id);
     }
@@ -144,12 +156,13 @@ static int make_sandbox(struct import_job *job, struct sandbox **ret)
     }
     (void)memcpy(pub->id, from->pub.sandbox_id, sizeof(pub->id));
     pub->state = sandbox->durable = NODE_SANDBOX_HIBERNATED;
-    pub->created_at_ms = from->sandbox_created_at_ms;
+    pub->created_at_ms =
+        from->sandbox_created_at_ms ? from->sandbox_created_at_ms : from->pub.created_at_ms;
     pub->saved_bytes = job->bytes;
     (void)memcpy(pub->from_checkpoint, from->sandbox_from, sizeof(pub->from_checkpoint));
     sandbox->stack = job->stack;
     sandbox->imported = true;
-    sandbox->saved = true;
+    sandbox->saved = from->save;
     *ret = sandbox;
     return 0;
 }
@@ -166,7 +179,7 @@ static int add_sandbox(struct import_job *job)
         return rc;
     }
     rc = sandbox_save(sandbox, &job->err);
-    if (rc == 0) {
+    if (rc == 0 && job->checkpoint->save) {
         rc = drop_former(job);
         rc = rc < 0 ? rc : save_artefact(job);
         if (rc < 0) {
@@ -180,7 +193,9 @@ static int add_sandbox(struct import_job *job)
     node_stack_ref(manager, &sandbox->stack);
     manager_insert(manager, sandbox);
     sandbox_begin_life(sandbox);
-    insert_artefact(job);
+    if (job->checkpoint->save) {
+        insert_artefact(job);
+    }
     manager_tell_sandbox(sandbox, false);
     return 0;
 }
@@ -204,6 +219,18 @@ static int add_checkpoint(struct import_job *job)
     return rc;
 }
 
+static int make_ready(struct import_job *job)
+{
+    int i;
+
+    for (i = 0; i < NODE_BASES_MAX; i++) {
+        bases_keep(job->set, job->checkpoint->bases[i]);
+    }
+    return job->has_layers
+               ? ready_add(job->set, job->id, job->manifest_hex, &job->stack, job->bytes, &job->err)
+               : 0;
+}
+
 static void on_written(uv_work_t *work, int status)
 {
     struct import_job *job = work->data;
@@ -215,7 +242,9 @@ static void on_written(uv_work_t *work, int status)
     if (job->rc == 0) {
         job->rc = add_bases(job);
     }
-    if (job->rc == 0) {
+    if (job->rc == 0 && job->is_ready) {
+        job->rc = make_ready(job);
+    } else if (job->rc == 0) {
         job->rc = job->is_sandbox ? add_sandbox(job) : add_checkpoint(job);
     }
     if (job->rc == 0) {
@@ -258,7 +287,8 @@ static int check(struct import_job *job)
         return shl_err_set(&job->err, SHL_ECORRUPT, "the manifest is that of artefact %s",
                            checkpoint->pub.id);
     }
-    if (checkpoint->save != job->is_sandbox) {
+    if (!(job->is_ready && !job->has_layers) && checkpoint->save != job->is_sandbox &&
+        !(job->is_sandbox && job->of_checkpoint)) {
         return shl_err_set(&job->err, SHL_EINVALIDARG, "the artefact is %s",
                            checkpoint->save ? "a hibernated sandbox" : "a checkpoint");
     }
@@ -269,6 +299,37 @@ static int check(struct import_job *job)
         }
     }
     return check_conflict(job);
+}
+
+static void write_files(struct import_job *job)
+{
+    import_look(job);
+    if (job->missing[0] || job->missing[1]) {
+        job->waits_for_base = job->set->importing_base;
+        job->writes_base = !job->waits_for_base;
+        job->set->importing_base = true;
+    }
+    if (!job->waits_for_base) {
+        queue(job, import_run_write, on_written);
+    }
+}
+
+/* Another one writes the same. */
+static bool is_behind(const struct import_job *job)
+{
+    const struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &job->set->imports) {
+        const struct import_job *other = shl_container_of(it, struct import_job, link);
+
+        if (other == job) {
+            return false;
+        }
+        if (strcmp(other->id, job->id) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void on_read(uv_work_t *work, int status)
@@ -283,8 +344,32 @@ static void on_read(uv_work_t *work, int status)
         fail(job);
         return;
     }
-    make_stack(job);
-    queue(job, import_run_write, on_written);
+    if (!job->is_ready && job->is_sandbox &&
+        ready_take(job->set, job->id, job->manifest_hex, &job->stack, &job->bytes)) {
+        job->has_stack = true;
+        job->has_layers = false;
+    } else {
+        make_stack(job);
+    }
+    write_files(job);
+}
+
+/* The next one, or those that waited for bases. */
+static void pump(struct checkpoints *set)
+{
+    struct shl_list *it, *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &set->imports) {
+        struct import_job *job = shl_container_of(it, struct import_job, link);
+
+        if (!job->is_started && !is_behind(job)) {
+            job->is_started = true;
+            queue(job, import_run_read, on_read);
+        } else if (job->waits_for_base && !set->importing_base) {
+            job->waits_for_base = false;
+            write_files(job);
+        }
+    }
 }
 
 static int take(struct import_job *job, const struct node_import *import)
@@ -307,6 +392,7 @@ static int take(struct import_job *job, const struct node_import *import)
                        import->bases[i].manifest);
     }
     job->base_count = import->base_count;
+    job->of_checkpoint = import->of_checkpoint;
     return 0;
 }
 
@@ -340,9 +426,16 @@ static struct import_job *job_new(struct node_manager *manager)
     return job;
 }
 
+enum import_what {
+    IMPORT_CHECKPOINT,
+    IMPORT_SANDBOX,
+    IMPORT_READY_BASES,
+    IMPORT_READY_LAYERS,
+};
+
 static void begin(struct node_manager *manager,
                   const struct node_import *import,
-                  bool is_sandbox,
+                  enum import_what what,
                   node_sandbox_cb cb,
                   void *arg)
 {
@@ -360,11 +453,15 @@ static void begin(struct node_manager *manager,
                                    : "the node is shutting down, or its manifest is being deleted");
         return;
     }
-    job->is_sandbox = is_sandbox;
+    job->is_sandbox = what == IMPORT_SANDBOX || what == IMPORT_READY_LAYERS;
+    job->has_layers = job->is_sandbox;
+    job->is_ready = what == IMPORT_READY_BASES || what == IMPORT_READY_LAYERS;
+    job->began_ms = shl_monotonic_ms();
     job->cb = cb;
     job->arg = arg;
     manager->jobs++;
-    queue(job, import_run_read, on_read);
+    shl_list_push_back(&job->set->imports, &job->link);
+    pump(job->set);
 }
 
 void node_checkpoint_import(struct node_manager *manager,
@@ -378,7 +475,7 @@ void node_checkpoint_import(struct node_manager *manager,
         answer_later(manager, cb, arg, 0, "");
         return;
     }
-    begin(manager, import, false, cb, arg);
+    begin(manager, import, IMPORT_CHECKPOINT, cb, arg);
 }
 
 void node_sandbox_import(struct node_manager *manager,
@@ -386,7 +483,20 @@ void node_sandbox_import(struct node_manager *manager,
                          node_sandbox_cb cb,
                          void *arg)
 {
-    begin(manager, import, true, cb, arg);
+    begin(manager, import, IMPORT_SANDBOX, cb, arg);
+}
+
+void node_import_ready(struct node_manager *manager,
+                       const struct node_import *import,
+                       bool layers,
+                       node_sandbox_cb cb,
+                       void *arg)
+{
+    if (layers && ready_has(manager->checkpoints, import->id, import->manifest)) {
+        answer_later(manager, cb, arg, 0, "");
+        return;
+    }
+    begin(manager, import, layers ? IMPORT_READY_LAYERS : IMPORT_READY_BASES, cb, arg);
 }
 
 int node_import_bases(struct node_manager *manager,

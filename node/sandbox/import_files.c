@@ -72,7 +72,6 @@ int import_read(struct import_job *job)
 {
     struct checkpoint *checkpoint = job->checkpoint;
     int rc = read_manifest(job, &job->manifest_id, &job->manifest, &job->pin);
-    int i;
 
     if (rc == 0) {
         rc = checkpoint_decode_config(checkpoint, shl_buf_bytes(&job->manifest.config), &job->err);
@@ -83,13 +82,23 @@ int import_read(struct import_job *job)
     if (rc == 0) {
         rc = compare(job);
     }
-    for (i = 0; rc == 0 && i < NODE_BASES_MAX; i++) {
+    if (rc == 0) {
+        import_look(job);
+    }
+    return rc;
+}
+
+void import_look(struct import_job *job)
+{
+    const struct checkpoint *checkpoint = job->checkpoint;
+    int i;
+
+    for (i = 0; i < NODE_BASES_MAX; i++) {
         const char *id = checkpoint->bases[i];
 
         job->missing[i] =
             id[0] && !bases_has_file(job->manager, checkpoint->pub.spec.template_name, id, i == 1);
     }
-    return rc;
 }
 
 void import_run_read(uv_work_t *work)
@@ -257,7 +266,7 @@ void import_run_write(uv_work_t *work)
             job->rc = make_base(job, job->checkpoint->bases[i], i == 1);
         }
     }
-    if (job->rc == 0 && job->is_sandbox) {
+    if (job->rc == 0 && job->has_layers) {
         job->rc = make_layers(job);
     }
 }

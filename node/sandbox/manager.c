@@ -156,6 +156,36 @@ void node_sandbox_unref(struct node_sandbox *pub)
     sandbox_of(pub)->refs--;
 }
 
+struct node_net *node_manager_net(struct node_manager *manager)
+{
+    return manager->net;
+}
+
+static void trusted_release(struct node_manager *manager)
+{
+    size_t i;
+
+    for (i = 0; i < manager->trusted_count; i++) {
+        free(manager->trusted[i].pem);
+    }
+    free(manager->trusted);
+    manager->trusted = NULL;
+    manager->trusted_count = 0;
+}
+
+void node_manager_set_trusted(struct node_manager *manager, struct node_trusted *list, size_t count)
+{
+    trusted_release(manager);
+    manager->trusted = list;
+    manager->trusted_count = count;
+    boot_on_trust(manager);
+}
+
+void node_manager_expect_trusted(struct node_manager *manager)
+{
+    manager->trusted_expected = true;
+}
+
 void node_manager_count(struct node_manager *manager, struct node_manager_counts *ret)
 {
     struct shl_list *it;
@@ -272,6 +302,7 @@ static void manager_free(struct node_manager *manager)
         sandbox_free(shl_container_of(it, struct sandbox, pub.link));
     }
     node_net_close(manager->net);
+    trusted_release(manager);
     checkpoints_free(manager);
     warm_free(manager);
     layers_free(manager);

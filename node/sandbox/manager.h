@@ -31,13 +31,17 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "node/sandbox/agent_link.h"
+#include "node/sandbox/preview.h"
+#include "node/secret/use.h"
 
 struct node_manager;
+struct node_net;
 
 #define NODE_SANDBOX_ID_SIZE    16 /* "sb-" + 8 hex digits + terminator, with room */
 #define NODE_CHECKPOINT_ID_SIZE 40 /* a UUID */
 #define NODE_ORG_ID_SIZE        40
 #define NODE_TEMPLATE_MAX       128
+#define NODE_WORKDIR_SIZE       1024
 #define NODE_REASON_MAX         256
 #define NODE_ENDED_KEEP_MS      (24ll * 3600 * 1000)
 #define NODE_KV_MAX             256          /* entries of envs or metadata */
@@ -91,6 +95,16 @@ struct node_sandbox_spec {
     uint32_t autosave_s; /* with restore: while it runs, so often; 0: NODE_AUTOSAVE_DEFAULT_S */
     struct node_kv_list envs;
     struct node_kv_list metadata;
+    struct node_secret_use secrets; /* its stores and sealed tokens; envs of the same name win */
+    struct node_previews previews;  /* a fork has the token alone */
+    /* Of the image it was made from: below envs, and where programs start ("" their home). */
+    struct node_kv_list image_envs;
+    char workdir[NODE_WORKDIR_SIZE];
+    /* Patches of the checkpoint it was forked from (patch.h): the last one that ran here, and why
+     * the next one did not, "" when nothing failed. */
+    uint32_t patched;
+    char patch_error[NODE_REASON_MAX];
+    bool is_build; /* builds an image (builder.h); its checkpoints are the image's */
 };
 
 struct node_sandbox {
@@ -103,7 +117,9 @@ struct node_sandbox {
     int64_t end_at_ms;     /* wall clock at which the idle timer fires now, 0 never */
     uint64_t saved_bytes;  /* size of the saved state while hibernated */
     char from_checkpoint[NODE_CHECKPOINT_ID_SIZE]; /* what it was forked from, or "" */
-    bool cold_woken;               /* its last wake had to boot: processes were lost, files kept */
+    uint64_t run_began_ms; /* CLOCK_BOOTTIME: of its present run, once it has an address */
+    bool cold_woken;       /* its last wake had to boot: processes were lost, files kept */
+    bool lost; /* error: its VM went with the machine, or while no daemon ran, by no fault of its */
     struct node_agent_link *agent; /* NULL unless running */
     struct node_manager *manager;
     struct shl_list link; /* of the manager, newest first; internal */
@@ -184,6 +200,13 @@ void node_manager_reboot(struct node_manager *manager,
 /* Restart the idle timer with a new length; 0 disables. Durable when it returns 0. */
 SHL_MUST_CHECK int node_sandbox_set_timeout(struct node_sandbox *sandbox, uint32_t timeout_s);
 
+/* Other preview records and token (copied), also for other nodes that may have the sandbox. Durable
+ * when it returns 0; SHL_EGONE (it has ended) or an error of the store with a sentence, and
+ * nothing has changed. */
+SHL_MUST_CHECK int node_sandbox_set_previews(struct node_sandbox *sandbox,
+                                             const struct node_previews *previews,
+                                             struct shl_err *err);
+
 /* Activity: touch restarts the idle timer; between hold and release it does not run. */
 void node_sandbox_touch(struct node_sandbox *sandbox);
 void node_sandbox_hold(struct node_sandbox *sandbox);
@@ -211,6 +234,28 @@ void node_manager_set_watch(struct node_manager *manager,
                             const struct node_manager_watch *watch,
                             void *arg);
 
+/* What stands between a guest and the world has to know it before the guest can send anything, and
+ * until its address is free again. @guest is its IPv4 address, host byte order. */
+struct node_manager_network {
+    void (*attach)(void *arg, struct node_sandbox *sandbox, uint32_t guest);
+    void (*detach)(void *arg, uint32_t guest);
+};
+/* One listener; NULL ends it. Guests that run are told at once. */
+void node_manager_set_network(struct node_manager *manager,
+                              const struct node_manager_network *network,
+                              void *arg);
+/* Those that run and have an address; false stops. */
+void node_manager_each_guest(struct node_manager *manager,
+                             bool (*each)(void *arg, struct node_sandbox *sandbox, uint32_t guest),
+                             void *arg);
+/* Bytes that its guest received and sent in its present run; 0 when there is none. */
+void node_sandbox_net_bytes(const struct node_sandbox *sandbox,
+                            uint64_t *ret_in,
+                            uint64_t *ret_out);
+/* The allowlist of its stores is another one by now. Durable when it returns 0. */
+SHL_MUST_CHECK int node_sandbox_set_allowlist(struct node_sandbox *sandbox,
+                                              const struct node_host_list *allowlist);
+
 /* For /metrics, `shoal status` and GET /api/workers. */
 struct node_manager_counts {
     uint32_t running;
@@ -231,6 +276,24 @@ struct node_manager_counts {
     uint32_t cpus_committed; /* vCPUs, likewise */
     uint32_t sandboxes_max;
 };
+/* The guest network; NULL without sandboxes. For the egress gateway. */
+struct node_net *node_manager_net(struct node_manager *manager);
+
+/* A certificate for the trust store of a guest, and the hash of its subject by which OpenSSL
+ * finds it in a folder. */
+struct node_trusted {
+    char hash[9];
+    char *pem; /* heap */
+};
+
+/* What guests that leave through the egress gateway get with their next setup. Takes @list and
+ * what is in it. */
+void node_manager_set_trusted(struct node_manager *manager,
+                              struct node_trusted *list,
+                              size_t count);
+/* They will be set: until then new sandboxes with secret stores wait, within their limit. */
+void node_manager_expect_trusted(struct node_manager *manager);
+
 void node_manager_count(struct node_manager *manager, struct node_manager_counts *ret);
 
 #endif /* SHL_NODE_SANDBOX_MANAGER_H */

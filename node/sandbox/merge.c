@@ -378,7 +378,8 @@ void merge_consider(struct sandbox *sandbox)
     /* of a running one only so that the next snapshot has room */
     unsigned mem_max = sleeps ? NODE_STACK_MEM_MERGE : VMM_MEM_LAYERS_MAX - 2;
 
-    if (!sandbox->alive || sandbox->over || sandbox->letting_go || sandbox->hidden) {
+    if (!sandbox->alive || sandbox->over || sandbox->letting_go ||
+        (sandbox->hidden && !sandbox->builder)) {
         return;
     }
     if (sandbox->layers_due && !sandbox->telling && !sandbox->tell_failed && may_tell(sandbox)) {

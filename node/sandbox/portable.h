@@ -103,6 +103,7 @@ struct node_import {
         const char *manifest; /* of the base; its chunks are here, too */
     } bases[NODE_BASES_MAX];
     uint32_t base_count;
+    bool of_checkpoint; /* node_sandbox_import: of a checkpoint that somebody asked for will do */
 };
 
 /* Which bases does a manifest in the store name that this node does not have as files
@@ -122,13 +123,36 @@ void node_checkpoint_import(struct node_manager *manager,
 
 /* A hibernated sandbox of this node from now on, made of a hibernation artefact: its layers are
  * written and its record is durable when @cb is told. The artefact is this node's then, too: its
- * next hibernation replaces it, its end deletes it. SHL_ECONFLICT: there is one of that id, also
- * one that is over (let it go first); SHL_EUNAVAILABLE: try again soon; SHL_ENOTFOUND: a base is
- * neither here nor in @import; SHL_ECORRUPT, SHL_EVERSION: the manifest is not valid here. */
+ * next hibernation replaces it, its end deletes it; a checkpoint (of_checkpoint) is left as it is.
+ * SHL_ECONFLICT: there is one of that id, also one that is over (let it go first);
+ * SHL_EUNAVAILABLE: try again soon; SHL_ENOTFOUND: a base is neither here nor in @import;
+ * SHL_ECORRUPT, SHL_EVERSION: the manifest is not valid here. */
 void node_sandbox_import(struct node_manager *manager,
                          const struct node_import *import,
                          node_sandbox_cb cb,
                          void *arg);
+
+/* What an import writes, written before it is needed: the files of bases that are missing, and
+ * with @layers those of a hibernated sandbox, for a node_sandbox_import of the same artefact and
+ * manifest, which then only makes records. An import of an artefact that is being made ready
+ * waits for it. Nothing runs, and nobody sees a sandbox. Errors as of node_sandbox_import, and
+ * SHL_ELIMIT: NODE_READY_MAX are ready. */
+#define NODE_READY_MAX 256
+void node_import_ready(struct node_manager *manager,
+                       const struct node_import *import,
+                       bool layers,
+                       node_sandbox_cb cb,
+                       void *arg);
+/* Its layers are not needed after all. They also go with node_artefact_forget and with this
+ * daemon. Nothing when there are none. */
+void node_import_unready(struct node_manager *manager, const char *id);
+
+/* Files of imported bases stay when no sandbox here lies on them, also over a restart, until
+ * this is called without their id. Other bases are left alone. */
+#define NODE_KEPT_BASES_MAX 32
+void node_bases_keep(struct node_manager *manager,
+                     const char (*ids)[NODE_BASE_ID_SIZE],
+                     uint32_t count);
 
 /* Another node has it: its VM ends at once, its record and layers go, its artefacts are left
  * alone and nobody is told that they are gone; their manifests stay while may_drop says so. @cb

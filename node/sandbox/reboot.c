@@ -100,7 +100,7 @@ static int send_shutdown(struct sandbox *sandbox)
     shl_mp_end(&w);
     rc = shl_mp_done(&w);
     if (rc == 0) {
-        rc = node_agent_open(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &stream);
+        rc = node_agent_open_kept(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &stream);
     }
     shl_buf_release(&buf);
     return rc;

@@ -35,6 +35,23 @@ void record_encode_spec(struct shl_mp_writer *w, const struct node_sandbox_spec 
     }
     encode_kv(w, "envs", &spec->envs);
     encode_kv(w, "metadata", &spec->metadata);
+    node_secret_use_encode(w, "secrets", &spec->secrets);
+    node_previews_encode(w, &spec->previews);
+    if (spec->image_envs.count > 0) {
+        encode_kv(w, "image_envs", &spec->image_envs);
+    }
+    if (spec->workdir[0] != '\0') {
+        shl_mp_kv_str(w, "workdir", spec->workdir);
+    }
+    if (spec->patched > 0) {
+        shl_mp_kv_uint(w, "patched", spec->patched);
+    }
+    if (spec->patch_error[0] != '\0') {
+        shl_mp_kv_str(w, "patch_error", spec->patch_error);
+    }
+    if (spec->is_build) {
+        shl_mp_kv_bool(w, "is_build", true);
+    }
 }
 
 int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
@@ -66,6 +83,9 @@ int record_encode(const struct sandbox *sandbox, struct shl_buf *buf)
     shl_mp_kv_bool(&w, "cold_woken", pub->cold_woken);
     if (sandbox->imported) {
         shl_mp_kv_bool(&w, "imported", true);
+    }
+    if (pub->lost) {
+        shl_mp_kv_bool(&w, "lost", true);
     }
     shl_mp_end(&w);
     return shl_mp_done(&w);
@@ -138,6 +158,29 @@ static int decode_on_loss(const msgpack_object *map, struct node_sandbox_spec *s
     return shl_mp_find(map, "autosave_s") ? decode_uint(map, "autosave_s", &spec->autosave_s) : 0;
 }
 
+/* Likewise: what images and patches left. */
+static int decode_image(const msgpack_object *map, struct node_sandbox_spec *spec)
+{
+    int rc = shl_mp_find(map, "image_envs") ? decode_kv(map, "image_envs", &spec->image_envs) : 0;
+
+    if (rc == 0 && shl_mp_find(map, "workdir")) {
+        rc = shl_mp_get_cpy(map, "workdir", spec->workdir, sizeof(spec->workdir));
+        if (rc == 0 && spec->workdir[0] != '/') {
+            rc = SHL_EPROTO;
+        }
+    }
+    if (rc == 0 && shl_mp_find(map, "patched")) {
+        rc = decode_uint(map, "patched", &spec->patched);
+    }
+    if (rc == 0 && shl_mp_find(map, "patch_error")) {
+        rc = shl_mp_get_cpy(map, "patch_error", spec->patch_error, sizeof(spec->patch_error));
+    }
+    if (rc == 0 && shl_mp_find(map, "is_build")) {
+        rc = shl_mp_get_bool(map, "is_build", &spec->is_build);
+    }
+    return rc;
+}
+
 int record_decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec)
 {
     int rc = shl_mp_get_cpy(map, "org", spec->org, sizeof(spec->org));
@@ -166,7 +209,13 @@ int record_decode_spec(const msgpack_object *map, struct node_sandbox_spec *spec
     if (rc == 0) {
         rc = decode_kv(map, "metadata", &spec->metadata);
     }
-    return rc;
+    if (rc == 0) {
+        rc = node_secret_use_decode(map, "secrets", &spec->secrets);
+    }
+    if (rc == 0) {
+        rc = decode_image(map, spec);
+    }
+    return rc < 0 ? rc : node_previews_decode(map, &spec->previews);
 }
 
 static int decode_rest(const msgpack_object *map, struct sandbox *sandbox)
@@ -231,6 +280,9 @@ static int decode_saved(const msgpack_object *map, struct sandbox *sandbox)
     }
     if (rc == 0 && shl_mp_find(map, "imported")) {
         rc = shl_mp_get_bool(map, "imported", &sandbox->imported);
+    }
+    if (rc == 0 && shl_mp_find(map, "lost")) {
+        rc = shl_mp_get_bool(map, "lost", &pub->lost);
     }
     return rc;
 }

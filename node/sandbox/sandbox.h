@@ -21,6 +21,7 @@
  *   merge.c     deep stacks made flat in the background
  *   warm.c      warm templates; warm_make.c makes one
  *   state.c     the one function that changes the state; saving the record
+ *   guests.c    who is told of guests' addresses
  *   files.c     folders and descriptors (blocking, for the thread pool)
  *   record.c    struct to msgpack and back
  *
@@ -41,6 +42,7 @@
 #include "node/sandbox/agent_link_open.h"
 #include "node/sandbox/cgroup.h"
 #include "node/sandbox/manager_open.h"
+#include "node/sandbox/patch.h"
 #include "node/sandbox/portable.h"
 #include "node/sandbox/process.h"
 #include "node/sandbox/stack.h"
@@ -90,8 +92,9 @@ struct snapshot;
 struct sandbox {
     struct node_sandbox pub;
     struct sandbox *hash_next;
-    int refs;    /* of callers; they only keep the record from being dropped */
-    bool hidden; /* makes or tries a warm template: in no list and in no record */
+    int refs;     /* of callers; they only keep the record from being dropped */
+    bool hidden;  /* makes or tries a warm template, or builds: in no list and in no record */
+    bool builder; /* hidden, but otherwise as one of a user (builder.h) */
 
     /* part of the record beside pub */
     enum node_sandbox_state durable; /* the state the record has, or will have when saved next */
@@ -102,6 +105,7 @@ struct sandbox {
     bool imported;                   /* of another node, and not run here since */
     bool has_slot;
     uint32_t slot;
+    bool had_slot; /* of a run before */
     struct node_process_id vmm_id;
     char machine_boot_id[SANDBOX_BOOT_ID_SIZE];
 
@@ -159,6 +163,14 @@ struct sandbox {
     struct node_vmm_link *control;
     struct node_agent_link *link;
     struct node_agent_stream *setup;
+    bool trust_due;                /* its setup waits for certificates (boot_on_trust) */
+    struct node_command *patch;    /* patch.c: runs */
+    uint32_t patch_sequence;       /* that one */
+    uint32_t run_patched;          /* the last one that succeeded, recorded when it is running */
+    bool patches_over;             /* of this run */
+    struct patch_wait *patch_wait; /* which patches there are is asked, not answered */
+    bool patches_due;              /* set up, and waits for that answer */
+    char run_patch_error[NODE_REASON_MAX];
     uint64_t began_us;                         /* for the log, like the next ones */
     uint64_t spawned_us, started_us, hello_us; /* process, reply of the VMM, first of the agent */
     struct snapshot *snapshot;
@@ -206,7 +218,10 @@ struct node_manager {
     struct node_store *store;
     struct shl_log log;
     char *data_dir, *run_dir, *vmm_path;
-    struct node_net *net;            /* NULL: sandboxes without network */
+    struct node_net *net;         /* NULL: sandboxes without network */
+    struct node_trusted *trusted; /* certificates for guests behind the egress gateway */
+    size_t trusted_count;
+    bool trusted_expected;           /* they will be set, so a guest that needs them waits */
     struct checkpoints *checkpoints; /* checkpoints.c */
     struct node_cgroups cgroups;
     char machine_boot_id[SANDBOX_BOOT_ID_SIZE];
@@ -231,8 +246,12 @@ struct node_manager {
     uint64_t hibernations, wakes_warm, wakes_cold; /* that succeeded */
     const struct node_manager_watch *watch;        /* or NULL */
     void *watch_arg;
+    const struct node_manager_network *network; /* or NULL */
+    void *network_arg;
     node_gate gate; /* or NULL */
     void *gate_arg;
+    const struct node_patch_source *patches; /* or NULL */
+    void *patches_arg;
     uint32_t jobs; /* on the thread pool that belong to no run; close waits */
 
     uv_timer_t housekeeping;
@@ -311,6 +330,24 @@ void boot_pump(struct node_manager *manager);
 void boot_on_control(struct sandbox *sandbox);
 /* The agent link became ready while booting. */
 void boot_on_agent(struct sandbox *sandbox);
+/* There are certificates for guests now: those that waited for them are set up. */
+void boot_on_trust(struct node_manager *manager);
+
+/* It may take @ms longer until it runs. */
+void boot_extend(struct sandbox *sandbox, uint64_t ms);
+/* Set up, and whatever else is to be done before anybody uses it: it runs. */
+void boot_become_running(struct sandbox *sandbox);
+
+/* patch.c: the boot begins, and what there is to run is asked. */
+void patches_ask(struct sandbox *sandbox);
+/* True when patches run now or may soon, and boot_become_running follows. */
+bool patches_begin(struct sandbox *sandbox);
+/* The answer is of no interest any more. */
+void patches_forget(struct sandbox *sandbox);
+
+/* guests.c: its address is about to be used, or not any more */
+void guest_attach(struct sandbox *sandbox);
+void guest_detach(struct sandbox *sandbox);
 
 /* start.c: op start or restore with its descriptors */
 SHL_MUST_CHECK int start_send(struct sandbox *sandbox, node_vmm_reply_cb cb);
@@ -499,6 +536,9 @@ SHL_MUST_CHECK int files_read_tail(const struct sandbox *sandbox,
 void files_last_line(const struct sandbox *sandbox, const char *name, char *dst, size_t size);
 /* The VMM's log above its limit is emptied. */
 void files_bound_log(const struct sandbox *sandbox);
+
+/* remains.c: before the run folder of a sandbox that failed is removed. On the thread pool. */
+void remains_keep(const struct sandbox *sandbox);
 
 /* record.c */
 SHL_MUST_CHECK int record_encode(const struct sandbox *sandbox, struct shl_buf *buf);

@@ -382,7 +382,8 @@ static int send_freeze(struct snapshot *snapshot)
     shl_mp_end(&w);
     rc = shl_mp_done(&w);
     if (rc == 0) {
-        rc = node_agent_open(sandbox->link, shl_buf_bytes(&buf), &ops, snapshot, &snapshot->freeze);
+        rc = node_agent_open_kept(sandbox->link, shl_buf_bytes(&buf), &ops, snapshot,
+                                  &snapshot->freeze);
     }
     shl_buf_release(&buf);
     if (rc == 0) {

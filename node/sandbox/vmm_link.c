@@ -1,8 +1,8 @@
 /* Happy path:
  *  1. start_connect -> on_connect: reading begins, the owner hears on_ready.
  *  2. node_vmm_link_request: one frame, with descriptors by sendmsg, else by uv_write.
- *  3. on_read -> take_frame: the reply finds its request by id. Events are read over:
- *     the end of a VMM is told by its process and its exit file, which cannot be lost.
+ *  3. on_read -> take_frame: the reply finds its request by id. Events go to whoever wants
+ *     them.
  *
  * What can go wrong:
  *  - nobody listens yet, or the connection breaks: open requests are answered with
@@ -171,7 +171,10 @@ static void take_reply(struct node_vmm_link *link, const msgpack_object *reply)
     size_t i;
 
     if (shl_mp_get_uint(reply, "id", UINT32_MAX, &id) < 0) {
-        return; /* an event */
+        if (link->config.on_event && !link->closing) {
+            link->config.on_event(link->config.arg, reply);
+        }
+        return;
     }
     for (i = 0; i < NODE_VMM_REQUESTS_MAX; i++) {
         if (id != 0 && link->requests[i].id == id) {

@@ -29,6 +29,9 @@ struct node_vmm_link_config {
     void (*on_ready)(void *arg);
     /* Not connected for give_up_ms, or the VMM sent what is not a frame (@msg). */
     void (*on_lost)(void *arg, const char *msg);
+    /* Something that is no reply. May be NULL: what a VMM tells so is told by its process and its
+     * exit file, too, which cannot be lost. */
+    void (*on_event)(void *arg, const msgpack_object *event);
     void *arg;
 };
 

@@ -32,7 +32,7 @@ static bool is_plain_create(const struct sandbox *sandbox)
 bool wake_is_useless(const struct sandbox *sandbox, int code)
 {
     /* a hidden one is restored to see whether that works */
-    return sandbox->restored && !sandbox->hidden &&
+    return sandbox->restored && (!sandbox->hidden || sandbox->builder) &&
            (code == SHL_EVERSION || code == SHL_ECORRUPT || code == SHL_EINCOMPATIBLE ||
             (code == -ENOENT && is_plain_create(sandbox)));
 }
@@ -49,13 +49,25 @@ static void refuse(struct sandbox *sandbox, int code, const char *msg)
     node_sandbox_unref(&sandbox->pub);
 }
 
+/* The address it had, if it can be: what its programs have open goes on then, or ends at once.
+ * Under another one they would wait for answers that never come. */
+static int take_slot(struct sandbox *sandbox)
+{
+    struct node_net *net = sandbox->pub.manager->net;
+
+    if (sandbox->had_slot && node_net_take_slot_again(net, sandbox->slot) == 0) {
+        return 0;
+    }
+    return node_net_take_slot(net, &sandbox->slot);
+}
+
 static int admit(struct sandbox *sandbox, struct shl_err *err)
 {
     struct node_manager *manager = sandbox->pub.manager;
     int rc = sandbox_admit(manager, &sandbox->pub.spec, err);
 
     if (rc == 0 && manager->net) {
-        rc = node_net_take_slot(manager->net, &sandbox->slot);
+        rc = take_slot(sandbox);
         sandbox->has_slot = rc == 0;
         if (rc < 0) {
             (void)shl_err_set(err, rc, "the address pool of this node is used up");

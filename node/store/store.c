@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "node/store/db.h"
 
@@ -12,10 +13,42 @@
 #define VALUE_MAX      (1024u * 1024)
 #define FORMAT_KEY     "store/format"
 #define FORMAT_VERSION "1"
+#define OPEN_BYTES     (1024u * 1024) /* that opening it may take */
 
 struct node_store {
-    struct node_db db;
+    struct node_db db; /* closed when it could not be opened again */
+    char *dir;
+    bool has_failed; /* a write */
 };
+
+/* What LevelDB appends after a write that failed lies behind a torn record, and cannot be read
+ * at the next start. So it is opened again before anything else is written, as soon as
+ * there is space for that. */
+static int open_again(struct node_store *store, struct shl_err *err)
+{
+    struct statvfs fs;
+    int rc;
+
+    if (store->db.db && statvfs(store->dir, &fs) == 0 &&
+        (uint64_t)fs.f_bavail * fs.f_frsize < OPEN_BYTES) {
+        return shl_err_set(err, -ENOSPC, "cannot write a record: the disk of %s is full",
+                           store->dir);
+    }
+    node_db_close(&store->db);
+    rc = node_db_open(&store->db, store->dir, "the records", err);
+    store->has_failed = rc < 0;
+    return rc;
+}
+
+static int before_write(struct node_store *store, struct shl_err *err)
+{
+    return store->has_failed ? open_again(store, err) : 0;
+}
+
+static int before_read(struct node_store *store, struct shl_err *err)
+{
+    return store->db.db ? 0 : open_again(store, err);
+}
 
 static bool key_part_is_valid(const char *part)
 {
@@ -70,7 +103,9 @@ int node_store_open(const char *dir, struct node_store **ret_store, struct shl_e
     if (!store) {
         return shl_err_sys(err, ENOMEM, "cannot open the records in %s", dir);
     }
-    rc = node_db_open(&store->db, dir, "the records", err);
+    store->dir = strdup(dir);
+    rc = store->dir ? node_db_open(&store->db, dir, "the records", err)
+                    : shl_err_sys(err, ENOMEM, "cannot open the records in %s", dir);
     if (rc == 0) {
         rc = check_format(store, dir, err);
     }
@@ -88,6 +123,7 @@ void node_store_close(struct node_store *store)
         return;
     }
     node_db_close(&store->db);
+    free(store->dir);
     free(store);
 }
 
@@ -108,9 +144,14 @@ int node_store_put(struct node_store *store,
         return shl_err_set(err, SHL_ELIMIT, "the record %s has %zu bytes, more than the %u allowed",
                            key, value.len, VALUE_MAX);
     }
+    rc = before_write(store, err);
+    if (rc < 0) {
+        return rc;
+    }
     leveldb_put(store->db.db, store->db.write, key, strlen(key), (const char *)value.base,
                 value.len, &message);
     if (message) {
+        store->has_failed = true;
         return node_db_error(err, -EIO, "cannot write a record (is the disk full?)", message);
     }
     return 0;
@@ -128,6 +169,7 @@ int node_store_get(struct node_store *store,
     size_t len;
     int rc = make_key(key, kind, id, err);
 
+    rc = rc < 0 ? rc : before_read(store, err);
     if (rc < 0) {
         return rc;
     }
@@ -152,11 +194,13 @@ int node_store_delete(struct node_store *store,
     char key[KEY_MAX];
     int rc = make_key(key, kind, id, err);
 
+    rc = rc < 0 ? rc : before_write(store, err);
     if (rc < 0) {
         return rc;
     }
     leveldb_delete(store->db.db, store->db.write, key, strlen(key), &message);
     if (message) {
+        store->has_failed = true;
         return node_db_error(err, -EIO, "cannot delete a record (is the disk full?)", message);
     }
     return 0;
@@ -194,7 +238,11 @@ int node_store_each(struct node_store *store,
     leveldb_iterator_t *it;
     char *message = NULL;
     char prefix[KEY_MAX];
+    int rc = before_read(store, err);
 
+    if (rc < 0) {
+        return rc;
+    }
     assert(key_part_is_valid(kind));
     (void)snprintf(prefix, sizeof(prefix), "%s/", kind);
     it = leveldb_create_iterator(store->db.db, store->db.read);

@@ -69,9 +69,10 @@ export class Node {
     const env = { ...process.env, ...this.env };
     const out = openSync(join(this.dir, "out"), "a");
     const log = openSync(this.log, "a");
+    const [command, ...before] = [...(this.before ?? []), program];
     this.process = spawn(
-      program,
-      ["--sandboxes-max", "0", "--data", join(this.dir, "data"), "--run", join(this.dir, "run"),
+      command,
+      [...before, "--sandboxes-max", "0", "--data", join(this.dir, "data"), "--run", join(this.dir, "run"),
         "--listen", `${this.host}:${this.apiPort}`, "--mesh", `${this.host}:${this.meshPort}`,
         "--mesh-address", this.host, "--worker-id", this.name, "--public-url", this.url,
         ...(this.options ?? []), ...more],
@@ -200,7 +201,7 @@ export class Cluster {
   }
 
   node(index = this.nodes.length + 1) {
-    const node = new Node(this, index);
+    const node = new (this.Node ?? Node)(this, index);
     this.prepare?.(node);
     this.nodes.push(node);
     return node;

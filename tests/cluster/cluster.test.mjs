@@ -91,6 +91,19 @@ describe("cluster", suite, () => {
     await cluster.settled();
   }));
 
+  it("a node keeps the name under which it became a member", withCluster(2, async (cluster) => {
+    const [first, second] = cluster.nodes;
+    for (const node of [first, second]) { // the one that founded the cluster, and one that joined
+      await node.stop("SIGTERM");
+      await node.start("--worker-id", "renamed");
+      assert.equal(node.events("name_kept").length, 1);
+      for (const status of await cluster.settled()) assert.deepEqual(alive(status), ["node-1", "node-2"]);
+      const answer = await fetch(`${node.url}/healthz`);
+      assert.equal(answer.headers.get("x-shoal-node"), node.name);
+      await answer.arrayBuffer();
+    }
+  }));
+
   it("a planned stop hands the office over before it is missed", withCluster(3, async (cluster) => {
     const [status] = await cluster.settled();
     const old = cluster.leader(status);

@@ -60,7 +60,7 @@ export async function ownerOf(cluster, sandbox) {
 /** The machine is lost: the daemon, its VMMs, the interfaces of these sandboxes. */
 export async function lose(node, ...sandboxes) {
   await node.stop("SIGKILL");
-  spawnSync("pkill", ["-9", "-f", `--dir ${join(node.dir, "run")}/`]);
+  spawnSync("pkill", ["-9", "-f", "--", `--dir ${join(node.dir, "run")}/`]);
   for (const id of sandboxes) spawnSync("ip", ["link", "del", `shl${id.slice(3)}`]);
 }
 

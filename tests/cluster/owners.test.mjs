@@ -56,6 +56,60 @@ if (inside) describe("owners", suite, () => {
     await removeAll(cluster);
   }, prepare));
 
+  it("what a missing node had is made ready, and given up when it is back", withCluster(3, async (cluster) => {
+    const { id, owner } = await hibernatedOne(cluster);
+    const others = cluster.nodes.filter((node) => node !== owner);
+    const ready = () => others.flatMap((node) => node.events("artefact_made_ready").filter((e) => e.kind === "sandbox" && e.code === 0));
+    const taken = () => others.flatMap((node) => node.events("sandbox_taken"));
+    assert.equal(ready().length, 0);
+    owner.pause();
+    await eventually("its copy is made ready", () => ready().length > 0);
+    assert.equal(taken().length, 0);
+    owner.resume();
+    await cluster.settled();
+    assert.equal((await wake(others[0], id)).workerID, owner.name);
+    await hibernate(others[0], id);
+    await replicated(others[0], id);
+
+    const before = ready().length;
+    await lose(owner, id);
+    await eventually("its newer copy is made ready", () => ready().length > before);
+    assert.equal((await wake(others[0], id)).sandboxID, id);
+    const [{ artefact }] = taken();
+    assert.ok(ready().some((event) => event.artefact === artefact), `${artefact} was made ready`);
+    await removeAll(cluster);
+  }, prepare));
+
+  it("a copy that was taken while its node was missing goes when that is back", withCluster(3, async (cluster) => {
+    const [first] = cluster.nodes;
+    const id = await create(first, { onNodeLoss: "restore", autosaveInterval: 10 });
+    const owner = await ownerOf(cluster, id);
+    await replicated(first, id);
+    await released(first, id);
+    const held = async (node) => (await node.metrics()).includes('shoal_replica_held{kind="hibernation"} 1\n');
+    const others = cluster.nodes.filter((node) => node !== owner);
+    const holder = (await held(others[0])) ? others[0] : others[1];
+    const third = others.find((node) => node !== holder);
+    owner.pause();
+    third.pause(); // so that the copy can be made, and no claim is granted
+    await eventually("its node is missed", () =>
+      holder.events("member_state").some((event) => event.node === owner.name && event.to === "dead"));
+    const asked = holder.call("POST", `/api/sandboxes/${id}/wake`).catch(() => null); // has no answer yet
+    await eventually("it is copied", () => holder.events("sandbox_taken").length > 0);
+    owner.resume();
+    third.resume();
+    await cluster.settled();
+    await eventually("the copy goes", () =>
+      holder.events("sandbox_let_go").some((event) => event.why === "the node that has it is back"));
+    const now = await eventually("it runs where it was", async () => {
+      const body = await get(holder, id);
+      return body?.status === "running" && body;
+    });
+    assert.equal(now.workerID, owner.name);
+    await asked;
+    await removeAll(cluster);
+  }, prepare));
+
   it("its own node asks the log before it wakes it, and wakes nothing in a minority", withCluster(3, async (cluster) => {
     const [first] = cluster.nodes;
     const { id, owner } = await hibernatedOne(cluster);

@@ -272,6 +272,41 @@ static void test_heal_leave_and_rejoin(void **state)
     net_release(&net);
 }
 
+static bool all_left(struct net *net, void *arg)
+{
+    uint32_t i;
+
+    (void)arg;
+    for (i = 1; i < net->count; i++) {
+        if (net_life(net, i, 0) != GOSSIP_LEFT) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A daemon that stops says good-bye and ends: everybody must know it from that one round, or
+ * somebody takes the lost connection for a failure. */
+static void test_heal_last_words_reach_everybody(void **state)
+{
+    static const uint32_t sizes[] = {2, 3, 4, 20};
+    struct net net;
+    uint32_t i;
+    uint64_t seed;
+
+    (void)state;
+    for (i = 0; i < SHL_ARRAY_SIZE(sizes); i++) {
+        for (seed = 1; seed <= 20; seed++) {
+            begin(&net, sizes[i], seed);
+            net_simple(&net, 0, GOSSIP_EV_LEAVE);
+            net_crash(&net, 0, false);
+            net_run(&net, 100);
+            assert_true(all_left(&net, NULL));
+            net_release(&net);
+        }
+    }
+}
+
 static bool is_suspect(struct net *net, void *arg)
 {
     (void)arg;
@@ -424,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_heal_book_outlives_a_long_absence),
         cmocka_unit_test(test_heal_damaged_book_is_refused),
         cmocka_unit_test(test_heal_leave_and_rejoin),
+        cmocka_unit_test(test_heal_last_words_reach_everybody),
         cmocka_unit_test(test_heal_left_outranks_suspicion),
         cmocka_unit_test(test_heal_removed_node_stays_out),
         cmocka_unit_test(test_heal_removal_is_remembered_7_days),

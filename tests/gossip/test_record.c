@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/mp.h"
 #include "tests/gossip/net.h"
 
 static bool all_agree(struct net *net, void *arg)
@@ -200,6 +201,102 @@ static void test_record_unset_key_does_not_come_back(void **state)
     net_release(&net);
 }
 
+/* Who got the whole set has no marks of what was unset before: somebody with an old set must not
+ * get from it only what is newer. */
+static void test_record_old_set_meets_one_without_marks(void **state)
+{
+    struct net net;
+    uint32_t i;
+
+    (void)state;
+    net_init(&net, 4, 11);
+    for (i = 0; i < 4; i++) {
+        net.nodes[i].config.timing.unset_keep_ms = 20000;
+    }
+    for (i = 0; i < 3; i++) {
+        net_start(&net, i);
+        if (i > 0) {
+            net_join(&net, i, 0);
+        }
+    }
+    net_set(&net, 0, "gone", "1");
+    net_run(&net, 5000);
+    assert_value(&net, 2, 0, "gone", "1");
+    for (i = 0; i < 4; i++) { /* node 2 will meet node 3 only */
+        if (i != 2 && i != 3) {
+            net_cut(&net, 2, i, true);
+            net_cut(&net, i, 2, true);
+        }
+    }
+    net_unset(&net, 0, "gone");
+    net_set(&net, 0, "later", "1");
+    net_run(&net, 60000);
+    assert_value(&net, 2, 0, "gone", "1");
+    net_start(&net, 3); /* after the mark is gone */
+    net_join(&net, 3, 0);
+    net_run(&net, 60000);
+    assert_value(&net, 2, 0, "later", "1");
+    assert_value(&net, 2, 0, "gone", NULL);
+    net_release(&net);
+}
+
+static void count_whole_sets(void *arg, struct net_node *node, const struct gossip_send *send)
+{
+    struct shl_mp_doc doc;
+    const msgpack_object *at;
+
+    (void)node;
+    assert_int_equal(shl_mp_parse(&doc, send->bytes), 0);
+    at = doc.root->via.array.ptr;
+    if (at[2].via.u64 == 8 && at[8].via.boolean) {
+        ++*(uint32_t *)arg;
+    }
+    shl_mp_release(&doc);
+}
+
+/* A version that nobody hears of, since the next one of its key overtakes it, leaves a gap. Who has
+ * one gets what is newer, not the whole set, from whomever it asks: also from one that had a gap
+ * itself, or came late. */
+static void test_record_gaps_need_no_whole_set(void **state)
+{
+    struct net net;
+    uint32_t i, whole = 0, count = 6;
+    char key[16], value[16];
+
+    (void)state;
+    net_init(&net, count, 12);
+    for (i = 0; i < count; i++) {
+        net.nodes[i].config.timing.unset_keep_ms = 60000;
+        if (i < 5) {
+            net_start(&net, i);
+            net_join(&net, i, i == 0 ? 1 : 0);
+        }
+    }
+    net_set(&net, 0, "gone", "1");
+    net_run(&net, 5000);
+    net_unset(&net, 0, "gone");
+    for (i = 0; i < 20; i++) {
+        (void)snprintf(key, sizeof(key), "k%u", i);
+        net_set(&net, 0, key, "0");
+    }
+    net_run(&net, 150000); /* the mark of "gone" is dropped */
+    net_start(&net, 5);
+    net_join(&net, 5, 1);
+    net_run(&net, 5000);
+    net.on_send = count_whole_sets;
+    net.arg = &whole;
+    for (i = 0; i < 300; i++) {
+        (void)snprintf(key, sizeof(key), "k%u", i % 20);
+        (void)snprintf(value, sizeof(value), "%u", i);
+        net_unset(&net, 0, key);
+        net_set(&net, 0, key, value);
+        net_run(&net, 900);
+    }
+    assert_true(net_run_until(&net, 60000, 10, all_agree, &count));
+    assert_int_equal(whole, 0);
+    net_release(&net);
+}
+
 /* A restarted owner begins a new generation: nothing of its earlier run survives elsewhere. */
 static void test_record_restart_begins_anew(void **state)
 {
@@ -355,6 +452,8 @@ int main(void)
         cmocka_unit_test(test_record_late_joiner_gets_everything),
         cmocka_unit_test(test_record_missed_rumours_are_repaired),
         cmocka_unit_test(test_record_unset_key_does_not_come_back),
+        cmocka_unit_test(test_record_old_set_meets_one_without_marks),
+        cmocka_unit_test(test_record_gaps_need_no_whole_set),
         cmocka_unit_test(test_record_restart_begins_anew),
         cmocka_unit_test(test_record_restart_without_records_empties_the_set),
         cmocka_unit_test(test_record_wiped_owner_wins_over_its_past),

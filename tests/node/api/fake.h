@@ -14,6 +14,7 @@
 
 #include "node/sandbox/checkpoints.h"
 #include "node/sandbox/manager.h"
+#include "node/sandbox/patch.h"
 #include "node/store/store.h"
 
 /* Store: fake_store.c */
@@ -42,6 +43,8 @@ struct fake_manager_knobs {
     int fork_code;
     unsigned fork_fails_from;
     unsigned forks;
+    unsigned builders;         /* that started */
+    unsigned template_version; /* of all templates */
 };
 
 struct node_manager *fake_manager_new(uv_loop_t *loop);
@@ -59,6 +62,14 @@ unsigned fake_sandbox_wakes(const struct node_sandbox *sandbox);
 
 /* Checkpoints: fake_checkpoints.c */
 struct node_checkpoint *fake_checkpoint_last(struct node_manager *manager);
+
+/* What the manager would run next. */
+bool fake_manager_catch_up(struct node_manager *manager, node_patches_known_cb cb, void *arg);
+int fake_manager_next_patch(struct node_manager *manager,
+                            const char *checkpoint,
+                            uint32_t after,
+                            uint32_t *ret_sequence,
+                            char **ret_script);
 
 /* Agents: fake_agent.c. What a command does is in its name, see there. */
 struct fake_agent_stats {

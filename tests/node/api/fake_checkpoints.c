@@ -8,6 +8,7 @@
 
 #include "base/id.h"
 #include "base/io.h"
+#include "node/sandbox/builder.h"
 #include "tests/node/api/fake_private.h"
 
 const char *node_checkpoint_status(const struct node_checkpoint *checkpoint)
@@ -29,6 +30,8 @@ static void checkpoint_free(struct node_checkpoint *checkpoint)
     shl_list_remove(&checkpoint->link);
     node_kv_release(&checkpoint->spec.envs);
     node_kv_release(&checkpoint->spec.metadata);
+    node_kv_release(&checkpoint->spec.image_envs);
+    node_secret_use_release(&checkpoint->spec.secrets);
     free(checkpoint);
 }
 
@@ -130,6 +133,10 @@ int node_checkpoint_create(struct node_manager *manager,
     checkpoint->spec = sandbox->spec;
     fake_copy_list(&checkpoint->spec.envs, &sandbox->spec.envs);
     fake_copy_list(&checkpoint->spec.metadata, &sandbox->spec.metadata);
+    checkpoint->spec.previews = (struct node_previews){.count = 0};
+    assert_int_equal(node_secret_use_copy(&checkpoint->spec.secrets, &sandbox->spec.secrets, false),
+                     0);
+    fake_copy_list(&checkpoint->spec.image_envs, &sandbox->spec.image_envs);
     checkpoint->created_at_ms = shl_realtime_ms();
     checkpoint->manager = manager;
     shl_list_push_front(&manager->checkpoints, &checkpoint->link);
@@ -216,12 +223,16 @@ int node_manager_fork(struct node_manager *manager,
     if (fails && manager->knobs.fork_refuse_code < 0) {
         return shl_err_set(err, manager->knobs.fork_refuse_code, "no room for one more");
     }
+    if (fork->secrets) {
+        spec.secrets = *fork->secrets; /* copied in fake_sandbox_start */
+    }
     spec.timeout_s = fork->timeout_s;
     spec.memory_mb = SHL_MAX(spec.memory_mb, fork->memory_mb);
     spec.cpus = SHL_MAX(spec.cpus, fork->cpus);
     spec.disk_mb = SHL_MAX(spec.disk_mb, fork->disk_mb);
     sandbox = fake_sandbox_start(manager, &spec, fails ? manager->knobs.fork_code : 0,
                                  "the fork did not start", cb, arg);
+    sandbox->spec.is_build = false;
     for (size_t i = 0; i < fork->envs.count; i++) {
         assert_int_equal(node_kv_set(&sandbox->spec.envs, fork->envs.items[i].key,
                                      fork->envs.items[i].value),
@@ -234,4 +245,140 @@ int node_manager_fork(struct node_manager *manager,
     }
     memcpy(sandbox->from_checkpoint, checkpoint->id, sizeof(sandbox->from_checkpoint));
     return 0;
+}
+
+/* Builders: sandboxes that node_manager_find does not know. */
+
+struct building {
+    struct node_manager *manager;
+    const struct node_builder_ops *ops;
+    void *arg;
+    struct node_sandbox *sandbox;
+};
+
+static void on_builder(void *arg, int code, const char *msg, struct node_sandbox *sandbox)
+{
+    struct building *building = arg;
+
+    if (code == 0) {
+        fake_runtime_of(sandbox)->building = building;
+        building->sandbox = sandbox;
+        building->manager->knobs.builders++;
+    }
+    building->ops->created(building->arg, code, msg, code == 0 ? sandbox : NULL);
+    if (code < 0) {
+        free(building);
+    }
+}
+
+int node_builder_create(struct node_manager *manager,
+                        const struct node_sandbox_spec *spec,
+                        struct node_checkpoint *checkpoint,
+                        const struct node_builder_ops *ops,
+                        void *arg,
+                        struct shl_err *err)
+{
+    struct building *building = calloc(1, sizeof(*building));
+    struct node_sandbox_spec build = *spec;
+
+    (void)checkpoint;
+    (void)err;
+    *building = (struct building){.manager = manager, .ops = ops, .arg = arg};
+    build.is_build = true;
+    (void)fake_sandbox_start(manager, &build, manager->knobs.create_code, manager->knobs.create_msg,
+                             on_builder, building);
+    return 0;
+}
+
+static void on_builder_ended(void *arg, int code, const char *msg)
+{
+    struct building *building = arg;
+
+    (void)code;
+    (void)msg;
+    building->ops->ended(building->arg, SHL_EGONE, "the build is over");
+    free(building);
+}
+
+void node_builder_end(struct node_sandbox *sandbox)
+{
+    node_manager_kill(sandbox->manager, sandbox, on_builder_ended,
+                      fake_runtime_of(sandbox)->building);
+}
+
+int node_builder_set_image(struct node_sandbox *sandbox,
+                           const struct node_kv_list *envs,
+                           const char *workdir)
+{
+    for (size_t i = 0; i < envs->count; i++) {
+        assert_int_equal(
+            node_kv_set(&sandbox->spec.image_envs, envs->items[i].key, envs->items[i].value), 0);
+    }
+    (void)snprintf(sandbox->spec.workdir, sizeof(sandbox->spec.workdir), "%s",
+                   workdir ? workdir : "");
+    return 0;
+}
+
+bool node_checkpoint_is_taken(const struct node_checkpoint *checkpoint)
+{
+    (void)checkpoint;
+    return true;
+}
+
+int node_template_identity(struct node_manager *manager,
+                           const char *name,
+                           char ret[NODE_TEMPLATE_IDENTITY_SIZE],
+                           struct shl_err *err)
+{
+    if (!node_manager_has_template(manager, name)) {
+        return shl_err_set(err, SHL_ENOTFOUND, "template not found: %s", name);
+    }
+    (void)snprintf(ret, NODE_TEMPLATE_IDENTITY_SIZE, "%032u", manager->knobs.template_version);
+    return 0;
+}
+
+bool node_manager_has_template(const struct node_manager *manager, const char *name)
+{
+    (void)manager;
+    return strcmp(name, "base") == 0 || strcmp(name, "minimal") == 0;
+}
+
+void node_checkpoint_each_build(struct node_manager *manager,
+                                bool (*each)(void *arg, struct node_checkpoint *checkpoint),
+                                void *arg)
+{
+    struct shl_list *it;
+    struct shl_list *next;
+
+    SHL_LIST_FOREACH_SAFE(it, next, &manager->checkpoints) {
+        struct node_checkpoint *checkpoint = shl_container_of(it, struct node_checkpoint, link);
+
+        if (checkpoint->spec.is_build && !each(arg, checkpoint)) {
+            return;
+        }
+    }
+}
+
+/* Patches: asked for at each fork, not run. */
+void node_manager_set_patches(struct node_manager *manager,
+                              const struct node_patch_source *source,
+                              void *arg)
+{
+    manager->patches = source;
+    manager->patches_arg = arg;
+}
+
+int fake_manager_next_patch(struct node_manager *manager,
+                            const char *checkpoint,
+                            uint32_t after,
+                            uint32_t *ret_sequence,
+                            char **ret_script)
+{
+    return manager->patches->next(manager->patches_arg, checkpoint, after, ret_sequence,
+                                  ret_script);
+}
+
+bool fake_manager_catch_up(struct node_manager *manager, node_patches_known_cb cb, void *arg)
+{
+    return manager->patches->catch_up(manager->patches_arg, cb, arg);
 }

@@ -109,6 +109,21 @@ int node_kv_set(struct node_kv_list *list, const char *key, const char *value)
     return 0;
 }
 
+int node_sandbox_set_previews(struct node_sandbox *sandbox,
+                              const struct node_previews *previews,
+                              struct shl_err *err)
+{
+    struct node_previews copy;
+
+    if (sandbox->state == NODE_SANDBOX_STOPPED) {
+        return shl_err_set(err, SHL_EGONE, "the sandbox has ended");
+    }
+    assert_int_equal(node_previews_copy(&copy, previews), 0);
+    node_previews_release(&sandbox->spec.previews);
+    sandbox->spec.previews = copy;
+    return 0;
+}
+
 const char *node_sandbox_status(const struct node_sandbox *sandbox)
 {
     switch (sandbox->state) {
@@ -405,6 +420,11 @@ static void on_created(void *arg)
     free(creation);
 }
 
+static uint32_t fake_address(const struct node_sandbox *sandbox)
+{
+    return (uint32_t)strtoul(sandbox->id + 3, NULL, 16);
+}
+
 struct node_sandbox *fake_sandbox_start(struct node_manager *manager,
                                         const struct node_sandbox_spec *spec,
                                         int code,
@@ -422,6 +442,12 @@ struct node_sandbox *fake_sandbox_start(struct node_manager *manager,
     sandbox->spec = *spec;
     fake_copy_list(&sandbox->spec.envs, &spec->envs);
     fake_copy_list(&sandbox->spec.metadata, &spec->metadata);
+    assert_int_equal(node_previews_copy(&sandbox->spec.previews, &spec->previews), 0);
+    fake_copy_list(&sandbox->spec.image_envs, &spec->image_envs);
+    assert_int_equal(node_secret_use_copy(&sandbox->spec.secrets, &spec->secrets, true), 0);
+    if (manager->network) {
+        manager->network->attach(manager->network_arg, sandbox, fake_address(sandbox));
+    }
     sandbox->created_at_ms = shl_realtime_ms();
     sandbox->end_at_ms =
         spec->timeout_s > 0 ? sandbox->created_at_ms + (int64_t)spec->timeout_s * 1000 : 0;
@@ -460,7 +486,8 @@ struct node_sandbox *node_manager_find(struct node_manager *manager,
     SHL_LIST_FOREACH(it, &manager->sandboxes) {
         struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
 
-        if (strcmp(sandbox->id, id) == 0 && strcmp(sandbox->spec.org, org) == 0) {
+        if (strcmp(sandbox->id, id) == 0 && (!org || strcmp(sandbox->spec.org, org) == 0) &&
+            !sandbox->spec.is_build) {
             return sandbox;
         }
     }
@@ -477,7 +504,7 @@ void node_manager_each(struct node_manager *manager,
     SHL_LIST_FOREACH(it, &manager->sandboxes) {
         struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
 
-        if (strcmp(sandbox->spec.org, org) == 0 && !each(arg, sandbox)) {
+        if (strcmp(sandbox->spec.org, org) == 0 && !sandbox->spec.is_build && !each(arg, sandbox)) {
             return;
         }
     }
@@ -545,8 +572,47 @@ void node_sandbox_unref(struct node_sandbox *sandbox)
     assert_int_equal(fake_runtime_of(sandbox)->holds, 0);
     node_kv_release(&sandbox->spec.envs);
     node_kv_release(&sandbox->spec.metadata);
+    node_previews_release(&sandbox->spec.previews);
+    node_kv_release(&sandbox->spec.image_envs);
+    node_secret_use_release(&sandbox->spec.secrets);
     free(sandbox->runtime);
     free(sandbox);
+}
+
+void node_manager_each_guest(struct node_manager *manager,
+                             bool (*each)(void *arg, struct node_sandbox *sandbox, uint32_t guest),
+                             void *arg)
+{
+    struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &manager->sandboxes) {
+        struct node_sandbox *sandbox = shl_container_of(it, struct node_sandbox, link);
+
+        if (!each(arg, sandbox, fake_address(sandbox))) {
+            return;
+        }
+    }
+}
+
+void node_manager_set_network(struct node_manager *manager,
+                              const struct node_manager_network *network,
+                              void *arg)
+{
+    manager->network = network;
+    manager->network_arg = arg;
+}
+
+void node_sandbox_net_bytes(const struct node_sandbox *sandbox, uint64_t *ret_in, uint64_t *ret_out)
+{
+    (void)sandbox;
+    *ret_in = 11;
+    *ret_out = 22;
+}
+
+int node_sandbox_set_allowlist(struct node_sandbox *sandbox, const struct node_host_list *allowlist)
+{
+    node_host_list_release(&sandbox->spec.secrets.allowlist);
+    return node_host_list_copy(&sandbox->spec.secrets.allowlist, allowlist);
 }
 
 void node_manager_count(struct node_manager *manager, struct node_manager_counts *ret)

@@ -12,6 +12,7 @@ struct fake_runtime {
     unsigned wakes;
     struct shl_list waiters;
     struct node_agent_link *asleep; /* the agent while it is hibernated */
+    void *building;                 /* of a builder, fake_checkpoints.c */
 };
 
 struct node_manager {
@@ -19,6 +20,10 @@ struct node_manager {
     struct shl_list sandboxes;
     struct shl_list checkpoints;
     struct fake_manager_knobs knobs;
+    const struct node_patch_source *patches;
+    void *patches_arg;
+    const struct node_manager_network *network;
+    void *network_arg;
 };
 
 struct fake_runtime *fake_runtime_of(const struct node_sandbox *sandbox);

@@ -11,6 +11,82 @@
 
 struct fixture *fix;
 
+static void set_policy(void *arg,
+                       uint32_t guest,
+                       const char *sandbox,
+                       const struct node_egress_facts *facts,
+                       struct node_egress_policy *policy)
+{
+    struct fixture *f = arg;
+    size_t i;
+
+    assert_int_equal(strtoul(sandbox + 3, NULL, 16), guest);
+    for (i = 0; i < FIXTURE_GUESTS - 1 && f->guests[i].sets > 0 && f->guests[i].guest != guest;
+         i++) {
+    }
+    if (f->guests[i].guest == guest) { /* as the gateway does */
+        assert_int_equal(node_egress_policy_keep(policy, &f->guests[i].policy), 0);
+    }
+    node_egress_policy_release(&f->guests[i].policy);
+    f->guests[i].guest = guest;
+    f->guests[i].policy = *policy;
+    f->guests[i].facts = *facts;
+    f->guests[i].sets++;
+}
+
+static void drop_policy(void *arg, uint32_t guest)
+{
+    (void)arg;
+    (void)guest;
+}
+
+static void take_figures(void *arg,
+                         uint32_t guest,
+                         const char *sandbox,
+                         const struct node_egress_figures *figures)
+{
+    struct fixture *f = arg;
+
+    assert_int_equal(strtoul(sandbox + 3, NULL, 16), guest);
+    f->figures_count++;
+    f->figures_known = figures != NULL;
+    if (figures) {
+        f->figures = *figures;
+    }
+}
+
+static void take_ask(void *arg, node_egress_ask ask, void *ask_arg)
+{
+    struct fixture *f = arg;
+
+    f->ask = ask;
+    f->ask_arg = ask_arg;
+}
+
+const struct node_egress_facts *fixture_facts(const char *sandbox_id)
+{
+    uint32_t guest = (uint32_t)strtoul(sandbox_id + 3, NULL, 16);
+
+    for (size_t i = 0; i < FIXTURE_GUESTS; i++) {
+        if (fix->guests[i].sets > 0 && fix->guests[i].guest == guest) {
+            return &fix->guests[i].facts;
+        }
+    }
+    return NULL;
+}
+
+const struct node_egress_policy *fixture_policy(const char *sandbox_id)
+{
+    uint32_t guest = (uint32_t)strtoul(sandbox_id + 3, NULL, 16);
+
+    for (size_t i = 0; i < FIXTURE_GUESTS; i++) {
+        if (fix->guests[i].sets > 0 && fix->guests[i].guest == guest) {
+            return &fix->guests[i].policy;
+        }
+    }
+    return NULL;
+}
+
 int fixture_setup(void **state)
 {
     struct node_server_config config = {.listen = "127.0.0.1:0",
@@ -25,6 +101,11 @@ int fixture_setup(void **state)
     fix = calloc(1, sizeof(*fix));
     uv_loop_init(&fix->loop);
     fix->store = fake_store_new();
+    config.egress = (struct node_egress_sink){.set = set_policy,
+                                              .drop = drop_policy,
+                                              .figures = take_figures,
+                                              .on_ask = take_ask,
+                                              .arg = fix};
     fix->manager = fake_manager_new(&fix->loop);
     assert_int_equal(node_keys_ensure_first(fix->store, fix->key, &err), 1);
     assert_int_equal(node_keys_create(fix->store, "org-other", false, 0, fix->other_key, &err), 0);
@@ -57,6 +138,9 @@ int fixture_teardown(void **state)
     }
     assert_int_equal(uv_loop_close(&fix->loop), 0);
     node_store_close(fix->store);
+    for (size_t i = 0; i < FIXTURE_GUESTS; i++) {
+        node_egress_policy_release(&fix->guests[i].policy);
+    }
     free(fix);
     return 0;
 }
@@ -173,4 +257,20 @@ void create_sandbox(const char *body, char ret[NODE_SANDBOX_ID_SIZE])
     (void)snprintf(fix->token, sizeof(fix->token), "%s", text_of(json, "token"));
     assert_true(strlen(ret) > 3);
     json_decref(json);
+}
+
+struct fake_manager_knobs *knobs(void)
+{
+    return fake_manager_knobs(fix->manager);
+}
+
+void hibernate(void)
+{
+    json_decref(call(200, "POST /api/sandboxes/%s/hibernate", NULL));
+    assert_int_equal(fixture_sandbox()->state, NODE_SANDBOX_HIBERNATED);
+}
+
+unsigned wakes(void)
+{
+    return fake_sandbox_wakes(fixture_sandbox());
 }

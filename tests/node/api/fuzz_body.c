@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/protocol.h"
+#include "node/api/agent_lines.h"
 #include "node/api/checkpoint_spec.h"
 #include "node/api/exec_spec.h"
 #include "node/api/params.h"
@@ -54,6 +56,45 @@ static void fuzz_exec(struct shl_bytes body)
     }
     shl_buf_release(&request.buf);
     node_exec_spec_release(&spec);
+}
+
+/* Whatever comes in, what goes to the guest is whole lines of JSON objects with a type. */
+static void check_lines(const struct shl_buf *out)
+{
+    const char *at = (const char *)shl_buf_data(out);
+    size_t left = shl_buf_len(out);
+
+    while (left > 0) {
+        const char *stop = memchr(at, '\n', left);
+        json_t *line = stop ? json_loadb(at, (size_t)(stop - at), 0, NULL) : NULL;
+
+        assert(line && json_is_string(json_object_get(line, "type")));
+        json_decref(line);
+        left -= (size_t)(stop + 1 - at);
+        at = stop + 1;
+    }
+}
+
+static void fuzz_agent(struct shl_bytes body)
+{
+    int (*const makers[])(struct shl_bytes, struct shl_buf *, struct shl_err *) = {
+        node_agent_lines_start, node_agent_lines_prompt, node_agent_lines_configure};
+
+    for (size_t i = 0; i < SHL_ARRAY_SIZE(makers); i++) {
+        struct shl_err err = {0};
+        struct shl_buf out;
+        int rc;
+
+        shl_buf_init(&out, AGENT_INPUT_MAX);
+        rc = makers[i](body, &out, &err);
+        if (rc < 0) {
+            assert(err.code == rc && err.msg[0] != '\0');
+        } else {
+            assert(rc == 0);
+            check_lines(&out);
+        }
+        shl_buf_release(&out);
+    }
 }
 
 static void fuzz_checkpoint(const json_t *json)
@@ -109,5 +150,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         json_decref(json);
     }
     fuzz_exec(body);
+    fuzz_agent(body);
     return 0;
 }

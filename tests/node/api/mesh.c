@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "node/api/router_local.h"
 #include "node/http/remote.h"
 
 struct mesh *mesh;
@@ -281,6 +282,59 @@ static int mesh_join_token(struct node_router *router,
     return 1;
 }
 
+static int mesh_drop(struct node_router *router,
+                     const struct node_sandbox *sandbox,
+                     struct node_order *ret,
+                     node_order_cb cb,
+                     void *arg)
+{
+    (void)router;
+    (void)sandbox;
+    *ret = (struct node_order){0};
+    if (!mesh->holds_drop) {
+        return 1;
+    }
+    mesh->drop_cb = cb;
+    mesh->drop_arg = arg;
+    return 0;
+}
+
+/* Rows: one table for all. */
+
+static bool mesh_row(struct node_router *router, const char *key, struct node_row *ret)
+{
+    (void)router;
+    return mesh->rows->ops->row(mesh->rows, key, ret);
+}
+
+static void mesh_rows(struct node_router *router,
+                      const char *prefix,
+                      bool (*each)(void *arg, const struct node_row *row),
+                      void *arg)
+{
+    (void)router;
+    mesh->rows->ops->rows(mesh->rows, prefix, each, arg);
+}
+
+static int mesh_row_change(struct node_router *router,
+                           const struct node_row_change *change,
+                           struct node_order *ret,
+                           node_order_cb cb,
+                           void *arg)
+{
+    (void)router;
+    return mesh->rows->ops->row_change(mesh->rows, change, ret, cb, arg);
+}
+
+static int mesh_row_sync(struct node_router *router,
+                         struct node_order *ret,
+                         node_order_cb cb,
+                         void *arg)
+{
+    (void)router;
+    return mesh->rows->ops->row_sync(mesh->rows, ret, cb, arg);
+}
+
 static const struct node_router_ops mesh_ops = {.where = mesh_where,
                                                 .where_checkpoint = mesh_where_checkpoint,
                                                 .place = mesh_place,
@@ -291,7 +345,12 @@ static const struct node_router_ops mesh_ops = {.where = mesh_where,
                                                 .records = mesh_records,
                                                 .set_mark = mesh_set_mark,
                                                 .remove = mesh_remove,
-                                                .join_token = mesh_join_token};
+                                                .join_token = mesh_join_token,
+                                                .drop = mesh_drop,
+                                                .row = mesh_row,
+                                                .rows = mesh_rows,
+                                                .row_change = mesh_row_change,
+                                                .row_sync = mesh_row_sync};
 
 /* Fixture */
 
@@ -336,6 +395,7 @@ static void open_node(unsigned index)
     node->store = fake_store_new();
     node->manager = fake_manager_new(&mesh->loop);
     if (index == 0) {
+        assert_int_equal(node_router_local_new(node->store, &mesh->rows, &err), 0);
         assert_int_equal(node_keys_ensure_first(node->store, mesh->key, &err), 1);
         assert_int_equal(
             node_keys_create(node->store, NODE_ORG_FIRST, false, 0, mesh->plain_key, &err), 0);
@@ -393,6 +453,7 @@ int mesh_teardown(void **state)
     }
     assert_int_equal(uv_loop_close(&mesh->loop), 0);
     assert_int_equal(mesh->net.open_now, 0);
+    node_router_local_free(mesh->rows);
     for (unsigned i = 0; i < MESH_NODES; i++) {
         node_store_close(mesh->nodes[i].store);
     }

@@ -30,6 +30,7 @@ struct mesh {
     uv_loop_t loop;
     struct fake_net net;
     struct mesh_node nodes[MESH_NODES];
+    struct node_router *rows; /* that all share */
     char key[NODE_KEY_SIZE];
     char plain_key[NODE_KEY_SIZE]; /* not admin, same organisation */
     unsigned closing;
@@ -55,6 +56,10 @@ struct mesh {
     /* orders */
     enum node_mark marks_set[MESH_NODES];
     unsigned removed;
+    /* A drop that is under way, when holds_drop. */
+    bool holds_drop;
+    node_order_cb drop_cb;
+    void *drop_arg;
 };
 
 extern struct mesh *mesh;

@@ -43,8 +43,15 @@ static void on_exit_cb(uv_process_t *process, int64_t status, int signal)
 static void spawn(struct agent *agent, uv_loop_t *loop, int fd)
 {
     char home[96];
-    char *args[] = {
-        (char *)AGENT_PROGRAM, (char *)"--serve", (char *)"3", (char *)"--home", home, NULL};
+    char path[160]; /* programs of a test are in its home */
+    char *args[] = {(char *)AGENT_PROGRAM,
+                    (char *)"--serve",
+                    (char *)"3",
+                    (char *)"--home",
+                    home,
+                    (char *)"--path",
+                    path,
+                    NULL};
     uv_stdio_container_t stdio[4] = {
         {.flags = UV_IGNORE},
         {.flags = UV_IGNORE},
@@ -58,6 +65,7 @@ static void spawn(struct agent *agent, uv_loop_t *loop, int fd)
                                     .stdio_count = 4};
 
     (void)snprintf(home, sizeof(home), "%s/home", agent->dir);
+    (void)snprintf(path, sizeof(path), "%s:/usr/local/bin:/usr/bin:/bin", home);
     assert_int_equal(shl_mkdir_all(home, 0755), 0);
     assert_int_equal(uv_spawn(loop, &agent->process, &options), 0);
     agent->process.data = agent;

@@ -52,6 +52,49 @@ static void test_agent_run_outcomes(void **state)
                "{\"cmd\":\"true\",\"cwd\":\"/nope\"}");
 }
 
+static bool was_answered(void *arg)
+{
+    return fix->figures_count > *(unsigned *)arg;
+}
+
+/* As the gateway does when a guest asks for its limits. */
+static bool ask_figures(const char *id)
+{
+    unsigned before = fix->figures_count;
+
+    fix->ask(fix->ask_arg, (uint32_t)strtoul(id + 3, NULL, 16), id);
+    run_until(&fix->loop, was_answered, &before);
+    return fix->figures_known;
+}
+
+static void test_agent_figures_are_of_the_guest(void **state)
+{
+    const struct node_egress_facts *facts = fixture_facts(fix->id);
+    unsigned before = fix->figures_count;
+    uint32_t guest = (uint32_t)strtoul(fix->id + 3, NULL, 16);
+
+    (void)state;
+    assert_string_equal(facts->region, "local");
+    assert_string_equal(facts->template_name, fixture_sandbox()->spec.template_name);
+    assert_int_equal(facts->memory_bytes, 1024ull * MIB);
+    assert_true(ask_figures(fix->id));
+    assert_true(fix->figures.memory_used_bytes > 0);
+    assert_true(fix->figures.processes > 0);
+    assert_int_equal(fix->figures.net_in_bytes, 11);
+    assert_int_equal(fix->figures.net_out_bytes, 22);
+    /* one look at a time */
+    fix->ask(fix->ask_arg, guest, fix->id);
+    fix->ask(fix->ask_arg, guest, fix->id);
+    assert_true(ask_figures(fix->id));
+    assert_int_equal(fix->figures_count, before + 2);
+    /* nobody of that name, and one that does not run */
+    assert_false(ask_figures("sb-00000000"));
+    fixture_sandbox()->state = NODE_SANDBOX_HIBERNATING;
+    assert_false(ask_figures(fix->id));
+    fixture_sandbox()->state = NODE_SANDBOX_RUNNING;
+    fix->ask(fix->ask_arg, guest, fix->id); /* and one under way when the server closes */
+}
+
 static void test_agent_timeout_keeps_the_part(void **state)
 {
     uint64_t from_ms = shl_monotonic_ms();
@@ -322,6 +365,7 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_agent_run_outcomes),
+        TEST(test_agent_figures_are_of_the_guest),
         TEST(test_agent_timeout_keeps_the_part),
         TEST(test_agent_background_process_does_not_hold),
         TEST(test_agent_big_outputs),

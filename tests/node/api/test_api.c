@@ -318,11 +318,10 @@ static void test_api_create_refusals(void **state)
     (void)state;
     call_fails(404, "template not found: nope", "POST /api/sandboxes", "{\"templateID\":\"nope\"}");
     call_fails(404, "template not found: ../x", "POST /api/sandboxes", "{\"templateID\":\"../x\"}");
-    call_fails(501, "not available yet", "POST /api/sandboxes", "{\"image\":{\"base\":\"base\"}}");
-    call_fails(501, "not available yet", "POST /api/sandboxes", "{\"snapshot\":\"s\"}");
+    call_fails(400, "unknown step type", "POST /api/sandboxes",
+               "{\"image\":{\"steps\":[{\"type\":\"x\"}]}}");
+    call_fails(404, "snapshot \"s\" not found", "POST /api/sandboxes", "{\"snapshot\":\"s\"}");
     call_fails(501, "not available yet", "POST /api/sandboxes", "{\"networkEnabled\":false}");
-    call_fails(501, "not available yet", "POST /api/sandboxes",
-               "{\"previewAuth\":{\"scheme\":\"bearer\",\"token\":\"auto\"}}");
 
     knobs->refuse_code = SHL_EQUOTA;
     knobs->refuse_msg = "the node runs as many sandboxes as it may";
@@ -476,8 +475,8 @@ static void test_api_accept_header_is_ignored(void **state)
     json_decref(api_as(header, "POST /api/sandboxes", "{}", &reply));
     assert_int_equal(reply.status, 201);
     reply_release(&reply);
-    json_decref(api_as(header, "POST /api/sandboxes", "{\"image\":{}}", &reply));
-    check_envelope(&reply, 501); /* a real status, before any stream */
+    json_decref(api_as(header, "POST /api/sandboxes", "{\"image\":[]}", &reply));
+    check_envelope(&reply, 400); /* a real status, before any stream */
     reply_release(&reply);
 }
 

@@ -14,11 +14,6 @@
 
 #define NO_CHECKPOINT "00000000-0000-4000-8000-000000000000"
 
-static struct fake_manager_knobs *knobs(void)
-{
-    return fake_manager_knobs(fix->manager);
-}
-
 static int64_t number_of(json_t *json, const char *name)
 {
     json_t *value = json_object_get(json, name);

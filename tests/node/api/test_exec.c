@@ -462,20 +462,11 @@ static void test_exec_sessions(void **state)
     call_fails(404, "exec session not found", "POST /api/sandboxes/%s/exec/nosuch/kill", "{}");
 }
 
-static void test_exec_attach_says_that_it_comes_later(void **state)
+/* test_attach.c has the rest. */
+static void test_exec_attach_needs_a_websocket(void **state)
 {
-    char header[256];
-    char *target = expand("GET /api/sandboxes/%s/exec/abc");
-    struct reply reply;
-
     (void)state;
     call_fails(426, "WebSocket", "GET /api/sandboxes/%s/exec/abc", NULL);
-    (void)snprintf(header, sizeof(header),
-                   "X-API-Key: %s\r\nConnection: Upgrade\r\nUpgrade: websocket", fix->key);
-    json_decref(api_as(header, target, NULL, &reply));
-    check_envelope(&reply, 501);
-    reply_release(&reply);
-    free(target);
 }
 
 static void test_exec_counts_as_activity(void **state)
@@ -537,7 +528,7 @@ int main(int argc, char **argv)
         TEST(test_exec_request_too_large_for_the_agent),
         TEST(test_exec_parallel_and_sequential),
         TEST(test_exec_sessions),
-        TEST(test_exec_attach_says_that_it_comes_later),
+        TEST(test_exec_attach_needs_a_websocket),
         TEST(test_exec_counts_as_activity),
         TEST(test_exec_server_closes_under_way),
     };

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "node/api/server_private.h"
 #include "tests/node/api/mesh.h"
 
 static const char *text_of(json_t *json, const char *name)
@@ -211,6 +212,91 @@ static void test_routing_creates_where_there_is_room(void **state)
     }
 }
 
+static bool is_building(void *arg)
+{
+    return fake_manager_knobs(arg)->builders > 0;
+}
+
+/* A client that leaves after another node was asked: the exchange is not touched any more. */
+static void test_routing_client_of_an_image_leaves(void **state)
+{
+    static const char body[] = "{\"image\":{\"steps\":[{\"type\":\"run\",\"args\":"
+                               "{\"commands\":[\"sleep 30\"]}}]}}";
+    struct client client;
+
+    (void)state;
+    mesh->place[0] = 0;
+    mesh->place[1] = 1;
+    fake_manager_knobs(mesh->nodes[0].manager)->create_code = SHL_ENOCAPACITY;
+    client_open(&client, &mesh->loop, mesh->nodes[0].port);
+    client_text(&client,
+                "POST /api/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n"
+                "Content-Length: %zu\r\n\r\n%s",
+                mesh->key, strlen(body), body);
+    run_until(&mesh->loop, is_building, mesh->nodes[1].manager);
+    assert_int_equal(fake_manager_knobs(mesh->nodes[0].manager)->builders, 0);
+    client_close(&client); /* the entry node hears of it when it closes, before the owner's reply */
+}
+
+static bool is_dropping(void *arg)
+{
+    (void)arg;
+    return mesh->drop_cb != NULL;
+}
+
+static bool has_left(void *arg)
+{
+    (void)arg;
+    return shl_list_empty(&mesh->nodes[1].server->calls);
+}
+
+static bool is_stopped(void *arg)
+{
+    return node_manager_find(mesh->nodes[1].manager, NULL, arg)->state == NODE_SANDBOX_STOPPED;
+}
+
+/* The link to who asked breaks while the cluster is told: the sandbox goes, whoever waits for it.
+ */
+static void test_routing_lost_while_it_is_killed(void **state)
+{
+    const struct node_order done = {0};
+    char id[NODE_SANDBOX_ID_SIZE];
+    struct client client;
+
+    (void)state;
+    mesh_create_on(0, 1, id);
+    mesh->holds_drop = true;
+    client_open(&client, &mesh->loop, mesh->nodes[0].port);
+    client_text(&client, "DELETE /api/sandboxes/%s HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n\r\n",
+                id, mesh->key);
+    run_until(&mesh->loop, is_dropping, NULL);
+    fake_net_cut_all(&mesh->net, SHL_EUNAVAILABLE, "the link was lost");
+    run_until(&mesh->loop, has_left, NULL);
+    mesh->drop_cb(mesh->drop_arg, &done);
+    run_until(&mesh->loop, is_stopped, id);
+    client_close(&client);
+}
+
+static void test_routing_snapshots_where_there_is_room(void **state)
+{
+    static const char body[] = "{\"name\":\"a\",\"image\":{\"steps\":[]}}";
+    json_t *json;
+
+    (void)state;
+    mesh->place[0] = 0;
+    mesh->place[1] = 1;
+    fake_manager_knobs(mesh->nodes[0].manager)->create_code = SHL_ENOCAPACITY;
+    fake_manager_knobs(mesh->nodes[0].manager)->create_msg = "w1 is full";
+    json = mesh_call(0, 201, "w2", "POST /api/snapshots", NULL, body);
+    assert_string_equal(text_of(json, "status"), "ready");
+    json_decref(json);
+    mesh->place[1] = MESH_NODES;
+    call_fails(0, 409, "w2", "already exists", "POST /api/snapshots", NULL, body);
+    call_fails(
+        0, 503, "w1", "w1 is full", "POST /api/snapshots", NULL,
+        "{\"name\":\"b\",\"image\":{\"steps\":[{\"type\":\"run\",\"commands\":[\"true\"]}]}}");
+}
+
 static void test_routing_place_refuses(void **state)
 {
     json_t *json;
@@ -364,6 +450,31 @@ static void test_routing_idempotent_create_moves_on(void **state)
     mesh->place[1] = 1;
     json_decref(keyed(0, "new", "POST /api/sandboxes", "{}", 201, NULL));
     assert_int_equal(mesh_count(1), 2);
+}
+
+/* Another node has read who has the key before that changed, and asks the one that had no room
+ * when there is room again: it must not make a second sandbox. */
+static void test_routing_idempotent_create_by_an_old_claim(void **state)
+{
+    json_t *first;
+    json_t *again;
+
+    (void)state;
+    mesh->place[0] = 1;
+    mesh->place[1] = 2;
+    mesh->place[2] = MESH_NODES;
+    refuse_on(1, SHL_ENOCAPACITY, "full");
+    first = keyed(0, "k", "POST /api/sandboxes", "{}", 201, NULL);
+    assert_string_equal(text_of(first, "workerID"), "w3");
+    refuse_on(1, 0, NULL);
+    mesh->claims[0].node = 1;
+    again = keyed(0, "k", "POST /api/sandboxes", "{}", 201, "true");
+    assert_string_equal(text_of(first, "sandboxID"), text_of(again, "sandboxID"));
+    json_decref(first);
+    json_decref(again);
+    assert_int_equal(mesh_count(1), 0);
+    json_decref(keyed(0, "other", "POST /api/sandboxes", "{}", 201, NULL));
+    assert_int_equal(mesh_count(1), 1);
 }
 
 /* The reply was lost: the same request through another node finds what was made. */
@@ -633,11 +744,15 @@ int main(void)
         TEST(test_routing_looks_again_once),
         TEST(test_routing_lost_in_the_middle),
         TEST(test_routing_creates_where_there_is_room),
+        TEST(test_routing_client_of_an_image_leaves),
+        TEST(test_routing_lost_while_it_is_killed),
+        TEST(test_routing_snapshots_where_there_is_room),
         TEST(test_routing_place_refuses),
         TEST(test_routing_passes_over_what_is_down),
         TEST(test_routing_forks),
         TEST(test_routing_idempotent_create),
         TEST(test_routing_idempotent_create_moves_on),
+        TEST(test_routing_idempotent_create_by_an_old_claim),
         TEST(test_routing_idempotent_after_a_loss),
         TEST(test_routing_list_is_of_all_nodes),
         TEST(test_routing_list_with_a_silent_node),

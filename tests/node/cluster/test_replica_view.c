@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "base/io.h"
+#include "node/cluster/owners_private.h"
 #include "node/cluster/replicas_private.h"
 #include "tests/scheduler/kit.h"
 
@@ -520,6 +522,90 @@ static void test_durable(void **state)
     assert_string_equal(d.id, "a-newer");
 }
 
+static const struct sched_checkpoint *row_of(struct world *w, const char *id)
+{
+    const struct sched_checkpoint *row = sched_state_checkpoint(w->c.state, id);
+
+    assert_non_null(row);
+    return row;
+}
+
+static const char *saved(struct world *w, uint32_t alive_min)
+{
+    const struct sched_checkpoint *row = cluster_sandbox_saved(&w->c, "s", alive_min);
+
+    return row ? row->id : "none";
+}
+
+/* The older state stays until the newer one has as many copies; who lost its node goes on from
+ * the newest that somebody who lives has. */
+static void test_durable_older_state_stays(void **state)
+{
+    struct world *w = *state;
+
+    put(w, "old", "s", SCHED_CHECKPOINT_HIBERNATION, 1, "");
+    hold(w, "old", 1, true);
+    assert_false(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    put(w, "ckpt", "s", SCHED_CHECKPOINT_FULL, 2, "");
+    hold(w, "ckpt", 1, true);
+    assert_false(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    w->kit.now_ms++;
+    put(w, "new", "s", SCHED_CHECKPOINT_HIBERNATION, 3, "");
+    assert_false(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    assert_string_equal(saved(w, 0), "new");
+    assert_string_equal(saved(w, 2), "old");
+    hold(w, "old", 2, false); /* its own node lets it go; were that lost, "new" would be */
+    assert_false(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    hold(w, "new", 1, true);
+    assert_true(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    hold(w, "new", 1, false);
+    hold(w, "old", 1, false); /* nobody has it any more */
+    assert_true(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    hold(w, "old", 1, true);
+    hold(w, "old", 2, true);
+    assert_false(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    hold(w, "new", 3, true); /* dead by now, or not: it is a copy */
+    assert_true(cluster_state_is_replaced(&w->c, row_of(w, "old")));
+    assert_false(cluster_state_is_replaced(&w->c, row_of(w, "new")));
+    hold(w, "new", 2, false);
+    assert_string_equal(saved(w, 0), "new");
+    assert_string_equal(saved(w, 1), "old"); /* node 3 was never heard of */
+    hold(w, "new", 1, true);
+    assert_string_equal(saved(w, 1), "new");
+}
+
+/* Taken from what a node that lives had; the newest of then, which only a lost node has, is no
+ * reason to give it up once the log has given it to this node. One that came since is. */
+static void test_durable_taken_while_the_newest_was_lost(void **state)
+{
+    struct world *w = *state;
+    char dir[] = "/tmp/shoal-confirm-XXXXXX";
+    struct cluster_owners set = {.cluster = &w->c};
+    struct owned o = {.set = &set, .sandbox = "s"};
+    struct owner_record record = {.epoch = 1, .is_copy = true, .artefact = "old", .newest = "new"};
+    struct shl_err err = {0};
+
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(node_store_open(dir, &w->c.store, &err), 0);
+    put(w, "old", "s", SCHED_CHECKPOINT_HIBERNATION, 1, "");
+    w->kit.now_ms++;
+    put(w, "new", "s", SCHED_CHECKPOINT_HIBERNATION, 2, "");
+    hold(w, "new", 3, true); /* which was never heard of */
+    hold(w, "new", 2, false);
+    assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_REGISTER, "s", 2, 1, 0, false), 0);
+    assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_RELEASE, "s", 2, 1, 0, false), 0);
+    assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_CLAIM, "s", 2, 1, 1, false), 0);
+    assert_int_equal(owner_record_save(&o, &record, &err), 0);
+    assert_int_equal(take_confirm(&o, &err), 0);
+    assert_string_equal(o.record.artefact, "");
+    memcpy(record.newest, "old", 4);
+    assert_int_equal(owner_record_save(&o, &record, &err), 0);
+    assert_int_equal(take_confirm(&o, &err), SHL_ECONFLICT);
+    node_store_close(w->c.store);
+    w->c.store = NULL;
+    assert_int_equal(shl_remove_tree(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,6 +616,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_catalogue, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_catalogue_of_another_state, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_durable, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_durable_older_state_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_durable_taken_while_the_newest_was_lost, set_up,
+                                        tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

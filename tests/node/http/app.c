@@ -130,6 +130,102 @@ static void reply_echo(struct app_item *item)
     node_exchange_reply(x, &reply);
 }
 
+/* WebSockets */
+
+static bool on_socket_message(void *arg, enum node_websocket_kind kind, struct shl_bytes data)
+{
+    struct app_item *item = arg;
+
+    if (item->app->socket_stops) {
+        return false;
+    }
+    if (data.len == 3 && memcmp(data.base, "bye", 3) == 0) {
+        node_websocket_close(item->socket, 4001, "as you wish");
+        return true;
+    }
+    item->app->messages++;
+    item->app->message_bytes += data.len;
+    /* What is not taken is offered again when there is room. */
+    return item->app->socket_swallows ||
+           node_websocket_send(item->socket, kind, shl_bytes_of(NULL, 0), data);
+}
+
+static void on_socket_writable(void *arg)
+{
+    node_websocket_resume(((struct app_item *)arg)->socket);
+}
+
+static void on_socket_closed(void *arg, unsigned code)
+{
+    struct app_item *item = arg;
+
+    item->socket = NULL;
+    item->app->sockets_closed++;
+    item->app->close_code = code;
+}
+
+static const struct node_websocket_ops socket_ops = {.message = on_socket_message,
+                                                     .writable = on_socket_writable,
+                                                     .closed = on_socket_closed};
+
+void app_resume_sockets(struct app *app)
+{
+    app->socket_stops = false;
+    for (unsigned i = 0; i < APP_ITEMS_MAX; i++) {
+        if (app->items[i].x && app->items[i].socket) {
+            node_websocket_resume(app->items[i].socket);
+        }
+    }
+}
+
+void app_close_sockets(struct app *app)
+{
+    for (unsigned i = 0; i < APP_ITEMS_MAX; i++) {
+        if (app->items[i].x && app->items[i].socket) {
+            node_websocket_close(app->items[i].socket, 4002, "enough");
+        }
+    }
+}
+
+/* Raw bytes: everything comes back, the end too. */
+
+static size_t pipe_data(void *arg, struct shl_bytes data)
+{
+    struct app_item *item = arg;
+    size_t n = SHL_MIN(data.len, sizeof(item->piped) - item->piped_len);
+
+    memcpy(item->piped + item->piped_len, data.base, n);
+    item->piped_len += n;
+    node_exchange_wake(item->x);
+    return n;
+}
+
+static void pipe_end(void *arg)
+{
+    struct app_item *item = arg;
+
+    item->is_pipe_ended = true;
+    node_exchange_wake(item->x);
+}
+
+static ssize_t pipe_read(void *arg, uint8_t *dst, size_t cap)
+{
+    struct app_item *item = arg;
+    size_t n = SHL_MIN(cap, item->piped_len);
+
+    if (n == 0) {
+        return item->is_pipe_ended ? NODE_SOURCE_END : 0;
+    }
+    memcpy(dst, item->piped, n);
+    item->piped_len -= n;
+    memmove(item->piped, item->piped + n, item->piped_len);
+    node_exchange_resume_body(item->x);
+    return (ssize_t)n;
+}
+
+static const struct node_sink_ops pipe_sink = {.data = pipe_data, .end = pipe_end};
+static const struct node_source_ops pipe_source = {.read = pipe_read, .release = source_release};
+
 static int64_t number(struct node_exchange *x, const char *name, int64_t otherwise)
 {
     const char *text = node_url_query(&x->url, name);
@@ -166,6 +262,15 @@ static void handle(void *arg)
         node_exchange_set_sink(x, &sink_ops, item);
     } else if (strcmp(name, "source") == 0) {
         reply_source(item);
+    } else if (strcmp(name, "ws") == 0) {
+        const struct node_websocket_config config = {.message_max = 100000,
+                                                     .ping_ms = (uint32_t)number(x, "ping", 0)};
+
+        item->app->accepted +=
+            node_websocket_accept(x, &socket_ops, item, &config, &item->socket) == 0;
+    } else if (strcmp(name, "pipe") == 0) {
+        node_exchange_set_sink(x, &pipe_sink, item);
+        node_exchange_upgrade(x, NULL, 0, &pipe_source, item);
     } else if (strcmp(name, "empty") == 0) {
         node_exchange_reply_empty(x, 204);
     } else if (strcmp(name, "refuse") == 0) {
@@ -192,6 +297,24 @@ static void on_close(void *arg, bool is_complete)
     item->x = NULL;
 }
 
+static bool is_socket(const struct node_exchange *x)
+{
+    return x->url.segment_count > 0 &&
+           (strcmp(x->url.segments[0], "ws") == 0 || strcmp(x->url.segments[0], "pipe") == 0 ||
+            strcmp(x->url.segments[0], "refuse") == 0);
+}
+
+void app_choose_body(struct node_exchange *x)
+{
+    if (x->url.segment_count > 0 && strcmp(x->url.segments[0], "sink") == 0) {
+        x->body_mode = NODE_BODY_STREAMED;
+        x->body_max = SIZE_MAX / 2;
+    }
+    if (x->is_upgrade && is_socket(x)) {
+        x->body_mode = NODE_BODY_SOCKET;
+    }
+}
+
 void app_on_head(void *arg, struct node_exchange *x)
 {
     struct app *app = arg;
@@ -207,10 +330,7 @@ void app_on_head(void *arg, struct node_exchange *x)
     x->handle = handle;
     x->on_close = on_close;
     x->arg = item;
-    if (x->url.segment_count > 0 && strcmp(x->url.segments[0], "sink") == 0) {
-        x->body_mode = NODE_BODY_STREAMED;
-        x->body_max = SIZE_MAX / 2;
-    }
+    app_choose_body(x);
 }
 
 void app_answer(struct app *app, const char *text)

@@ -157,6 +157,13 @@ void client_close(struct client *client)
     shl_buf_release(&client->in);
 }
 
+void client_reset(struct client *client)
+{
+    assert_int_equal(uv_tcp_close_reset(&client->tcp, on_closed), 0);
+    run_until(client->loop, is_closed, client);
+    shl_buf_release(&client->in);
+}
+
 struct write {
     uv_write_t req;
     struct client *client;
@@ -188,6 +195,20 @@ void client_send(struct client *client, const void *data, size_t len)
         client->unsent_bytes -= len;
         free(write);
     }
+}
+
+static void on_finished(uv_shutdown_t *req, int status)
+{
+    (void)status;
+    free(req);
+}
+
+void client_finish(struct client *client)
+{
+    uv_shutdown_t *req = calloc(1, sizeof(*req));
+
+    client_wait_connected(client);
+    assert_int_equal(uv_shutdown(req, (uv_stream_t *)&client->tcp, on_finished), 0);
 }
 
 void client_text(struct client *client, const char *fmt, ...)

@@ -39,12 +39,15 @@ struct reply {
 
 void client_open(struct client *client, uv_loop_t *loop, uint16_t port);
 void client_close(struct client *client); /* waits */
+void client_reset(struct client *client); /* the same by a reset */
 
 /* Stop reading from the socket, and go on. */
 void client_pause(struct client *client);
 void client_read(struct client *client);
 
 void client_send(struct client *client, const void *data, size_t len);
+/* No more bytes from the client, once those are out. */
+void client_finish(struct client *client);
 void client_text(struct client *client, const char *fmt, ...) SHL_PRINTF(2, 3);
 
 /* Next reply on the connection; false when it ended before one was complete. With

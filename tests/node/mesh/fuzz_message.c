@@ -28,6 +28,8 @@ static int write_again(struct shl_buf *buf, const struct mesh_message *msg)
         return mesh_write_open(buf, &env, msg->id, msg->kind, msg->body);
     case MESH_DATA:
         return mesh_write_data(buf, &env, msg->id, msg->opened, msg->body);
+    case MESH_PART:
+        return mesh_write_part(buf, &env, msg->id, msg->opened, msg->number);
     case MESH_CREDIT:
         return mesh_write_credit(buf, &env, msg->id, msg->opened, msg->number);
     case MESH_END:

@@ -286,6 +286,56 @@ static void send_data(struct fixture *fix, uint64_t id, size_t len)
     free(bytes);
 }
 
+/* Bytes that are not as long as announced, that are missing, one part too many, bytes behind a
+ * message that has none, more than a frame may have. */
+static void test_hostile_wrong_parts_are_refused(void **state)
+{
+    static const struct {
+        size_t announced, sent;
+        bool is_data;
+        int more;
+        enum node_mesh_refusal why;
+    } cases[] = {
+        {100, 99, false, 0, NODE_MESH_REFUSED_GARBAGE},
+        {100, 0, false, -1, NODE_MESH_REFUSED_GARBAGE},
+        {100, 100, false, 1, NODE_MESH_REFUSED_GARBAGE},
+        {100, 100, true, 0, NODE_MESH_REFUSED_GARBAGE},
+        {MESH_FRAME_BYTES_MAX + 1, MESH_FRAME_BYTES_MAX + 1, false, 0, NODE_MESH_REFUSED_OVERSIZED},
+        {65 * 1024, 65 * 1024, false, 0, NODE_MESH_REFUSED_CREDIT},
+    };
+    struct fixture *fix = *state;
+    uint8_t *bytes = calloc(1, MESH_FRAME_BYTES_MAX + 1);
+    struct mesh_envelope parts = {MESH_VERSION_PARTS, env.cluster};
+    struct node_mesh_peer_stats peer;
+    size_t i;
+
+    for (i = 0; i < SHL_ARRAY_SIZE(cases); i++) {
+        raw_link(&fix->raw, &fix->t);
+        open_from_raw(fix, 5 + i);
+        if (cases[i].is_data) {
+            assert_int_equal(
+                mesh_write_data(&fix->buf, &parts, 5 + i, true, shl_bytes_of(bytes, 100)), 0);
+        } else {
+            assert_int_equal(mesh_write_part(&fix->buf, &parts, 5 + i, true, cases[i].announced),
+                             0);
+        }
+        raw_send(&fix->raw, MESH_BULK, shl_buf_data(&fix->buf), shl_buf_len(&fix->buf),
+                 cases[i].more >= 0);
+        shl_buf_clear(&fix->buf);
+        if (cases[i].more >= 0) {
+            raw_send(&fix->raw, MESH_BULK, bytes, cases[i].sent, cases[i].more > 0);
+        }
+        if (cases[i].more > 0) {
+            raw_send(&fix->raw, MESH_BULK, bytes, 1, false);
+        }
+        wait_refused(fix, cases[i].why);
+        RAW_UNTIL(&fix->raw, &fix->loop,
+                  node_mesh_peers(fix->t.mesh, &peer, 1) == 1 && !peer.is_bulk_up);
+    }
+    assert_int_equal(test_stats(&fix->t).receive_queue_bytes, 0);
+    free(bytes);
+}
+
 static void test_hostile_sends_more_than_its_credit(void **state)
 {
     struct fixture *fix = *state;
@@ -429,13 +479,21 @@ static void test_hostile_connects_too_often(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_hostile_message_before_hello),       T(test_hostile_claims_another_id),
-        T(test_hostile_wrong_cluster_and_version),  T(test_hostile_garbage_ends_the_link),
-        T(test_hostile_several_parts_are_garbage),  T(test_hostile_oversized_for_its_kind),
-        T(test_hostile_oversized_for_all),          T(test_hostile_kinds_on_the_wrong_connection),
-        T(test_hostile_sends_more_than_its_credit), T(test_hostile_grants_absurd_credit),
-        T(test_hostile_stream_ids_go_up),           T(test_hostile_unknown_streams_do_nothing),
-        T(test_hostile_opens_too_many_streams),     T(test_hostile_reads_nothing),
+        T(test_hostile_message_before_hello),
+        T(test_hostile_claims_another_id),
+        T(test_hostile_wrong_cluster_and_version),
+        T(test_hostile_garbage_ends_the_link),
+        T(test_hostile_several_parts_are_garbage),
+        T(test_hostile_oversized_for_its_kind),
+        T(test_hostile_wrong_parts_are_refused),
+        T(test_hostile_oversized_for_all),
+        T(test_hostile_kinds_on_the_wrong_connection),
+        T(test_hostile_sends_more_than_its_credit),
+        T(test_hostile_grants_absurd_credit),
+        T(test_hostile_stream_ids_go_up),
+        T(test_hostile_unknown_streams_do_nothing),
+        T(test_hostile_opens_too_many_streams),
+        T(test_hostile_reads_nothing),
         T(test_hostile_connects_too_often),
     };
 

@@ -22,7 +22,11 @@ struct end {
     bool is_stuck;   /* takes nothing */
     bool must_resume;
     bool has_end, is_finished, keep_open;
-    int closed; /* times */
+    bool gives;         /* its memory, instead of having it copied */
+    _Atomic int lent;   /* pieces given and not released yet */
+    uint64_t given;     /* bytes that were not copied */
+    size_t piece_bytes; /* of one gift; 0: 64 KiB */
+    int closed;         /* times */
     int code;
     char msg[256];
 };
@@ -42,10 +46,46 @@ static uint8_t byte_at(uint8_t seed, uint64_t offset)
     return (uint8_t)(seed + offset * 31 + (offset >> 12));
 }
 
+static void on_release(void *data, void *arg)
+{
+    struct end *e = arg;
+
+    free(data);
+    e->lent--;
+}
+
+static void give(struct end *e)
+{
+    while (e->sent < e->to_send) {
+        size_t max = e->piece_bytes ? e->piece_bytes : 64 * 1024;
+        size_t len = (size_t)SHL_MIN(e->to_send - e->sent, (uint64_t)max);
+        uint8_t *piece = malloc(len);
+        size_t i, taken;
+
+        for (i = 0; i < len; i++) {
+            piece[i] = byte_at(e->seed, e->sent + i);
+        }
+        e->lent++;
+        taken = node_stream_give(e->stream, shl_bytes_of(piece, len), on_release, e);
+        e->sent += taken;
+        if (taken < len) {
+            on_release(piece, e); /* still ours */
+            return;
+        }
+        e->given += len;
+    }
+}
+
 static void pump(struct end *e)
 {
     uint8_t chunk[64 * 1024];
 
+    if (e->gives) {
+        give(e);
+        if (e->sent < e->to_send) {
+            return;
+        }
+    }
     while (e->sent < e->to_send) {
         size_t len = (size_t)SHL_MIN(e->to_send - e->sent, (uint64_t)sizeof(chunk));
         size_t i, taken;
@@ -504,6 +544,84 @@ static void test_stream_abort_inside_data(void **state)
     assert_string_equal(fix->accepted[0]->msg, "seen enough");
 }
 
+/* What is given arrives like what is written, and every piece comes back once. */
+static void test_stream_gives_memory(void **state)
+{
+    static const size_t sizes[] = {3, 1000, 64 * 1024, 256 * 1024, 300 * 1024};
+    struct fixture *fix = *state;
+    size_t i;
+
+    for (i = 0; i < SHL_ARRAY_SIZE(sizes); i++) {
+        struct end e = {.seed = 1,
+                        .peer_seed = 2,
+                        .gives = true,
+                        .piece_bytes = sizes[i],
+                        .to_send = sizes[i] < 10000 ? 1000 * sizes[i] : 16 * MIB};
+        struct end *other;
+
+        open_ok(fix, &e);
+        RUN_UNTIL(&fix->loop, e.closed && fix->accepted_count == (int)i + 1);
+        other = fix->accepted[i];
+        RUN_UNTIL(&fix->loop, other->closed);
+        assert_int_equal(e.code, 0);
+        assert_int_equal(other->received, e.to_send);
+        assert_true(e.given > 0);
+        RUN_UNTIL(&fix->loop, e.lent == 0); /* ZeroMQ's thread lets go of the last one */
+    }
+    check_quiet(&fix->a);
+    check_quiet(&fix->b);
+}
+
+/* A reader that takes it in small bites, some only later: pieces outlive their message. */
+static void test_stream_gifts_wait_for_a_slow_reader(void **state)
+{
+    struct fixture *fix = *state;
+    struct end e = {.seed = 1, .peer_seed = 2, .gives = true, .to_send = 2 * MIB};
+    struct end *other;
+
+    fix->next.take_max = 10007;
+    open_ok(fix, &e);
+    RUN_UNTIL(&fix->loop, fix->accepted_count == 1);
+    other = fix->accepted[0];
+    while (!e.closed || !other->closed) {
+        if (other->must_resume && other->stream) {
+            other->must_resume = false;
+            node_stream_resume(other->stream);
+        }
+        (void)uv_run(&fix->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(other->received, 2 * MIB);
+    RUN_UNTIL(&fix->loop, e.lent == 0);
+}
+
+/* A peer of the version before gets copies; a stream that is cut lets go of all it was given. */
+static void test_stream_gifts_to_an_older_peer_and_when_cut(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_mesh_config old = {.version_min = 1, .version_max = 1};
+    struct end e = {.seed = 1, .peer_seed = 2, .gives = true, .to_send = 4 * MIB};
+    struct end cut = {.seed = 1, .peer_seed = 2, .gives = true, .to_send = 4 * MIB};
+
+    fix->next.is_stuck = true;
+    open_ok(fix, &cut);
+    RUN_UNTIL(&fix->loop, fix->accepted_count == 1);
+    fix->next.is_stuck = false;
+    node_stream_abort(cut.stream, SHL_EGONE, NULL);
+    RUN_UNTIL(&fix->loop, cut.closed && fix->accepted[0]->closed && cut.lent == 0);
+
+    test_mesh_close(&fix->b);
+    memset(&fix->b, 0, sizeof(fix->b));
+    test_mesh_open(&fix->b, &fix->loop, &old);
+    node_mesh_accept(fix->b.mesh, "test", accept_stream, fix);
+    test_mesh_connect(&fix->a, &fix->b);
+    test_mesh_wait_up(&fix->a, &fix->b);
+    open_ok(fix, &e);
+    RUN_UNTIL(&fix->loop, e.closed && fix->accepted_count == 2 && fix->accepted[1]->closed);
+    assert_int_equal(e.code, 0);
+    assert_int_equal(fix->accepted[1]->received, 4 * MIB);
+    assert_int_equal(e.lent, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -522,6 +640,9 @@ int main(void)
         T(test_stream_close_with_traffic_under_way),
         T(test_stream_number_and_head_are_bounded),
         T(test_stream_abort_inside_data),
+        T(test_stream_gives_memory),
+        T(test_stream_gifts_wait_for_a_slow_reader),
+        T(test_stream_gifts_to_an_older_peer_and_when_cut),
     };
 
     return cmocka_run_group_tests_name("node/mesh_stream", tests, NULL, NULL);

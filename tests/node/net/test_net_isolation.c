@@ -328,6 +328,26 @@ static void test_guest_reaches_the_internet_with_the_nodes_address(void **state)
     assert_string_equal(packet.text, "answer");
 }
 
+/* As the guest sees them, and of that guest alone. */
+static void test_bytes_of_a_guest_are_counted(void **state)
+{
+    struct fixture *fix = *state;
+    uint64_t in, out, more_in, more_out, other_in, other_out;
+
+    assert_int_equal(node_net_bytes(ID_A, &in, &out), 0);
+    assert_int_equal(node_net_bytes(ID_B, &other_in, &other_out), 0);
+    guest_send(&fix->a, INTERNET, 7, "hello");
+    wan_send(fix, INTERNET, 7, WAN, receive(fix->wan).from_port, "a longer answer");
+    check_arrives(fix->a.fd, "a longer answer");
+    assert_int_equal(node_net_bytes(ID_A, &more_in, &more_out), 0);
+    assert_true(more_in > in);
+    assert_true(more_out > out);
+    assert_int_equal(node_net_bytes(ID_B, &in, &out), 0);
+    assert_int_equal(in, other_in);
+    assert_int_equal(out, other_out);
+    assert_int_equal(node_net_bytes("sb-0000000c", &in, &out), -ENODEV);
+}
+
 static void test_guest_cannot_reach_the_node(void **state)
 {
     struct fixture *fix = *state;
@@ -490,6 +510,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_guest_reaches_the_internet_with_the_nodes_address),
+        TEST(test_bytes_of_a_guest_are_counted),
         TEST(test_guest_cannot_reach_the_node),
         TEST(test_guests_cannot_reach_each_other),
         TEST(test_guest_cannot_reach_private_ranges),

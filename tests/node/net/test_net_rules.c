@@ -23,7 +23,8 @@ static const char *text_of(struct shl_buf *buf)
 
 static void test_rules_replace_the_table_at_once(void **state)
 {
-    const struct node_net_guest guests[] = {{"shl00000001", 0}, {"shl00000002", 5}};
+    const struct node_net_guest guests[] = {{.tap = "shl00000001", .slot = 0},
+                                            {.tap = "shl00000002", .slot = 5}};
     struct node_pool pool;
     struct shl_buf buf;
     const char *text;
@@ -64,7 +65,7 @@ static void test_rules_without_name_server(void **state)
 
 static void test_rules_delete_never_misses(void **state)
 {
-    const struct node_net_guest guest = {"shlabcdef01", 1};
+    const struct node_net_guest guest = {.tap = "shlabcdef01", .slot = 1};
     struct node_pool pool;
     struct shl_buf buf;
     const char *text;
@@ -80,7 +81,34 @@ static void test_rules_delete_never_misses(void **state)
               "add element inet shoal_10_201_0_0_16 taps { \"shlabcdef01\" }\n"
               "delete element inet shoal_10_201_0_0_16 guests { \"shlabcdef01\" . 10.201.0.6 }\n"
               "delete element inet shoal_10_201_0_0_16 gateways { \"shlabcdef01\" . 10.201.0.5 }\n"
-              "delete element inet shoal_10_201_0_0_16 taps { \"shlabcdef01\" }\n");
+              "delete element inet shoal_10_201_0_0_16 taps { \"shlabcdef01\" }\n"
+              "add element inet shoal_10_201_0_0_16 watched { \"shlabcdef01\" }\n"
+              "delete element inet shoal_10_201_0_0_16 watched { \"shlabcdef01\" }\n"
+              "add element inet shoal_10_201_0_0_16 limited { \"shlabcdef01\" }\n"
+              "delete element inet shoal_10_201_0_0_16 limited { \"shlabcdef01\" }\n");
+    shl_buf_release(&buf);
+    node_pool_release(&pool);
+}
+
+/* Of every guest, and none but guests; while there is no gateway, of nobody. */
+static void test_rules_lead_to_the_metadata_service(void **state)
+{
+    const struct node_net_ports ports = {.tcp = 1001, .dns = 1002, .metadata = 1003}, none = {0};
+    struct node_pool pool;
+    struct shl_buf buf;
+    const char *text;
+
+    (void)state;
+    setup_pool(&pool);
+    shl_buf_init(&buf, 1 << 20);
+    assert_int_equal(node_rules_egress(&buf, &pool, &ports), 0);
+    text = text_of(&buf);
+    assert_non_null(strstr(text, "to_metadata ip daddr 169.254.169.254 tcp dport 80"
+                                 " redirect to :1003\n"));
+    assert_non_null(strstr(text, "egress_strangers tcp dport 1003 drop\n"));
+    shl_buf_clear(&buf);
+    assert_int_equal(node_rules_egress(&buf, &pool, &none), 0);
+    assert_null(strstr(text_of(&buf), "add rule"));
     shl_buf_release(&buf);
     node_pool_release(&pool);
 }
@@ -104,6 +132,7 @@ int main(void)
         cmocka_unit_test(test_rules_replace_the_table_at_once),
         cmocka_unit_test(test_rules_without_name_server),
         cmocka_unit_test(test_rules_delete_never_misses),
+        cmocka_unit_test(test_rules_lead_to_the_metadata_service),
         cmocka_unit_test(test_rules_respect_the_limit),
     };
 

@@ -44,6 +44,8 @@ static struct sum read_in(struct shl_bytes bytes, const struct node_replica_ask 
             assert(part.record.index < ask->count);
             assert(part.bytes.len <= part.record.length);
             assert(part.record.length <= (ask->is_manifest ? CKPT_MANIFEST_MAX : CKPT_CHUNK_BYTES));
+            assert(part.record.outcome != NODE_REPLICA_PACKED ||
+                   (ask->may_pack && part.record.length < CKPT_CHUNK_BYTES));
             sum.bytes += part.bytes.len;
             sum.records += part.is_last;
         }
@@ -62,8 +64,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_ask(shl_bytes_of(data, size));
     ask.is_manifest = data[0] & 1;
+    ask.may_pack = !ask.is_manifest && data[1] & 0x80;
     ask.count = ask.is_manifest ? 1 : 1 + (data[0] >> 1) % CKPT_FETCH_REQUEST_CHUNKS_MAX;
-    pieces = read_in(shl_bytes_of(data + 2, size - 2), &ask, 1 + data[1]);
+    pieces = read_in(shl_bytes_of(data + 2, size - 2), &ask, 1 + (data[1] & 0x7f));
     whole = read_in(shl_bytes_of(data + 2, size - 2), &ask, size);
     assert(pieces.rc == whole.rc);
     assert(pieces.rc < 0 || (pieces.bytes == whole.bytes && pieces.records == whole.records &&

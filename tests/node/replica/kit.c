@@ -39,6 +39,35 @@ static void lie_with_records(struct node_stream *s, const struct node_replica_as
     node_stream_finish(s);
 }
 
+static void write_record(struct node_stream *s,
+                         uint32_t index,
+                         enum node_replica_outcome outcome,
+                         struct shl_bytes bytes)
+{
+    struct node_replica_record record = {index, outcome, (uint32_t)bytes.len};
+    uint8_t head[NODE_REPLICA_RECORD_BYTES];
+
+    node_replica_record_write(head, &record);
+    assert_int_equal(node_stream_write(s, shl_bytes_of(head, sizeof(head))), sizeof(head));
+    assert_int_equal(node_stream_write(s, bytes), bytes.len);
+}
+
+/* A frame of which only the beginning is there, or a whole one of 400 times the letter a. */
+static void lie_packed(struct node_stream *s, const struct node_replica_ask *ask, bool is_bomb)
+{
+    static const uint8_t bomb[] = {0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40, 3, 0, 0, 'a'};
+    static const uint8_t other[] = {0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x90,
+                                    0x00, 0x83, 0x0c, 0x00, 'a'};
+    uint32_t i;
+
+    for (i = 0; i < ask->count; i++) {
+        write_record(s, i, NODE_REPLICA_PACKED,
+                     is_bomb ? shl_bytes_of(bomb, sizeof(bomb))
+                             : shl_bytes_of(other, sizeof(other)));
+    }
+    node_stream_finish(s);
+}
+
 static void lie_half(struct node_stream *s, bool ends)
 {
     struct node_replica_record record = {0, NODE_REPLICA_HERE, 1000};
@@ -78,8 +107,37 @@ static int lie_accept(void *arg, struct node_stream *s, struct shl_bytes head, s
         lie_half(s, node->lie == LIE_CUT);
     } else if (node->lie == LIE_GARBAGE) {
         lie_garbage(s);
+    } else if (node->lie == LIE_PACKED || node->lie == LIE_BOMB) {
+        lie_packed(s, &ask, node->lie == LIE_BOMB);
     }
     return 0;
+}
+
+/*- The version before. */
+
+/* It does not know "packed" in a question: as if that were not there. */
+static int open_as_before(struct node_stream_opener *opener,
+                          const struct shl_node_id *peer,
+                          const char *kind,
+                          struct shl_bytes head,
+                          const struct node_stream_user *user,
+                          void *arg,
+                          struct node_stream **ret,
+                          struct shl_err *err)
+{
+    struct kit_node *node = shl_container_of(opener, struct kit_node, opener);
+    struct node_stream_opener *real = node_mesh_opener(node->mesh.mesh);
+    struct node_replica_ask ask;
+    struct shl_buf buf;
+    int rc;
+
+    assert_int_equal(node_replica_ask_parse(&ask, head, err), 0);
+    ask.may_pack = false;
+    shl_buf_init(&buf, NODE_REPLICA_HEAD_MAX);
+    assert_int_equal(node_replica_ask_write(&buf, &ask), 0);
+    rc = real->open(real, peer, kind, shl_buf_bytes(&buf), user, arg, ret, err);
+    shl_buf_release(&buf);
+    return rc;
 }
 
 /*- Nodes. */
@@ -102,7 +160,8 @@ static void open_node(struct kit *kit, struct kit_node *node, enum lie lie)
     assert_int_equal(
         node_replica_server_open(&kit->loop, node->mesh.mesh, &serve, &node->server, NULL), 0);
     config.store = node->store;
-    config.opener = node_mesh_opener(node->mesh.mesh);
+    node->opener.open = open_as_before;
+    config.opener = kit->is_old ? &node->opener : node_mesh_opener(node->mesh.mesh);
     assert_int_equal(node_replica_open(&kit->loop, &config, &node->replica, NULL), 0);
 }
 

@@ -21,6 +21,8 @@ enum lie {
     LIE_GARBAGE,     /* no records at all */
     LIE_CUT,         /* half of the first record, and then the end */
     LIE_LACKS,       /* everything */
+    LIE_PACKED,      /* packed chunks that are others */
+    LIE_BOMB,        /* packed ones that say that they become a gigabyte */
 };
 
 struct kit_node {
@@ -30,6 +32,7 @@ struct kit_node {
     struct ckpt_store *store;
     struct node_replica_server *server; /* NULL: a liar */
     struct node_replica *replica;
+    struct node_stream_opener opener; /* of questions as an older node understands them */
     enum lie lie;
     int lies;    /* streams it accepted */
     int closing; /* callbacks to come */
@@ -49,6 +52,7 @@ struct kit {
     struct ckpt_fetch_config fetch; /* of nodes opened from now on */
     struct node_replica_server_config serve;
     uint32_t manifest_ms;
+    bool is_old; /* the same: nodes that are asked do not know of packed chunks */
     struct kit_fetch fetches[KIT_FETCHES]; /* outlive a test that fails */
     struct kit_node nodes[KIT_NODES];      /* 0 fetches from 1 and 2 */
 };

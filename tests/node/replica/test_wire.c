@@ -21,6 +21,14 @@ static struct node_replica_ask ask_of(bool is_manifest, uint32_t count)
     return ask;
 }
 
+static struct node_replica_ask ask_packed(uint32_t count)
+{
+    struct node_replica_ask ask = ask_of(false, count);
+
+    ask.may_pack = true;
+    return ask;
+}
+
 static int parse(struct shl_buf *buf, struct node_replica_ask *ret)
 {
     struct shl_err err = {0};
@@ -36,7 +44,12 @@ static void test_wire_asks_arrive_as_they_were_sent(void **state)
     static const struct {
         bool is_manifest;
         uint32_t count;
-    } cases[] = {{true, 1}, {false, 1}, {false, CKPT_FETCH_REQUEST_CHUNKS_MAX}};
+        bool may_pack;
+    } cases[] = {{true, 1, false},
+                 {false, 1, false},
+                 {false, 1, true},
+                 {false, CKPT_FETCH_REQUEST_CHUNKS_MAX, false},
+                 {false, CKPT_FETCH_REQUEST_CHUNKS_MAX, true}};
     size_t i;
 
     (void)state;
@@ -44,10 +57,12 @@ static void test_wire_asks_arrive_as_they_were_sent(void **state)
         struct node_replica_ask ask = ask_of(cases[i].is_manifest, cases[i].count), got;
         struct shl_buf buf;
 
+        ask.may_pack = cases[i].may_pack;
         shl_buf_init(&buf, NODE_REPLICA_HEAD_MAX);
         assert_int_equal(node_replica_ask_write(&buf, &ask), 0);
         assert_int_equal(parse(&buf, &got), 0);
         assert_int_equal(got.is_manifest, ask.is_manifest);
+        assert_int_equal(got.may_pack, ask.may_pack);
         assert_int_equal(got.count, ask.count);
         assert_memory_equal(got.ids, ask.ids, sizeof(ask.ids));
     }
@@ -90,6 +105,8 @@ static void test_wire_refuses_wrong_asks(void **state)
     assert_int_equal(parse_keys("chunks", 33 * 32, NULL, 0), SHL_EPROTO);
     assert_int_equal(parse_keys("manifest", 64, NULL, 0), SHL_EPROTO);
     assert_int_equal(parse_keys("manifest", 32, "chunks", 32), SHL_EPROTO);
+    assert_int_equal(parse_keys("chunks", 64, "packed", 1), SHL_EPROTO); /* not a bool */
+    assert_int_equal(parse_keys("chunks", 64, "of a newer version", 1), 0);
 
     shl_buf_init(&buf, 256);
     shl_mp_writer_init(&w, &buf);
@@ -206,6 +223,33 @@ static void test_wire_answers_survive_any_fragmentation(void **state)
     shl_buf_release(&buf);
 }
 
+/* Packed chunks come only to who asked for them. */
+static void test_wire_takes_packed_chunks_when_it_asked_for_them(void **state)
+{
+    static const uint32_t sizes[] = {1, 20000, CKPT_CHUNK_BYTES - 1};
+    static const uint32_t wrong[] = {0, CKPT_CHUNK_BYTES, CKPT_CHUNK_BYTES + 1, UINT32_MAX};
+    struct node_replica_ask ask = ask_packed(2);
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < SHL_ARRAY_SIZE(sizes) + SHL_ARRAY_SIZE(wrong); i++) {
+        bool is_right = i < SHL_ARRAY_SIZE(sizes);
+        uint32_t size = is_right ? sizes[i] : wrong[i - SHL_ARRAY_SIZE(sizes)];
+        struct node_replica_reader reader;
+        struct seen seen = {0};
+        struct shl_buf buf;
+
+        shl_buf_init(&buf, 1u << 20);
+        put(&buf, 0, NODE_REPLICA_PACKED, size, is_right ? size : 0);
+        put(&buf, 1, NODE_REPLICA_HERE, 7, 7);
+        node_replica_reader_init(&reader, &ask);
+        assert_int_equal(read_all(&reader, shl_buf_bytes(&buf), 5000, &seen),
+                         is_right ? 0 : SHL_EPROTO);
+        assert_int_equal(seen.records, is_right ? 2 : 0);
+        shl_buf_release(&buf);
+    }
+}
+
 static void test_wire_knows_a_cut_answer(void **state)
 {
     struct node_replica_ask ask = ask_of(false, 1);
@@ -258,7 +302,9 @@ static void test_wire_refuses_wrong_records(void **state)
     assert_int_equal(read_one(false, 2, 2, NODE_REPLICA_HERE, 1), SHL_EPROTO);
     assert_int_equal(read_one(false, 2, UINT32_MAX, NODE_REPLICA_HERE, 1), SHL_EPROTO);
     assert_int_equal(read_one(false, 2, 0, 0, 1), SHL_EPROTO);
-    assert_int_equal(read_one(false, 2, 0, 3, 1), SHL_EPROTO);
+    assert_int_equal(read_one(false, 2, 0, NODE_REPLICA_PACKED, 1), SHL_EPROTO); /* unasked */
+    assert_int_equal(read_one(true, 1, 0, NODE_REPLICA_PACKED, 1), SHL_EPROTO);
+    assert_int_equal(read_one(false, 2, 0, 4, 1), SHL_EPROTO);
     assert_int_equal(read_one(false, 2, 0, NODE_REPLICA_HERE, 0), SHL_EPROTO);
     assert_int_equal(read_one(false, 2, 0, NODE_REPLICA_LACKS, 1), SHL_EPROTO);
     assert_int_equal(read_one(false, 2, 0, NODE_REPLICA_HERE, CKPT_CHUNK_BYTES + 1), SHL_EPROTO);
@@ -283,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_wire_refuses_wrong_asks),
         cmocka_unit_test(test_wire_refuses_zero_and_double_ids),
         cmocka_unit_test(test_wire_answers_survive_any_fragmentation),
+        cmocka_unit_test(test_wire_takes_packed_chunks_when_it_asked_for_them),
         cmocka_unit_test(test_wire_knows_a_cut_answer),
         cmocka_unit_test(test_wire_refuses_wrong_records),
     };

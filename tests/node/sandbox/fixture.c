@@ -93,7 +93,7 @@ void close_manager(struct fixture *fix)
 
 static void fill_config(struct fixture *fix)
 {
-    (void)readlink("/proc/self/exe", fix->vmm, sizeof(fix->vmm) - 1);
+    assert_true(readlink("/proc/self/exe", fix->vmm, sizeof(fix->vmm) - 1) > 0);
     (void)snprintf(strrchr(fix->vmm, '/') + 1, 32, "fake-vmm");
     fix->log = (struct shl_log){.fd = open("/dev/null", O_WRONLY), .level = SHL_LOG_DEBUG};
     if (getenv("SHOAL_TEST_LOG")) {
@@ -171,6 +171,14 @@ int count_layers(struct fixture *fix, const char *suffix)
         (void)closedir(folder);
     }
     return count;
+}
+
+uint32_t warm_templates(struct fixture *fix)
+{
+    struct node_manager_counts counts;
+
+    node_manager_count(fix->manager, &counts);
+    return counts.warm_templates;
 }
 
 int teardown(void **state)

@@ -91,6 +91,7 @@ int ask(struct fixture *fix,
 /* A file beside the disk of template @behaviour, which changes what its VMs do. */
 void set_flag(struct fixture *fix, const char *behaviour, const char *name, bool on);
 int count_layers(struct fixture *fix, const char *suffix);
+uint32_t warm_templates(struct fixture *fix); /* how many are ready */
 int run_op(struct fixture *fix, struct node_sandbox *sandbox, const char *op);
 bool is_over(const struct node_sandbox *sandbox);
 void wait_gone(struct fixture *fix, struct node_sandbox *sandbox);

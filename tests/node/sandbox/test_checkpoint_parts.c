@@ -347,6 +347,73 @@ static void test_fork_inherits(void **state)
     sandbox_spec_release(&from);
 }
 
+/* Records of preview hosts are those of the sandbox; the token that opens them is kept. */
+static void test_fork_of_one_with_previews(void **state)
+{
+    const struct node_fork_spec changes = {.timeout_s = 5};
+    struct node_preview preview = {.port = 80, .auth_config = (char *)"{}"};
+    struct node_sandbox_spec from, spec;
+
+    (void)state;
+    fill_spec(&from);
+    assert_int_equal(node_previews_add(&from.previews, &preview), 0);
+    preview.port = 79;
+    assert_int_equal(node_previews_add(&from.previews, &preview), 0);
+    from.previews.has_token = true;
+    from.previews.token_hash[0] = 7;
+    assert_int_equal(fork_spec_merge(&from, &changes, &spec, NULL), 0);
+    assert_int_equal(spec.previews.count, 0);
+    assert_true(spec.previews.has_token);
+    assert_int_equal(spec.previews.token_hash[0], 7);
+    sandbox_spec_release(&spec);
+    sandbox_spec_release(&from);
+}
+
+static void encode_spec(const struct node_sandbox_spec *spec, struct shl_buf *buf)
+{
+    struct shl_mp_writer w;
+
+    shl_buf_init(buf, 65536);
+    shl_mp_writer_init(&w, buf);
+    shl_mp_map(&w);
+    record_encode_spec(&w, spec);
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+}
+
+static void test_spec_keeps_previews(void **state)
+{
+    struct node_preview preview = {
+        .id = "an id", .port = 65535, .created_at_ms = 17, .auth_config = (char *)"{\"a\":1}"};
+    struct node_sandbox_spec from, spec = {.org = ""};
+    struct shl_mp_doc doc;
+    struct shl_buf buf;
+
+    (void)state;
+    fill_spec(&from);
+    assert_int_equal(node_previews_add(&from.previews, &preview), 0);
+    preview.port = 1;
+    assert_int_equal(node_previews_add(&from.previews, &preview), 0);
+    assert_int_equal(node_previews_add(&from.previews, &preview), SHL_ECONFLICT);
+    from.previews.has_token = true;
+    from.previews.token_hash[31] = 9;
+    encode_spec(&from, &buf);
+    assert_int_equal(shl_mp_parse(&doc, shl_buf_bytes(&buf)), 0);
+    assert_int_equal(record_decode_spec(doc.root, &spec), 0);
+    assert_int_equal(spec.previews.count, 2);
+    assert_int_equal(spec.previews.items[0].port, 1);
+    assert_int_equal(spec.previews.items[1].port, 65535);
+    assert_string_equal(spec.previews.items[1].id, "an id");
+    assert_string_equal(spec.previews.items[1].auth_config, "{\"a\":1}");
+    assert_int_equal(spec.previews.items[1].created_at_ms, 17);
+    assert_true(spec.previews.has_token);
+    assert_int_equal(spec.previews.token_hash[31], 9);
+    shl_mp_release(&doc);
+    shl_buf_release(&buf);
+    sandbox_spec_release(&spec);
+    sandbox_spec_release(&from);
+}
+
 static void test_fork_sizes(void **state)
 {
     static const struct {
@@ -436,6 +503,8 @@ int main(void)
         cmocka_unit_test(test_config_there_and_back),
         cmocka_unit_test(test_config_refused),
         cmocka_unit_test(test_fork_inherits),
+        cmocka_unit_test(test_fork_of_one_with_previews),
+        cmocka_unit_test(test_spec_keeps_previews),
         cmocka_unit_test(test_fork_sizes),
         cmocka_unit_test(test_fork_refuses),
         cmocka_unit_test(test_fork_merges_variables),

@@ -420,11 +420,257 @@ static void test_generations(void **state)
     }
 }
 
+/* ---- patches ------------------------------------------------------------------------ */
+
+static struct {
+    uint32_t numbers[8];
+    size_t count;
+    char checkpoint[NODE_CHECKPOINT_ID_SIZE];
+} book;
+
+static int next_patch(void *arg,
+                      const char *checkpoint,
+                      uint32_t after,
+                      uint32_t *ret_sequence,
+                      char **ret_script)
+{
+    (void)arg;
+    assert_string_equal(checkpoint, book.checkpoint);
+    for (size_t i = 0; i < book.count; i++) {
+        if (book.numbers[i] > after) {
+            *ret_sequence = book.numbers[i];
+            *ret_script = strdup("true");
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static const struct node_patch_source patch_book = {.next = next_patch};
+
+static void set_patches(const uint32_t *numbers, size_t count)
+{
+    memcpy(book.numbers, numbers, count * sizeof(*numbers));
+    book.count = count;
+}
+
+#define PATCHES(...) \
+    set_patches((const uint32_t[]){__VA_ARGS__}, sizeof((const uint32_t[]){__VA_ARGS__}) / 4)
+
+static void sleep_and_wake(struct fixture *fix, struct node_sandbox *sandbox)
+{
+    hibernate(fix, sandbox);
+    wake(fix, sandbox);
+    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
+}
+
+static void test_forks_patches_run_once_in_order_at_forks_and_wakes(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_sandbox *source, *fork;
+    struct node_checkpoint *checkpoint;
+    struct answer answer = {0};
+    char id[NODE_SANDBOX_ID_SIZE];
+
+    open_manager(fix);
+    source = create(fix, "plain");
+    checkpoint = make_checkpoint(fix, source, "one");
+    memcpy(book.checkpoint, checkpoint->id, sizeof(book.checkpoint));
+    node_manager_set_patches(fix->manager, &patch_book, NULL);
+    PATCHES(1, 2);
+    fork = fork_one(fix, checkpoint);
+    assert_int_equal(fork->spec.patched, 2);
+    assert_string_equal(fork->spec.patch_error, "");
+    sleep_and_wake(fix, source); /* it is no fork */
+    assert_int_equal(source->spec.patched, 0);
+
+    /* not in what runs, at its next wake */
+    PATCHES(1, 2, 3);
+    assert_int_equal(fork->spec.patched, 2);
+    sleep_and_wake(fix, fork);
+    assert_int_equal(fork->spec.patched, 3);
+
+    /* one that fails holds back the later ones, and the sandbox runs */
+    set_flag(fix, "plain", "exec_fails", true);
+    PATCHES(1, 2, 3, 4, 5);
+    sleep_and_wake(fix, fork);
+    assert_int_equal(fork->spec.patched, 3);
+    assert_int_equal(strncmp(fork->spec.patch_error, "patch 4 failed (exit 1)", 23), 0);
+    sleep_and_wake(fix, fork);
+    assert_int_equal(fork->spec.patched, 3);
+
+    /* that is recorded */
+    memcpy(id, fork->id, sizeof(id));
+    hibernate(fix, fork);
+    close_manager(fix);
+    open_manager(fix);
+    node_manager_set_patches(fix->manager, &patch_book, NULL);
+    fork = find(fix, id);
+    assert_int_equal(fork->spec.patched, 3);
+    assert_int_equal(strncmp(fork->spec.patch_error, "patch 4 failed", 14), 0);
+
+    /* deleted: the others run, also when a call wakes it */
+    set_flag(fix, "plain", "exec_fails", false);
+    PATCHES(1, 2, 3, 5);
+    assert_int_equal(node_sandbox_need(fork, on_killed, &answer, NULL), 0);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, 0);
+    assert_int_equal(fork->spec.patched, 5);
+    assert_string_equal(fork->spec.patch_error, "");
+
+    /* a reboot is no wake */
+    PATCHES(1, 2, 3, 5, 6);
+    answer = (struct answer){0};
+    node_manager_reboot(fix->manager, fork, true, on_killed, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, 0);
+    assert_int_equal(fork->spec.patched, 5);
+    delete_one(fix, node_checkpoint_find(fix->manager, ORG, book.checkpoint));
+}
+
+static int last_patch(void *arg,
+                      const char *checkpoint,
+                      uint32_t after,
+                      uint32_t *ret_sequence,
+                      char **ret_script)
+{
+    struct fixture *fix = arg;
+
+    node_manager_set_patches(fix->manager, NULL, NULL);
+    return next_patch(NULL, checkpoint, after, ret_sequence, ret_script);
+}
+
+static const struct node_patch_source last_page = {.next = last_patch};
+
+/* The API closes while one runs, before the manager does. */
+static void test_forks_patches_end_with_their_source(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *checkpoint;
+    struct node_sandbox *fork;
+
+    open_manager(fix);
+    checkpoint = make_checkpoint(fix, create(fix, "plain"), "one");
+    memcpy(book.checkpoint, checkpoint->id, sizeof(book.checkpoint));
+    node_manager_set_patches(fix->manager, &last_page, fix);
+    PATCHES(1, 2);
+    fork = fork_one(fix, checkpoint);
+    assert_int_equal(fork->state, NODE_SANDBOX_RUNNING);
+    assert_int_equal(fork->spec.patched, 1);
+    node_manager_set_patches(fix->manager, &patch_book, NULL);
+    sleep_and_wake(fix, fork);
+    assert_int_equal(fork->spec.patched, 2);
+    delete_one(fix, node_checkpoint_find(fix->manager, ORG, book.checkpoint));
+}
+
+static struct {
+    node_patches_known_cb cb;
+    void *arg;
+    unsigned asked;
+} slow;
+
+static bool slow_catch_up(void *arg, node_patches_known_cb cb, void *cb_arg)
+{
+    (void)arg;
+    assert_null(slow.cb);
+    slow.cb = cb;
+    slow.arg = cb_arg;
+    slow.asked++;
+    return false;
+}
+
+static const struct node_patch_source slow_book = {.catch_up = slow_catch_up, .next = next_patch};
+
+static void catch_up_ends(void)
+{
+    node_patches_known_cb cb = slow.cb;
+
+    slow.cb = NULL;
+    cb(slow.arg);
+}
+
+/* The one that is set up and waits for the answer, or NULL. */
+static struct node_sandbox *waiting(struct fixture *fix)
+{
+    struct shl_list *it;
+
+    SHL_LIST_FOREACH(it, &fix->manager->sandboxes) {
+        struct sandbox *sandbox = shl_container_of(it, struct sandbox, pub.link);
+
+        if (sandbox->patches_due) {
+            return &sandbox->pub;
+        }
+    }
+    return NULL;
+}
+
+/* A patch that another node was told just now. */
+static void test_forks_wait_for_patches_this_node_does_not_know_yet(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_checkpoint *checkpoint;
+    struct answer answer = {0};
+    struct node_sandbox *source, *fork;
+
+    open_manager(fix);
+    memset(&slow, 0, sizeof(slow));
+    source = create(fix, "plain");
+    checkpoint = make_checkpoint(fix, source, "one");
+    memcpy(book.checkpoint, checkpoint->id, sizeof(book.checkpoint));
+    node_manager_set_patches(fix->manager, &slow_book, fix);
+    PATCHES(1);
+    begin_fork(fix, checkpoint, &answer);
+    RUN_UNTIL(fix, waiting(fix));
+    assert_false(answer.done);
+    PATCHES(1, 2);
+    catch_up_ends();
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, 0);
+    fork = answer.sandbox;
+    assert_int_equal(fork->spec.patched, 2);
+
+    /* what it was made of asks nobody */
+    sleep_and_wake(fix, source);
+    assert_int_equal(slow.asked, 1);
+
+    /* a wake waits, too; here for the deletion of one */
+    hibernate(fix, fork);
+    PATCHES(1, 2, 3);
+    answer = (struct answer){0};
+    assert_int_equal(node_sandbox_need(fork, on_killed, &answer, NULL), 0);
+    RUN_UNTIL(fix, waiting(fix));
+    assert_false(answer.done);
+    PATCHES(1, 2);
+    catch_up_ends();
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(fork->spec.patched, 2);
+
+    /* an answer before the guest is set up, and one when it has ended */
+    hibernate(fix, fork);
+    answer = (struct answer){0};
+    assert_int_equal(node_sandbox_need(fork, on_killed, &answer, NULL), 0);
+    RUN_UNTIL(fix, slow.cb);
+    assert_null(waiting(fix));
+    catch_up_ends();
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, 0);
+    begin_fork(fix, checkpoint, &answer);
+    RUN_UNTIL(fix, waiting(fix));
+    kill_now(fix, waiting(fix));
+    assert_true(answer.done);
+    catch_up_ends();
+    assert_null(waiting(fix));
+    delete_one(fix, node_checkpoint_find(fix->manager, ORG, book.checkpoint));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_forks_patches_run_once_in_order_at_forks_and_wakes),
+        TEST(test_forks_patches_end_with_their_source),
+        TEST(test_forks_wait_for_patches_this_node_does_not_know_yet),
         TEST(test_forks_are_independent),
         TEST(test_forks_outlive_source_and_checkpoint),
         TEST(test_fork_while_processing),

@@ -1,14 +1,9 @@
 /* The sandbox manager with fake_vmm in place of shoal-vmm: real processes and sockets,
  * no KVM, no root. Nothing here measures time; limits are short so that a test of them
  * is quick, and the guard only catches a hang. */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "node/sandbox/sandbox.h"
 #include "tests/node/sandbox/fixture.h"
 
 /* ---- creating and killing -------------------------------------------------------- */
@@ -119,6 +114,58 @@ static void test_create_with_full_lists(void **state)
     free(big);
 }
 
+#define STORE_ID "00000000-0000-4000-8000-000000000001"
+
+static void begin_with_store(struct fixture *fix, struct answer *answer)
+{
+    struct node_sandbox_spec spec = make_spec("plain");
+
+    add_file(fix, "templates/plain/disk.raw", "plain");
+    assert_int_equal(node_secret_use_add_store(&spec.secrets, STORE_ID, "store"), 0);
+    assert_int_equal(node_secret_use_add(&spec.secrets, "KEY", STORE_ID), 0);
+    assert_int_equal(node_manager_create(fix->manager, &spec, on_created, answer, NULL), 0);
+    node_secret_use_release(&spec.secrets);
+}
+
+/* Else what it sends through the gateway would fail, for as long as it lives. */
+static void test_create_with_secrets_waits_for_certificates(void **state)
+{
+    struct fixture *fix = *state;
+    struct node_trusted *list = calloc(1, sizeof(*list));
+    struct answer answer = {0};
+    struct sandbox *sandbox;
+
+    open_manager(fix);
+    node_manager_expect_trusted(fix->manager);
+    begin_with_store(fix, &answer);
+    sandbox = shl_container_of(fix->manager->sandboxes.next, struct sandbox, pub.link);
+    RUN_UNTIL(fix, sandbox->trust_due);
+    (void)create(fix, "plain"); /* one without secrets does not wait */
+    assert_false(answer.done);
+    list[0] = (struct node_trusted){.hash = "0123abcd", .pem = strdup("a certificate")};
+    node_manager_set_trusted(fix->manager, list, 1);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, 0);
+    answer = (struct answer){0};
+    begin_with_store(fix, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, 0);
+}
+
+static void test_create_says_that_certificates_did_not_come(void **state)
+{
+    struct fixture *fix = *state;
+    struct answer answer = {0};
+
+    fix->config.boot_ms = 1000;
+    open_manager(fix);
+    node_manager_expect_trusted(fix->manager);
+    begin_with_store(fix, &answer);
+    RUN_UNTIL(fix, answer.done);
+    assert_int_equal(answer.code, SHL_EUNAVAILABLE);
+    assert_non_null(strstr(answer.msg, "authority of its egress gateway"));
+}
+
 static void check_refused(struct fixture *fix,
                           const struct node_sandbox_spec *spec,
                           int code,
@@ -208,230 +255,6 @@ static void test_kv_limits(void **state)
     assert_int_equal(node_kv_set(&list, "more", "v"), SHL_ELIMIT);
     node_kv_release(&list);
     free(big);
-}
-
-/* ---- starts that fail ------------------------------------------------------------ */
-
-static void test_start_refused_by_the_vmm(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    open_manager(fix);
-    create_failing(fix, "start_fails", &answer);
-    assert_int_equal(answer.code, SHL_ENOKVM);
-    assert_non_null(strstr(answer.msg, "KVM said no"));
-}
-
-static void test_setup_refused_by_the_guest(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    open_manager(fix);
-    create_failing(fix, "setup_fails", &answer);
-    assert_string_equal(answer.msg, "the guest could not be set up: no such disk");
-}
-
-static void test_panic_while_booting(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    open_manager(fix);
-    create_failing(fix, "panic", &answer);
-    assert_int_equal(answer.code, SHL_EGUEST);
-    assert_string_equal(answer.msg, "kernel panic - not syncing: VFS");
-}
-
-static void test_silent_guest_hits_the_limit(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    fix->config.boot_ms = 1000;
-    open_manager(fix);
-    create_failing(fix, "silent", &answer);
-    assert_int_equal(answer.code, -ETIMEDOUT);
-    assert_non_null(strstr(answer.msg, "did not become ready within 1 s"));
-    assert_non_null(strstr(answer.msg, "'no root device'"));
-}
-
-static void test_vmm_that_talks_nonsense(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    open_manager(fix);
-    create_failing(fix, "bad_reply", &answer);
-    assert_string_equal(answer.msg, "the VMM sent a control frame that is not valid");
-}
-
-static void test_vmm_that_never_answers(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    fix->config.boot_ms = 500;
-    open_manager(fix);
-    create_failing(fix, "no_reply", &answer);
-    assert_int_equal(answer.code, -ETIMEDOUT);
-}
-
-static void test_vmm_that_exits_at_once(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    fix->config.vmm_path = "/bin/false";
-    open_manager(fix);
-    create_failing(fix, "plain", &answer);
-    assert_non_null(strstr(answer.msg, "the VMM exited with status 1"));
-}
-
-static void test_vmm_without_permission_to_run(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer answer;
-
-    add_file(fix, "not-a-program", "#!/nonexistent/interpreter\n");
-    (void)snprintf(fix->vmm, sizeof(fix->vmm), "%s/not-a-program", fix->data);
-    assert_int_equal(chmod(fix->vmm, 0700), 0);
-    open_manager(fix);
-    create_failing(fix, "plain", &answer);
-    assert_non_null(strstr(answer.msg, "the VMM could not be started"));
-}
-
-static void test_open_says_what_is_missing(void **state)
-{
-    struct fixture *fix = *state;
-    struct shl_err err = {0};
-    char path[256];
-
-    fix->config.kvm_path = "/nonexistent/kvm";
-    assert_int_equal(try_open(fix, &err), SHL_ENOKVM);
-    assert_non_null(strstr(err.msg, "no KVM"));
-    fix->config.kvm_path = "/dev/null";
-    fix->config.vmm_path = "/nonexistent/vmm";
-    assert_int_equal(try_open(fix, &err), -ENOENT);
-    assert_non_null(strstr(err.msg, "--vmm"));
-    fix->config.vmm_path = fix->vmm;
-    (void)snprintf(path, sizeof(path), "%s/kernel/initrd", fix->data);
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(try_open(fix, &err), -ENOENT);
-    assert_non_null(strstr(err.msg, "guest kernel"));
-}
-
-/* ---- ends ------------------------------------------------------------------------ */
-
-static void test_panic_ends_with_reason(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-    struct answer answer;
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    begin_op(sandbox, "panic", &answer);
-    RUN_UNTIL(fix, answer.done);
-    wait_gone(fix, sandbox);
-    assert_true(answer.code < 0);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_ERROR);
-    assert_string_equal(sandbox->reason, "kernel panic - not syncing:  [1mtest");
-}
-
-static void test_poweroff_is_a_stop(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    assert_true(run_op(fix, sandbox, "poweroff") < 0);
-    wait_gone(fix, sandbox);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_STOPPED);
-    assert_string_equal(sandbox->reason, "the guest powered itself off");
-}
-
-static void test_killed_vmm_names_the_signal(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    assert_int_equal(kill(vmm_pid(fix, sandbox->id), SIGKILL), 0);
-    wait_gone(fix, sandbox);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_ERROR);
-    assert_string_equal(sandbox->reason, "the VMM was killed by signal 9 (KILL)");
-}
-
-static void test_one_bad_guest_leaves_the_others(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *good, *bad;
-
-    open_manager(fix);
-    good = create(fix, "plain");
-    bad = create(fix, "plain");
-    (void)run_op(fix, bad, "panic");
-    RUN_UNTIL(fix, bad->state == NODE_SANDBOX_ERROR);
-    assert_int_equal(run_op(fix, good, "ping"), 0);
-    assert_int_equal(good->state, NODE_SANDBOX_RUNNING);
-}
-
-static void test_lost_agent_link_comes_back(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    assert_int_equal(run_op(fix, sandbox, "drop"), SHL_EUNAVAILABLE);
-    assert_int_equal(run_op(fix, sandbox, "ping"), 0);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
-}
-
-static void test_silent_agent_ends_the_sandbox(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-
-    fix->config.silent_ms = 500;
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    (void)run_op(fix, sandbox, "mute");
-    wait_gone(fix, sandbox);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_ERROR);
-    assert_non_null(strstr(sandbox->reason, "the guest agent does not answer"));
-}
-
-static void test_hostile_agent_ends_the_sandbox(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    assert_int_equal(run_op(fix, sandbox, "garbage"), SHL_EUNAVAILABLE);
-    assert_int_equal(run_op(fix, sandbox, "ping"), 0); /* forgiven once */
-    assert_int_equal(run_op(fix, sandbox, "garbage"), SHL_EGONE);
-    wait_gone(fix, sandbox);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_ERROR);
-    assert_non_null(strstr(sandbox->reason, "broke its protocol"));
-}
-
-static void test_vmm_that_ignores_stop_is_killed(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-
-    fix->config.stop_ms = 100;
-    open_manager(fix);
-    sandbox = create(fix, "ignore_stop");
-    kill_now(fix, sandbox);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_STOPPED);
-    assert_int_equal(vmm_pid(fix, sandbox->id), 0);
 }
 
 static void test_kill_while_starting(void **state)
@@ -560,259 +383,6 @@ static void test_set_timeout_is_durable(void **state)
     assert_true(find(fix, id)->end_at_ms > 0);
 }
 
-/* ---- restarts -------------------------------------------------------------------- */
-
-static void test_restart_adopts_running_ones(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-    char id[NODE_SANDBOX_ID_SIZE];
-    struct answer answer;
-    pid_t pid;
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", sandbox->id);
-    pid = vmm_pid(fix, id);
-    begin_op(sandbox, "mute", &answer); /* in flight while the daemon goes */
-    close_manager(fix);
-    assert_true(answer.done);
-    assert_int_equal(answer.code, SHL_EUNAVAILABLE);
-    assert_int_equal(vmm_pid(fix, id), pid);
-    open_manager(fix);
-    sandbox = find(fix, id);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_RUNNING);
-    assert_int_equal(vmm_pid(fix, id), pid);
-    kill_now(fix, sandbox);
-}
-
-static void test_restarted_daemon_talks_to_the_guest(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-    char id[NODE_SANDBOX_ID_SIZE];
-    int i;
-
-    open_manager(fix);
-    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", create(fix, "plain")->id);
-    for (i = 0; i < 3; i++) {
-        close_manager(fix);
-        open_manager(fix);
-        sandbox = find(fix, id);
-        assert_int_equal(run_op(fix, sandbox, "ping"), 0);
-    }
-    assert_true(run_op(fix, sandbox, "panic") < 0);
-    wait_gone(fix, sandbox);
-    assert_string_equal(sandbox->reason, "kernel panic - not syncing:  [1mtest");
-}
-
-/* A daemon in a process of its own, killed hard while its sandbox runs, or starts. */
-static void crash_daemon(struct fixture *fix,
-                         const char *behaviour,
-                         bool wait_running,
-                         char id[NODE_SANDBOX_ID_SIZE])
-{
-    int pipe_fds[2];
-    int status;
-    pid_t pid;
-
-    memset(id, 0, NODE_SANDBOX_ID_SIZE);
-    assert_int_equal(pipe(pipe_fds), 0);
-    pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct answer answer;
-
-        (void)uv_loop_fork(&fix->loop);
-        open_manager(fix);
-        begin_create(fix, behaviour, &answer);
-        if (wait_running) {
-            RUN_UNTIL(fix, answer.done);
-        } else {
-            RUN_UNTIL(fix, count_entries(fix->run) == 1);
-        }
-        if (answer.done) {
-            (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", answer.sandbox->id);
-        }
-        (void)!write(pipe_fds[1], id, NODE_SANDBOX_ID_SIZE);
-        (void)kill(getpid(), SIGKILL);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(read(pipe_fds[0], id, NODE_SANDBOX_ID_SIZE), NODE_SANDBOX_ID_SIZE);
-    (void)close(pipe_fds[0]);
-    (void)close(pipe_fds[1]);
-}
-
-static void test_killed_daemon_loses_no_vm(void **state)
-{
-    struct fixture *fix = *state;
-    char id[NODE_SANDBOX_ID_SIZE];
-
-    crash_daemon(fix, "plain", true, id);
-    assert_int_not_equal(vmm_pid(fix, id), 0);
-    open_manager(fix);
-    assert_int_equal(find(fix, id)->state, NODE_SANDBOX_RUNNING);
-    assert_int_equal(run_op(fix, find(fix, id), "ping"), 0);
-    kill_now(fix, find(fix, id));
-    assert_int_equal(vmm_pid(fix, id), 0);
-}
-
-static bool first_id(void *arg, struct node_sandbox *sandbox)
-{
-    *(struct node_sandbox **)arg = sandbox;
-    return false;
-}
-
-static void test_daemon_killed_while_starting_one(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox = NULL;
-    char id[NODE_SANDBOX_ID_SIZE];
-
-    crash_daemon(fix, "silent", false, id);
-    open_manager(fix);
-    node_manager_each(fix->manager, ORG, first_id, &sandbox);
-    assert_non_null(sandbox);
-    assert_int_equal(sandbox->state, NODE_SANDBOX_ERROR);
-    assert_non_null(strstr(sandbox->reason, "restarted while the sandbox was starting"));
-    assert_int_equal(vmm_pid(fix, sandbox->id), 0);
-    assert_int_equal(count_sandbox_folders(fix), 0);
-}
-
-static void test_vmm_killed_while_the_daemon_is_down(void **state)
-{
-    struct fixture *fix = *state;
-    char id[NODE_SANDBOX_ID_SIZE];
-    pid_t pid;
-
-    crash_daemon(fix, "plain", true, id);
-    pid = vmm_pid(fix, id);
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    while (vmm_pid(fix, id)) {
-        (void)usleep(1000);
-    }
-    open_manager(fix);
-    assert_int_equal(find(fix, id)->state, NODE_SANDBOX_ERROR);
-    assert_string_equal(find(fix, id)->reason, "the VMM was killed while the node daemon was down");
-    assert_int_equal(count_sandbox_folders(fix), 0);
-}
-
-/* Another process got the number: it must be neither adopted nor killed. */
-static void test_foreign_process_is_left_alone(void **state)
-{
-    struct fixture *fix = *state;
-    char id[NODE_SANDBOX_ID_SIZE];
-    pid_t stranger;
-
-    open_manager(fix);
-    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", create(fix, "plain")->id);
-    close_manager(fix);
-    assert_int_equal(kill(vmm_pid(fix, id), SIGKILL), 0);
-    while (vmm_pid(fix, id)) {
-        (void)usleep(1000);
-    }
-    stranger = fork();
-    if (stranger == 0) {
-        char dir[256];
-
-        (void)snprintf(dir, sizeof(dir), "%s/%s", fix->run, id);
-        (void)execl("/bin/sh", "sh", "-c", "kill -STOP $$", "--dir", dir, NULL);
-        _exit(1);
-    }
-    open_manager(fix);
-    assert_int_equal(find(fix, id)->state, NODE_SANDBOX_ERROR);
-    assert_int_equal(kill(stranger, 0), 0);
-    assert_int_equal(kill(stranger, SIGKILL), 0);
-    assert_int_equal(waitpid(stranger, NULL, 0), stranger);
-}
-
-/* The records are lost: what still runs belongs to nobody and goes. */
-static void test_strays_without_records_are_removed(void **state)
-{
-    struct fixture *fix = *state;
-    char id[NODE_SANDBOX_ID_SIZE];
-
-    crash_daemon(fix, "plain", true, id);
-    assert_int_equal(shl_remove_tree(fix->store_dir), 0);
-    open_manager(fix);
-    assert_null(node_manager_find(fix->manager, ORG, id));
-    assert_int_equal(vmm_pid(fix, id), 0);
-    assert_int_equal(count_sandbox_folders(fix), 0);
-}
-
-static void test_damaged_record_refuses_to_start(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_store *store;
-    struct shl_err err = {0};
-
-    assert_int_equal(node_store_open(fix->store_dir, &store, NULL), 0);
-    assert_int_equal(
-        node_store_put(store, "sandbox", "sb-00000001", shl_bytes_of("\x81\xa1v\x01", 4), NULL), 0);
-    node_store_close(store);
-    assert_int_equal(try_open(fix, &err), SHL_ECORRUPT);
-    assert_non_null(strstr(err.msg, "sb-00000001"));
-    assert_int_equal(node_store_open(fix->store_dir, &store, NULL), 0);
-    assert_int_equal(
-        node_store_put(store, "sandbox", "sb-00000001", shl_bytes_of("\x81\xa1v\x63", 4), NULL), 0);
-    node_store_close(store);
-    assert_int_equal(try_open(fix, &err), SHL_EVERSION);
-}
-
-static void test_ended_records_are_dropped_later(void **state)
-{
-    struct fixture *fix = *state;
-    struct node_sandbox *sandbox;
-    char id[NODE_SANDBOX_ID_SIZE];
-
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", sandbox->id);
-    kill_now(fix, sandbox);
-    close_manager(fix);
-    open_manager(fix);
-    assert_int_equal(find(fix, id)->state, NODE_SANDBOX_STOPPED); /* kept a day */
-    close_manager(fix);
-    fix->config.ended_keep_ms = 1;
-    fix->config.housekeeping_ms = 10;
-    open_manager(fix);
-    node_sandbox_ref(find(fix, id));
-    (void)usleep(20000);
-    (void)uv_run(&fix->loop, UV_RUN_ONCE);
-    node_sandbox_unref(find(fix, id)); /* was held, so it is still there */
-    RUN_UNTIL(fix, !node_manager_find(fix->manager, ORG, id));
-    close_manager(fix);
-    open_manager(fix);
-    assert_null(node_manager_find(fix->manager, ORG, id));
-}
-
-static void test_close_in_the_middle_of_everything(void **state)
-{
-    struct fixture *fix = *state;
-    struct answer starting, queued;
-    struct answer killed = {0};
-    struct node_sandbox *sandbox;
-    char id[NODE_SANDBOX_ID_SIZE];
-
-    fix->config.boots_max = 1;
-    open_manager(fix);
-    sandbox = create(fix, "plain");
-    (void)snprintf(id, NODE_SANDBOX_ID_SIZE, "%s", create(fix, "plain")->id);
-    begin_create(fix, "silent", &starting);
-    begin_create(fix, "plain", &queued);
-    RUN_UNTIL(fix, count_entries(fix->run) == 3);
-    node_manager_kill(fix->manager, sandbox, on_killed, &killed);
-    close_manager(fix);
-    assert_true(killed.done && starting.done && queued.done);
-    assert_int_equal(killed.code, 0);
-    assert_int_equal(starting.code, SHL_EUNAVAILABLE);
-    assert_int_equal(queued.code, SHL_EUNAVAILABLE);
-    open_manager(fix);
-    assert_int_equal(find(fix, id)->state, NODE_SANDBOX_RUNNING);
-    assert_int_equal(count_sandbox_folders(fix), 1);
-}
-
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -820,40 +390,15 @@ int main(void)
         TEST(test_create_runs_and_kill_removes_all),
         TEST(test_create_hands_over_what_was_asked),
         TEST(test_create_with_full_lists),
+        TEST(test_create_with_secrets_waits_for_certificates),
+        TEST(test_create_says_that_certificates_did_not_come),
         TEST(test_create_refuses_bad_requests),
         TEST(test_create_respects_capacity),
         cmocka_unit_test(test_kv_limits),
-        TEST(test_start_refused_by_the_vmm),
-        TEST(test_setup_refused_by_the_guest),
-        TEST(test_panic_while_booting),
-        TEST(test_silent_guest_hits_the_limit),
-        TEST(test_vmm_that_talks_nonsense),
-        TEST(test_vmm_that_never_answers),
-        TEST(test_vmm_that_exits_at_once),
-        TEST(test_vmm_without_permission_to_run),
-        TEST(test_open_says_what_is_missing),
-        TEST(test_panic_ends_with_reason),
-        TEST(test_poweroff_is_a_stop),
-        TEST(test_killed_vmm_names_the_signal),
-        TEST(test_one_bad_guest_leaves_the_others),
-        TEST(test_lost_agent_link_comes_back),
-        TEST(test_silent_agent_ends_the_sandbox),
-        TEST(test_hostile_agent_ends_the_sandbox),
-        TEST(test_vmm_that_ignores_stop_is_killed),
         TEST(test_kill_while_starting),
         TEST(test_burst_boots_a_few_at_a_time),
         TEST(test_idle_hibernates_unless_held),
         TEST(test_set_timeout_is_durable),
-        TEST(test_restart_adopts_running_ones),
-        TEST(test_restarted_daemon_talks_to_the_guest),
-        TEST(test_killed_daemon_loses_no_vm),
-        TEST(test_daemon_killed_while_starting_one),
-        TEST(test_vmm_killed_while_the_daemon_is_down),
-        TEST(test_foreign_process_is_left_alone),
-        TEST(test_strays_without_records_are_removed),
-        TEST(test_damaged_record_refuses_to_start),
-        TEST(test_ended_records_are_dropped_later),
-        TEST(test_close_in_the_middle_of_everything),
     };
 
     cmocka_set_test_filter(getenv("SHOAL_TEST_ONLY"));

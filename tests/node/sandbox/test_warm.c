@@ -11,14 +11,6 @@
 #include "node/sandbox/sandbox.h"
 #include "tests/node/sandbox/fixture.h"
 
-static uint32_t warm_templates(struct fixture *fix)
-{
-    struct node_manager_counts counts;
-
-    node_manager_count(fix->manager, &counts);
-    return counts.warm_templates;
-}
-
 static void open_warm(struct fixture *fix)
 {
     fix->config.warm = true;
