@@ -83,7 +83,7 @@ node_net() {
 stage_programs() {
     local build=$SHOAL_ROOT/build/${1:-release} bin=$SHOAL_STATE/bin program agent hash
     mkdir -p "$bin"
-    for program in node/shoald vmm-kvm/shoal-vmm client/shoal tests/agent/agentctl; do
+    for program in node/shoald node/shoal-egress vmm-kvm/shoal-vmm client/shoal tests/agent/agentctl; do
         if [[ -x $build/$program ]]; then stage_file "$build/$program" "$bin/${program##*/}"; fi
     done
     for program in node-host node-net; do

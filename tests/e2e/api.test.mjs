@@ -134,8 +134,10 @@ describe("api: bad creates", suite, () => {
   });
 
   test("a body over 1 MiB is 413, with and without a length", async () => {
-    const body = JSON.stringify({ templateID: template, metadata: { a: "x".repeat(2 << 20) } });
-    assertRefused(await call("POST", "/sandboxes", { body }), 413);
+    // Not of a create: that may bring an image's files.
+    const path = "/sandboxes/sb-00000000/timeout";
+    const body = JSON.stringify({ timeout: 1, more: "x".repeat(2 << 20) });
+    assertRefused(await call("POST", path, { body }), 413);
     const stream = new ReadableStream({
       start(controller) {
         for (let at = 0; at < body.length; at += 65536) {
@@ -144,7 +146,7 @@ describe("api: bad creates", suite, () => {
         controller.close();
       },
     });
-    const reply = await fetch(`${api}/sandboxes`, {
+    const reply = await fetch(`${api}${path}`, {
       method: "POST", headers: { "X-API-Key": apiKey }, body: stream, duplex: "half",
     });
     assert.equal(reply.status, 413);

@@ -1,9 +1,9 @@
 // The program `shoal` (SHOAL_CLI) against a running node.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -94,9 +94,53 @@ describe("cli", { ...suite, skip }, () => {
     assert.equal(missing.code, 125);
     assert.match(missing.err, /HTTP 404/);
     assert.equal(existsSync(join(folder, "x")), false);
-    const dir = await shoal(["cp", `${id}:/etc`, join(folder, "x")]);
+    const dir = await shoal(["cp", `${id}:/no/such/`, join(folder, "x")]);
     assert.equal(dir.code, 125);
-    assert.match(dir.err, /director/);
+    assert.match(dir.err, /no folder/);
+    assert.equal(existsSync(join(folder, "x")), false);
+  });
+
+  test("exec -i: input to its end, every byte, outputs apart, exit code", async () => {
+    const bytes = randomBytes(3_000_000);
+    const echo = await shoal(["exec", "-i", id, "--", "sh", "-c", "cat; echo done >&2; exit 9"], { input: bytes });
+    assert.deepEqual([echo.code, echo.err], [9, "done\n"]);
+    assert.ok(bytes.equals(echo.bytes));
+    assert.equal((await shoal(["exec", "-i", id, "wc -c"])).out, "0\n");
+    // More than a session keeps, printed at once: all of it comes.
+    const much = await shoal(["exec", "-i", id, "seq 1 300000"]);
+    assert.deepEqual([much.code, much.out.length, much.err], [0, 1988895, ""]);
+    assert.equal((await shoal(["exec", "-t", id, "test -t 1 && stty size"])).out, "24 80\r\n");
+  });
+
+  test("cp of folders, both ways", async () => {
+    const [tree, back, second] = ["tree", "back", "second"].map((name) => join(folder, name));
+    await mkdir(join(tree, "sub", "empty"), { recursive: true });
+    await writeFile(join(tree, "sub", "data.bin"), randomBytes(2_000_000));
+    await writeFile(join(tree, "n\u00e4me %20 b"), "unicode");
+    await writeFile(join(tree, "run"), "#!/bin/sh\necho ran\n", { mode: 0o755 });
+    await symlink("run", join(tree, "link"));
+    await symlink("/no/where", join(tree, "broken"));
+    const same = (a, b) => execFileSync("diff", ["-r", "--no-dereference", a, b]);
+    assert.deepEqual(await shoal(["cp", tree, `${id}:folders/new`]).then((r) => [r.code, r.out, r.err]), [0, "", ""]);
+    assert.equal((await shoal(["exec", id, "folders/new/link; stat -c '%U %a' folders/new/run; ls -A folders"])).out, "ran\nsandbox 755\nnew\n");
+    assert.deepEqual(await shoal(["cp", `${id}:folders/new`, back]).then((r) => [r.code, r.out, r.err]), [0, "", ""]);
+    same(tree, back);
+    // Into a folder that is there: under its name, or with /. what is in it.
+    assert.equal((await shoal(["cp", tree, `${id}:folders`])).code, 0);
+    await mkdir(second);
+    assert.equal((await shoal(["cp", `${id}:folders/tree/.`, second])).code, 0);
+    same(tree, second);
+    // Where only root may: like a file.
+    assert.deepEqual(await shoal(["cp", tree, `${id}:/root/tree`]).then((r) => [r.code, r.err]), [0, ""]);
+    assert.deepEqual(await shoal(["cp", `${id}:/root/tree`, second]).then((r) => [r.code, r.err]), [0, ""]);
+    same(tree, join(second, "tree"));
+    assert.equal((await shoal(["exec", id, "sudo -n stat -c %U /root/tree/run"])).out, "root\n");
+    // What is no file: refused, and nothing of the rest arrives.
+    assert.equal((await shoal(["exec", id, "mkdir pipes && touch pipes/a && mkfifo pipes/p"])).code, 0);
+    const pipe = await shoal(["cp", `${id}:pipes`, join(folder, "pipes")]);
+    assert.equal(pipe.code, 125);
+    assert.match(pipe.err, /no file, folder or link/);
+    assert.equal(existsSync(join(folder, "pipes")), false);
   });
 
   test("files ls, mkdir, rm", async () => {
@@ -197,6 +241,34 @@ describe("cli", { ...suite, skip }, () => {
     assert.match(gone.err, /has no checkpoint "d2"/);
     assert.match((await shoal(["fork", list[0].id])).err, /checkpoint not found \(HTTP 404/);
     assert.match((await shoal(["fork", "cp-1"])).err, /HTTP 400/);
+  });
+
+  test("secret: stores, values that are never shown, and a sandbox with their tokens", async () => {
+    const name = `cli-${randomBytes(4).toString("hex")}`;
+    const value = `sk-${randomBytes(12).toString("hex")}`;
+    const made = await shoal(["secret", "store", "create", name]);
+    assert.equal(made.code, 0, made.err);
+    try {
+      assert.match((await shoal(["secret", "store", "create", name])).err, /already exists \(HTTP 409/);
+      const set = await shoal(["secret", "set", name, "KEY", "--allow", "api.example.com"], { input: `${value}\n` });
+      assert.deepEqual([set.code, set.out, set.err], [0, "", ""]);
+      const list = await shoal(["secret", "ls", "--json", made.out.trim()]);
+      assert.deepEqual(JSON.parse(list.out).map((one) => [one.name, one.allowedHosts]), [["KEY", ["api.example.com"]]]);
+      assert.ok(!list.out.includes(value));
+      assert.match((await shoal(["secret", "store", "ls"])).out, new RegExp(`^${name} +${made.out.trim()} +any `, "m"));
+      const box = await shoal(["create", "-t", template, "--memory", "512", "--timeout", "600", "--secret-store", name]);
+      assert.equal(box.code, 0, box.err);
+      assert.match((await shoal(["exec", adopt(box.out.trim()), 'echo "$KEY"'])).out, /^osb_sealed_[0-9a-f]{32}\n$/);
+      assert.equal((await shoal(["kill", box.out.trim()])).code, 0);
+      assert.match((await shoal(["create", "--secret-store", `${name}-not`])).err, /secret store not found.*HTTP 400/);
+      assert.equal((await shoal(["secret", "rm", name, "KEY"])).code, 0);
+      assert.match((await shoal(["secret", "rm", name, "KEY"])).err, /HTTP 404/);
+      assert.equal((await shoal(["secret", "store", "update", name, "--name", `${name}-2`])).code, 0);
+      assert.match((await shoal(["secret", "ls", name])).err, /there is no such secret store/);
+    } finally {
+      await shoal(["secret", "store", "rm", made.out.trim()]);
+    }
+    assert.ok(!(await shoal(["secret", "store", "ls", "-q"])).out.includes(name));
   });
 
   test("kill ends it, twice is fine", async () => {

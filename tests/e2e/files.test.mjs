@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { api, apiKey, call, cleanUp, createBox, long, sh, sleep, suite, takeTurn } from "./lib/shoal.mjs";
+import { api, apiKey, call, cleanUp, createBox, eventually, long, sh, sleep, suite, takeTurn } from "./lib/shoal.mjs";
 
 await takeTurn();
 
@@ -243,5 +243,33 @@ describe("files", suite, () => {
     await Promise.all(parts.map((bytes, i) => box.files.write(`/tmp/part${i}`, bytes)));
     const back = await Promise.all(parts.map((_, i) => box.files.readBytes(`/tmp/part${i}`)));
     back.forEach((bytes, i) => assert.equal(sha256(bytes), sha256(parts[i]), `part ${i}`));
+  });
+
+  test("signed URLs move a file without a key, and nothing else", async () => {
+    const path = "/tmp/signed ü%.bin";
+    const up = await box.uploadUrl(path, { expiresIn: 300 });
+    assert.equal((await fetch(up, { method: "PUT", body: "signed bytes" })).status, 204);
+    assert.equal(await box.files.read(path), "signed bytes");
+    const down = await box.downloadUrl(path);
+    assert.equal(await (await fetch(down)).text(), "signed bytes");
+    const status = async (url, method = "GET") => (await fetch(url, { method, body: method === "PUT" ? "x" : undefined })).status;
+    assert.equal(await status(down.replace("bin", "txt")), 403);
+    assert.equal(await status(down.replace("/download", "/upload"), "PUT"), 403);
+    assert.equal(await status(up.replace(/expires=\d+/, "expires=4000000000"), "PUT"), 403);
+    assert.equal(await status(down.replace(/&signature=.*/, "")), 400);
+    // Not for another sandbox, not for longer than a day, and not when it is over.
+    const other = await createBox();
+    assert.equal(await status(down.replace(box.sandboxId, other.sandboxId)), 403);
+    const long = await box.downloadUrl(path, { expiresIn: 999_999 });
+    assert.ok(Number(/expires=(\d+)/.exec(long)[1]) <= Date.now() / 1000 + 86_400 + 60);
+    const short = await box.downloadUrl(path, { expiresIn: 1 });
+    const late = await eventually("its end", async () => {
+      const reply = await fetch(short);
+      return reply.status === 403 ? reply : (await reply.arrayBuffer(), null);
+    });
+    assert.match(await late.text(), /expired/);
+    assert.equal(await box.files.read(path), "signed bytes");
+    await box.hibernate();
+    assert.equal(await (await fetch(down)).text(), "signed bytes", "it wakes the sandbox");
   });
 });

@@ -82,14 +82,16 @@ describe("robustness", suite, () => {
 
   test("a guest out of memory loses the culprit, not the agent", async () => {
     const box = await createBox({ memoryMB: 512 });
-    const out = await box.exec.run("head -c 2000000000 /dev/zero | tail -n 1 >/dev/null", { timeout: 120 });
-    assert.notEqual(out.stdout, "impossible");
+    // Two buffers that do not fit, filled at once: one that grows drives all caches out first, for minutes.
+    const out = await box.exec.run(
+      "dd if=/dev/zero bs=300M count=1 status=none | dd bs=300M iflag=fullblock status=none | wc -c", { timeout: 120 });
+    assert.notEqual(out.stdout.trim(), `${300 << 20}`);
     assert.equal(await sh(box, "echo alive"), "alive\n");
   });
 
   test("a fork bomb below the limit does not stop the agent from answering", async () => {
     const box = await createBox();
-    await box.exec.run("for i in $(seq 300); do sleep 60 & done; true", { timeout: 60 });
+    await box.exec.run("for i in $(seq 150); do sleep 60 & done; true", { timeout: 60 });
     assert.equal(await sh(box, "echo alive"), "alive\n");
     await sh(box, "pkill -x sleep || true");
   });

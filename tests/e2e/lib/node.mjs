@@ -44,6 +44,9 @@ async function findReason() {
 
 export const noMachine = await findReason();
 
+/** How programs on the node's machine reach what listens on a loopback address of this one. */
+export const hereFromNode = inLab ? "10.0.2.2" : "127.0.0.1";
+
 /** A shell line as root on the node's machine; its output. */
 export async function onNode(line) {
   const { stdout } = inLab
@@ -60,10 +63,15 @@ const listVmms = (id) =>
   `for p in /proc/[0-9]*; do case "$(readlink $p/exe)" in */shoal-vmm|*/shoal-vmm\\ *) ` +
   `tr '\\0' ' ' <$p/cmdline | grep -q ${id} && echo \${p#/proc/};; esac; done 2>/dev/null; `;
 
+/** The VMM processes of a sandbox on that machine, whichever node they are of. */
+export async function vmmPids(id) {
+  const out = await onNode(`${listVmms(id)} true`);
+  return out.trim().split("\n").filter(Boolean).map(Number);
+}
+
 /** The VMM process of a sandbox, 0 when there is none. */
 export async function vmmPid(id) {
-  const out = await onNode(`${listVmms(id)} true`);
-  return Number(out.trim().split("\n")[0] || 0);
+  return (await vmmPids(id))[0] ?? 0;
 }
 
 /** What the kernel and the file system hold for a VMM: taken from its open descriptors. */

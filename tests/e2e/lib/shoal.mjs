@@ -48,14 +48,15 @@ export const suite = { skip: noNode, timeout: 900_000 };
 
 const MINUTE = 60_000;
 
-/** Poll until `probe` returns something truthy; its last value, or a failure after `ms`. */
+/** Poll until `probe` returns something truthy; its last value, or a failure after `ms`, which says `what`: a
+ *  function is asked then, for what was there at the end. */
 export async function eventually(what, probe, ms = 2 * MINUTE, stepMs = 250) {
   const end = Date.now() + ms;
   let last;
   for (;;) {
     last = await probe();
     if (last) return last;
-    if (Date.now() > end) assert.fail(`${what}: did not happen within ${ms / 1000} s`);
+    if (Date.now() > end) assert.fail(`${typeof what === "function" ? what() : what}: did not happen within ${ms / 1000} s`);
     await sleep(stepMs);
   }
 }
