@@ -281,39 +281,29 @@ static void not_found(struct node_call *call)
     node_call_failf(call, SHL_ENOTFOUND, "snapshot \"%.128s\" not found", call->id);
 }
 
-static bool reply_if_found(struct node_call *call)
+static void on_get_synced(void *arg, const struct node_order *outcome)
 {
+    struct node_call *call = arg;
     char key[IMAGE_ROW_KEY_SIZE];
     struct image_row row;
     uint64_t revision;
 
-    if (!find(call, key, &row, &revision)) {
-        return false;
-    }
-    node_call_reply_json(call, 200, node_snapshot_json(call, call->id, &row));
-    image_row_release(&row);
-    return true;
-}
-
-static void on_get_synced(void *arg, const struct node_order *outcome)
-{
-    struct node_call *call = arg;
-
-    (void)outcome;
-    if (node_call_is_open(call) && !reply_if_found(call)) {
+    (void)outcome; /* without a scheduler: what this node knows */
+    if (node_call_is_open(call) && find(call, key, &row, &revision)) {
+        node_call_reply_json(call, 200, node_snapshot_json(call, call->id, &row));
+        image_row_release(&row);
+    } else if (node_call_is_open(call)) {
         not_found(call);
     }
     node_call_unref(call);
 }
 
+/* Also when it is known here: another node may have been told to delete it a moment ago. */
 void node_handle_snapshot_get(struct node_call *call)
 {
     struct node_router *router = call->server->router;
     struct node_order outcome;
 
-    if (reply_if_found(call)) {
-        return;
-    }
     (void)node_call_ref(call);
     if (router->ops->row_sync(router, &outcome, on_get_synced, call) > 0) {
         on_get_synced(call, &outcome);

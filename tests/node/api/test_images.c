@@ -707,6 +707,7 @@ static struct {
     node_order_cb cb;
     void *arg;
     unsigned asked, known;
+    char key[IMAGE_ROW_KEY_SIZE];
 } slow;
 
 static int slow_sync(struct node_router *router,
@@ -792,6 +793,38 @@ static void test_patches_of_other_nodes_are_waited_for(void **state)
     router->ops = slow.ops;
 }
 
+/* What another node was told to delete is gone by the time this one has caught up. */
+static int deleting_sync(struct node_router *router,
+                         struct node_order *ret,
+                         node_order_cb cb,
+                         void *arg)
+{
+    struct node_row_change change = {.key = slow.key, .is_delete = true};
+
+    (void)slow.ops->row_change(router, &change, ret, cb, arg);
+    *ret = slow.outcome;
+    return 1;
+}
+
+static void test_snapshots_deleted_through_another_node(void **state)
+{
+    struct node_router *router = fix->server->router;
+    json_t *json = result_of(
+        events("POST /api/snapshots", "{\"name\":\"gone\",\"image\":" RUN("\"true\"") "}"));
+
+    (void)state;
+    memset(&slow, 0, sizeof(slow));
+    image_row_snapshot_key(slow.key, text_of(json, "orgId"), "gone");
+    json_decref(json);
+    json_decref(call(200, "GET /api/snapshots/gone", NULL));
+    slow.ops = router->ops;
+    slow.slow_ops = *router->ops;
+    slow.slow_ops.row_sync = deleting_sync;
+    router->ops = &slow.slow_ops;
+    call_fails(404, "not found", "GET /api/snapshots/gone", NULL);
+    router->ops = slow.ops;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -812,6 +845,7 @@ int main(void)
         TEST(test_snapshots_memory_is_moved_into_its_range),
         TEST(test_snapshots_a_failed_one_frees_its_name),
         TEST(test_snapshots_bad_requests),
+        TEST(test_snapshots_deleted_through_another_node),
         TEST(test_snapshots_async),
         TEST(test_images_the_least_used_go),
         TEST(test_images_a_layer_that_is_built_on_is_used),
