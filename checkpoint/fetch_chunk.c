@@ -203,6 +203,19 @@ void fetch_id_done(struct ckpt_fetch *f, const struct ckpt_id *id)
     }
 }
 
+void fetch_id_lost(struct ckpt_fetch *f, const struct ckpt_id *id)
+{
+    struct fetch_chunk *chunk;
+
+    for (chunk = first_of(f, id); chunk; chunk = same(chunk->hash_next, id)) {
+        assert(chunk->state == FETCH_DONE);
+        chunk->state = FETCH_WAITING;
+        chunk->job->missing++;
+        chunk->job->got--;
+        fetch_chunk_list(chunk, false);
+    }
+}
+
 void fetch_id_refuse(struct ckpt_fetch *f,
                      const struct ckpt_id *id,
                      const struct fetch_peer *peer,

@@ -142,6 +142,8 @@ void fetch_chunk_unlist(struct fetch_chunk *chunk);
 void fetch_id_ask(struct ckpt_fetch *f, const struct ckpt_id *id);
 void fetch_id_release(struct ckpt_fetch *f, const struct ckpt_id *id);
 void fetch_id_done(struct ckpt_fetch *f, const struct ckpt_id *id);
+/* It came and is in the store no more: wanted again, by all. */
+void fetch_id_lost(struct ckpt_fetch *f, const struct ckpt_id *id);
 void fetch_id_refuse(struct ckpt_fetch *f,
                      const struct ckpt_id *id,
                      const struct fetch_peer *peer,

@@ -211,8 +211,11 @@ static void add_chunks(struct ckpt_fetch *f,
         const struct fetch_chunk *twin = fetch_chunk_find(f, NULL, id);
         struct fetch_chunk *chunk = &job->chunks[job->count];
 
-        if (twin && (twin->state == FETCH_DONE || fetch_chunk_find(f, job, id))) {
-            continue; /* it came a moment ago, or is in this list twice */
+        if (twin && fetch_chunk_find(f, job, id)) {
+            continue; /* is in this list twice */
+        }
+        if (twin && twin->state == FETCH_DONE) { /* it came, and is gone again */
+            fetch_id_lost(f, id);
         }
         *chunk = (struct fetch_chunk){.id = *id, .job = job, .index = missing[i]};
         job->count++;

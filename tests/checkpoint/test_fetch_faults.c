@@ -156,6 +156,34 @@ static void test_fetch_present_chunks_are_not_waited_for(void **state)
     assert_int_equal(fk_count(w, CKPT_FETCH_ACT_DONE), 1);
 }
 
+/* It came for one job and rotted or was collected; the next job says that it is not there. */
+static void test_fetch_chunks_gone_again_are_asked_for(void **state)
+{
+    struct world *w = *state;
+    struct ckpt_fetch_event event = {.type = CKPT_FETCH_EV_PRESENT};
+    struct ckpt_id ids[1] = {fk_id(0)};
+    struct ckpt_fetch_action first, second;
+
+    w->config.endgame = 0;
+    fk_begin(w);
+    fk_add(w, 1, CKPT_FETCH_REPAIR, 0, 2, 1);
+    first = fk_request(w, 0);
+    event.u.present.ids = ids;
+    event.u.present.count = 1;
+    fk_step(w, &event);
+    assert_int_equal(fk_stats(w).missing, 1);
+    fk_add(w, 2, CKPT_FETCH_REPAIR, 0, 1, 1);
+    assert_int_equal(fk_count(w, CKPT_FETCH_ACT_DONE), 0);
+    assert_int_equal(fk_stats(w).missing, 3); /* the first one needs it again as well */
+    second = fk_request(w, 0);
+    assert_int_equal(fk_number(&second.u.request.ids[0]), 0);
+    fk_answer(w, &second, CKPT_FETCH_ARRIVED);
+    assert_int_equal(fk_count(w, CKPT_FETCH_ACT_DONE), 1);
+    fk_answer(w, &first, CKPT_FETCH_ARRIVED);
+    assert_int_equal(fk_count(w, CKPT_FETCH_ACT_DONE), 1);
+    assert_int_equal(fk_stats(w).missing, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +196,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_fetch_answers_that_make_no_sense_do_no_harm, fk_setup,
                                         fk_teardown),
         cmocka_unit_test_setup_teardown(test_fetch_present_chunks_are_not_waited_for, fk_setup,
+                                        fk_teardown),
+        cmocka_unit_test_setup_teardown(test_fetch_chunks_gone_again_are_asked_for, fk_setup,
                                         fk_teardown),
     };
 
