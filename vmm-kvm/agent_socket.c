@@ -59,6 +59,12 @@ struct vmm_port_host vmm_agent_socket_host(struct vmm_agent_socket *socket)
         .ctx = socket, .read = port_read, .write = port_write, .want = port_want};
 }
 
+/* Of two results: the failure, else that there is more to do. */
+static int both(int first, int second)
+{
+    return first < 0 ? first : second < 0 ? second : SHL_MAX(first, second);
+}
+
 static int drop_client(struct vmm_agent_socket *socket)
 {
     int r;
@@ -78,20 +84,15 @@ static void on_client(struct vmm_watch *watch, uint32_t events)
 {
     struct vmm_agent_socket *socket =
         shl_container_of(watch, struct vmm_agent_socket, client_watch);
-    int r = 0;
+    int r;
 
     (void)pthread_mutex_lock(&socket->slot->lock);
-    if (events & EPOLLOUT) {
-        r = vmm_console_on_writable(socket->console);
-    }
-    if (r >= 0 && (events & EPOLLIN)) {
-        r = vmm_console_on_readable(socket->console);
-    }
+    r = vmm_console_on_ready(socket->console, events & EPOLLIN, events & EPOLLOUT);
     /* A hang-up with bytes still to read ends when the read finds the end; without
      * EPOLLIN nobody wants them. */
     if (r >= 0 &&
         (socket->client_gone || ((events & (EPOLLHUP | EPOLLERR)) && !(events & EPOLLIN)))) {
-        r = drop_client(socket);
+        r = both(r, drop_client(socket));
     }
     vmm_slot_check(socket->slot, r);
     (void)pthread_mutex_unlock(&socket->slot->lock);
@@ -115,7 +116,7 @@ static void on_connect(struct vmm_watch *watch, uint32_t events)
         (void)close(fd);
         socket->client_fd = -1;
     } else if (r >= 0) {
-        r = vmm_console_set_host(socket->console, true);
+        r = both(r, vmm_console_set_host(socket->console, true));
     }
     vmm_slot_check(socket->slot, r);
     (void)pthread_mutex_unlock(&socket->slot->lock);

@@ -232,6 +232,14 @@ int vmm_console_on_writable(struct vmm_console *console)
     return vmm_virtio_serve(&console->dev, VMM_CONSOLE_TX, serve_tx);
 }
 
+int vmm_console_on_ready(struct vmm_console *console, bool readable, bool writable)
+{
+    int more = writable ? vmm_console_on_writable(console) : 0;
+    int r = readable && more >= 0 ? vmm_console_on_readable(console) : 0;
+
+    return r < 0 ? r : more;
+}
+
 static int serve_nothing(struct vmm_virtio *dev, struct vmm_queue *queue, struct vmm_chain *chain)
 {
     (void)dev;

@@ -60,9 +60,11 @@ void vmm_console_init(struct vmm_console *console,
                       const char *name);
 
 /* A client came or went. The guest sees the port open or close. Same results as
- * notify, like the two below. */
+ * notify, like those below. */
 SHL_MUST_CHECK int vmm_console_set_host(struct vmm_console *console, bool open);
 SHL_MUST_CHECK int vmm_console_on_readable(struct vmm_console *console);
 SHL_MUST_CHECK int vmm_console_on_writable(struct vmm_console *console);
+/* What came at once: that one of them has more to do is not forgotten over the other. */
+SHL_MUST_CHECK int vmm_console_on_ready(struct vmm_console *console, bool readable, bool writable);
 
 #endif /* SHL_VMM_CONSOLE_H */

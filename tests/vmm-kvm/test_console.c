@@ -324,6 +324,30 @@ static void test_console_slow_client_holds_the_guest_back(void **state)
     assert_false(want_writable);
 }
 
+/* A whole queue waits for a slow client, which takes it and sends something at once: there may be
+ * more by then, and nobody else would look, the driver's notifications being off. */
+static void test_console_both_ways_at_once_leave_nothing_behind(void **state)
+{
+    const struct driver_part part = {page + 8192, 2, false};
+    unsigned i;
+
+    (void)state;
+    bring_up();
+    assert_int_equal(vmm_console_set_host(&console, true), 0);
+    host_room = 0;
+    for (i = 0; i < VMM_SERVE_MAX; i++) {
+        driver_add(&driver, VMM_CONSOLE_TX, &part, 1);
+    }
+    assert_int_equal(driver_notify(&driver, VMM_CONSOLE_TX), 0);
+    assert_true(want_writable);
+    host_room = 2 * VMM_SERVE_MAX;
+    host_in_len = 10;
+    assert_int_equal(vmm_console_on_ready(&console, true, true), 1);
+    assert_int_equal(host_out_len, 2 * VMM_SERVE_MAX);
+    assert_int_equal(driver_notify(&driver, VMM_CONSOLE_TX), 0);
+    assert_int_equal(vmm_console_on_ready(&console, true, false), 0);
+}
+
 static void test_console_request_that_shrinks_under_way_is_done(void **state)
 {
     uint32_t head, len;
@@ -463,6 +487,7 @@ int main(void)
         WITH(test_console_bytes_reach_the_guest_only_while_it_listens),
         WITH(test_console_unwritable_receive_buffer_ends_the_vm),
         WITH(test_console_slow_client_holds_the_guest_back),
+        WITH(test_console_both_ways_at_once_leave_nothing_behind),
         WITH(test_console_request_that_shrinks_under_way_is_done),
         WITH(test_console_nobody_listens_bytes_are_dropped),
         WITH(test_console_new_client_starts_clean),
