@@ -150,9 +150,9 @@ static void read_in(struct agent_link *link)
 
     for (i = 0; i < READS_PER_TURN; i++) {
         agent_link_flush(link);
-        /* A node that sends and does not read has to wait; the edge of EPOLLOUT that
+        /* A node that asks and does not read has to wait; the edge of EPOLLOUT that
          * ends the wait comes here again. */
-        if (shl_buf_len(&link->mux->out) >= AGENT_MUX_SOFT_BYTES || !read_once(link)) {
+        if (shl_buf_len(&link->mux->out) >= AGENT_MUX_READ_BYTES || !read_once(link)) {
             return;
         }
     }

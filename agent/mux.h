@@ -17,8 +17,11 @@
 #include "base/list.h"
 #include "base/mp.h"
 
-/* Above this much unsent output no stream is asked for more and no frame is read. */
+/* Above this much unsent output no stream is asked for more. */
 #define AGENT_MUX_SOFT_BYTES (256u * 1024)
+/* Above this no frame is read. More than streams fill: behind any amount of their data
+ * requests are still read, only those whose answers nobody takes are not. */
+#define AGENT_MUX_READ_BYTES (512u * 1024)
 #define AGENT_MUX_OUT_MAX    (2u * 1024 * 1024)
 
 struct agent_mux;

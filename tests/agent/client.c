@@ -167,6 +167,32 @@ static int read_in(struct client *client)
     return 0;
 }
 
+static int write_out(struct client *client)
+{
+    ssize_t put = write(client->fd, shl_buf_data(&client->out), shl_buf_len(&client->out));
+
+    if (put < 0 && errno != EAGAIN) {
+        return -EPIPE;
+    }
+    shl_buf_consume(&client->out, put > 0 ? (size_t)put : 0);
+    return 0;
+}
+
+int client_write(struct client *client, int timeout_ms)
+{
+    struct pollfd poll_fd = {.fd = client->fd, .events = POLLOUT};
+
+    while (shl_buf_len(&client->out) > 0) {
+        if (poll(&poll_fd, 1, timeout_ms) == 0) {
+            return -ETIMEDOUT;
+        }
+        if (write_out(client) < 0) {
+            return -EPIPE;
+        }
+    }
+    return 0;
+}
+
 int client_pump(struct client *client, int timeout_ms)
 {
     short events = shl_buf_len(&client->out) > 0 ? POLLIN | POLLOUT : POLLIN;
@@ -179,13 +205,8 @@ int client_pump(struct client *client, int timeout_ms)
     if (rc < 0) {
         return errno == EINTR ? 0 : -errno;
     }
-    if (poll_fd.revents & POLLOUT) {
-        ssize_t put = write(client->fd, shl_buf_data(&client->out), shl_buf_len(&client->out));
-
-        if (put < 0 && errno != EAGAIN) {
-            return -EPIPE;
-        }
-        shl_buf_consume(&client->out, put > 0 ? (size_t)put : 0);
+    if ((poll_fd.revents & POLLOUT) && write_out(client) < 0) {
+        return -EPIPE;
     }
     return poll_fd.revents & (POLLIN | POLLHUP) ? read_in(client) : 0;
 }

@@ -69,6 +69,8 @@ void client_send_frame(struct client *client,
 
 /* Read and write what is possible, waiting at most @timeout_ms. 0, -ETIMEDOUT, -EPIPE. */
 int client_pump(struct client *client, int timeout_ms);
+/* Write all that is queued and read nothing. The same. */
+int client_write(struct client *client, int timeout_ms);
 /* Until the call has ended: its code, or -ETIMEDOUT, -EPIPE. */
 int client_wait(struct client_call *call, int timeout_ms);
 

@@ -286,6 +286,42 @@ static void test_link_node_that_does_not_read(void **state)
     free(calls);
 }
 
+/* Output that nobody takes holds up its streams, not requests: a program can be killed. */
+static void test_link_reads_behind_output(void **state)
+{
+    enum {
+        READS = 12
+    };
+    struct fixture *f = *state;
+    struct client_call reads[READS], call;
+    char path[128];
+    int i;
+
+    make_file(f, "big", 2 << 20);
+    for (i = 0; i < READS; i++) {
+        client_begin(&f->client, &reads[i], "file.read");
+        shl_mp_kv_str(&reads[i].w, "path", "big");
+        client_send(&reads[i]);
+    }
+    assert_int_equal(client_write(&f->client, FIXTURE_WAIT_MS), 0);
+    (void)usleep(200000); /* for the socket and all that the agent keeps to be full */
+    client_begin(&f->client, &call, "file.mkdir");
+    shl_mp_kv_str(&call.w, "path", "made");
+    client_send(&call);
+    assert_int_equal(client_write(&f->client, FIXTURE_WAIT_MS), 0);
+    (void)snprintf(path, sizeof(path), "%s/made", f->home);
+    for (i = 0; i < FIXTURE_WAIT_MS / 10 && access(path, F_OK) != 0; i++) {
+        (void)usleep(10000);
+    }
+    assert_int_equal(access(path, F_OK), 0);
+    for (i = 0; i < READS; i++) {
+        assert_int_equal(client_wait(&reads[i], FIXTURE_WAIT_MS), 0);
+        client_call_release(&reads[i]);
+    }
+    assert_int_equal(client_wait(&call, FIXTURE_WAIT_MS), 0);
+    client_call_release(&call);
+}
+
 /* ---- requests -------------------------------------------------------------------- */
 
 static int send_raw_request(struct fixture *f, struct shl_bytes payload)
@@ -495,6 +531,7 @@ int main(void)
         TEST(test_link_breaches_end_the_link),
         TEST(test_link_streams_are_bounded),
         TEST(test_link_node_that_does_not_read),
+        TEST(test_link_reads_behind_output),
         TEST(test_link_requests_that_are_none),
         TEST(test_link_fields_of_wrong_kinds),
         TEST(test_link_invalid_arguments_are_named),
