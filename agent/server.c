@@ -177,9 +177,10 @@ int agent_server_init(struct agent_server *server, const struct shl_log *log)
         goto err_spawner;
     }
     server->spawner.urgent = server->guest.is_init;
+    server->spawner.urgent_children = server->guest.is_init; /* up to the program (spawn.h) */
     server->system.urgent = server->guest.is_init;
     agent_sessions_init(&server->sessions, &server->loop, &server->spawner, &server->limits);
-    server->sessions.reset_oom_score = server->guest.is_init;
+    server->sessions.reset_standing = server->guest.is_init;
     server->sessions.group_fd = server->freezer.group_fd;
     rc = watch_children(server);
     if (rc == 0) {

@@ -40,7 +40,7 @@ void agent_sessions_init(struct agent_sessions *sessions,
     sessions->loop = loop;
     sessions->pool = pool;
     sessions->limits = limits;
-    sessions->reset_oom_score = false;
+    sessions->reset_standing = false;
     sessions->group_fd = -1;
     sessions->budget = (struct agent_budget){.max_bytes = limits->output_bytes};
     sessions->count = 0;

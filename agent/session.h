@@ -31,7 +31,7 @@ struct agent_sessions {
     struct agent_loop *loop; /* borrowed, like pool and limits */
     struct agent_pool *pool; /* for spawning only */
     const struct agent_limits *limits;
-    bool reset_oom_score;
+    bool reset_standing;
     int group_fd; /* cgroup of the programs, or -1 */
     struct agent_budget budget;
     struct shl_list all;  /* by start */

@@ -98,11 +98,23 @@ IN_CHILD static int enter_cwd(const struct agent_spawn *spawn)
     return -errno;
 }
 
+/* At the very end: behind an agent that is busy with the output of others, an ordinary child
+ * would be the last to get to its program, and all that wait to be started behind it. */
+IN_CHILD static void reset_priority(void)
+{
+    static const struct sched_param ordinary = {.sched_priority = 0};
+
+    (void)sched_setscheduler(0, SCHED_OTHER, &ordinary);
+}
+
 /* Returns only when it did not work; the reason is the result. */
 IN_CHILD static int exec_path(struct child *child, const char *path)
 {
     const struct agent_spawn *spawn = child->spawn;
 
+    if (spawn->reset_standing) {
+        reset_priority();
+    }
     (void)execve(path, spawn->argv, spawn->envp);
     if (errno != ENOEXEC) {
         return errno;
@@ -212,7 +224,7 @@ IN_CHILD static int child_main(void *arg)
     if (spawn->is_tty) {
         (void)ioctl(STDIN_FILENO, TIOCSCTTY, 0);
     }
-    if (spawn->reset_oom_score) {
+    if (spawn->reset_standing) {
         reset_oom_score();
     }
     rc = become(spawn->user);

@@ -34,7 +34,8 @@ struct agent_spawn {
     const char *cwd_fallback; /* tried when @cwd is not there; NULL: that is an error */
     int fds[3];               /* stdin, stdout, stderr; all > 2 */
     bool is_tty;              /* fds[0] becomes its controlling terminal */
-    bool reset_oom_score;
+    /* The agent is not killed for memory and comes before programs: they are and do not. */
+    bool reset_standing;
     bool must_exec; /* a program that cannot be executed is a failure */
     int group_fd;   /* folder of the cgroup v2 it begins in, or -1 */
 

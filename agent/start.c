@@ -312,7 +312,7 @@ int agent_sessions_start(struct agent_sessions *sessions,
     start->spawn.user = &start->spec.user;
     start->spawn.cwd = start->spec.cwd ? start->spec.cwd : guest->cwd[0] ? guest->cwd : guest->home;
     start->spawn.cwd_fallback = start->spec.cwd ? NULL : guest->cwd[0] ? guest->home : "/";
-    start->spawn.reset_oom_score = sessions->reset_oom_score;
+    start->spawn.reset_standing = sessions->reset_standing;
     start->spawn.group_fd = sessions->group_fd;
     start->spawn.must_exec = start->spec.is_program;
     start->work.run = run_spawn;

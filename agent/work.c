@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 /* Threads start with an ordinary priority, whatever the loop thread has. */
-static void become_urgent(void)
+static void become_urgent(bool children_too)
 {
     struct sched_param urgent = {.sched_priority = 1};
 
-    (void)sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &urgent);
+    (void)sched_setscheduler(0, SCHED_RR | (children_too ? 0 : SCHED_RESET_ON_FORK), &urgent);
 }
 
 static void *thread_main(void *arg)
@@ -19,7 +19,7 @@ static void *thread_main(void *arg)
     struct agent_pool *pool = arg;
 
     if (pool->urgent) {
-        become_urgent();
+        become_urgent(pool->urgent_children);
     }
     (void)pthread_mutex_lock(&pool->lock);
     while (!pool->stopping) {

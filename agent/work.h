@@ -37,7 +37,9 @@ struct agent_pool {
     struct agent_loop *loop;
     struct agent_watch watch;
     int event_fd;
-    bool urgent; /* threads run as the loop thread does (set before the first submit) */
+    /* Set before the first submit: */
+    bool urgent;          /* threads run as the loop thread does */
+    bool urgent_children; /* so do processes they make, until these change it */
     /* Tests: called on the loop thread instead of work->run on another one. */
     void (*run_here)(struct agent_work *work);
 };

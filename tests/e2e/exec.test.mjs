@@ -265,6 +265,11 @@ describe("exec", suite, () => {
     await eventually("the command finishes", async () => box.files.exists("/tmp/left"));
   });
 
+  test("programs have nothing of the agent's standing: priority, protection from a lack of memory", async () => {
+    // priority and policy for real-time scheduling: fields 40 and 41, of the program itself and of what it starts
+    assert.equal(await sh(box, "awk '{ print $40, $41 }' /proc/$$/stat; (awk '{ print $40, $41 }' /proc/self/stat); cat /proc/self/oom_score_adj"), "0 0\n0 0\n0\n");
+  });
+
   test("the root's orphans are reaped", async () => {
     await sh(box, "for i in $(seq 20); do (sleep 0.1 &) ; done; sleep 1");
     const zombies = await sh(box, "ps -eo stat= | grep -c ^Z || true");
