@@ -335,9 +335,14 @@ static void on_build_done(void *arg, const struct image_build_outcome *outcome)
     SHL_LOG(images->server->log, SHL_LOG_INFO, "image_built", SHL_S("hash", entry->manifest.hash),
             SHL_S("checkpoint", outcome->code == 0 ? outcome->checkpoint : ""),
             SHL_S("reason", outcome->code == 0 ? "" : outcome->msg));
-    /* who waits on other nodes hears why it failed; for anybody else that is as good as no row */
-    images_put_row(images, entry->key, &entry->row, 0);
-    images_bound(images, entry->org);
+    if (outcome->code == SHL_ENOCAPACITY || outcome->code == SHL_EQUOTA) {
+        /* the next one who looks builds it, where there may be room */
+        images_delete_row(images, entry->key, entry->revision);
+    } else {
+        /* who waits on other nodes hears why it failed; for others that is as good as no row */
+        images_put_row(images, entry->key, &entry->row, 0);
+        images_bound(images, entry->org);
+    }
     finish(entry, outcome->code, outcome->msg);
 }
 
@@ -374,6 +379,12 @@ static void start_build(struct entry *entry, struct node_checkpoint *layer)
     char text[300];
     size_t i;
 
+    /* before anything is said: what is refused here may then be tried on another node */
+    if (image_build_start(&config, &ops, entry, &entry->build, &err) < 0) {
+        fail_build(entry, err.code, err.msg);
+        return;
+    }
+    entry->images->builds++;
     (void)snprintf(text, sizeof(text), "Building image with %zu steps (hash=%.12s, node=%s)",
                    entry->manifest.step_count, entry->manifest.hash, server->worker_id);
     say(entry, 0, "build", text);
@@ -384,11 +395,6 @@ static void start_build(struct entry *entry, struct node_checkpoint *layer)
                        entry->manifest.step_count, type);
         say(entry, i + 1, type, text);
     }
-    if (image_build_start(&config, &ops, entry, &entry->build, &err) < 0) {
-        fail_build(entry, err.code, err.msg);
-        return;
-    }
-    entry->images->builds++;
 }
 
 /* ---- layers -------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@ enum part {
     PART_SAVING,  /* its disk is being kept */
     PART_BETWEEN, /* it ends, the second one starts */
     PART_FINAL,   /* the second one runs, and is kept */
+    PART_ENDING,  /* it ends: what starts from the image may need its memory */
     PART_OVER,    /* the outcome is told; layers may still be made durable */
 };
 
@@ -282,11 +283,13 @@ static void on_taken(struct image_build *build, const struct node_checkpoint *ch
     case PART_FINAL:
         if (checkpoint->status == NODE_CHECKPOINT_READY) {
             build->taking[0] = '\0';
-            build->code = 0;
-            tell(build);
+            build->part = PART_ENDING;
+            (void)uv_timer_stop(&build->limit);
+            node_builder_end(build->builder);
         }
         break;
     case PART_BETWEEN:
+    case PART_ENDING:
     case PART_OVER:
         break;
     }
@@ -557,6 +560,9 @@ static void on_builder_ended(void *arg, int code, const char *msg)
     build->builder = NULL;
     if (build->part == PART_BETWEEN) {
         start_final(build);
+    } else if (build->part == PART_ENDING) {
+        build->code = 0;
+        tell(build);
     } else {
         fail(build, SHL_EUNAVAILABLE, "image build failed: the builder ended: %s", msg);
     }

@@ -6,7 +6,7 @@
  *  3. The disk after the last one is kept, the builder ends.
  *  4. Another builder, with the memory that the image is to have, boots from that disk; what it is
  *     then, with its memory, is the image. So no process of a step is in it.
- *  5. As soon as that is durable the build has succeeded.
+ *  5. As soon as that is durable the builder ends, and the build has succeeded.
  *
  * What can go wrong: a step fails (the outcome says which, with the end of its output), the
  * builder dies, a time is over, the node closes. Then what was kept goes, but for layers that are

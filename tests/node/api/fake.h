@@ -43,7 +43,10 @@ struct fake_manager_knobs {
     int fork_code;
     unsigned fork_fails_from;
     unsigned forks;
+    int builder_refuse_code;   /* of the next builders, at once */
     unsigned builders;         /* that started */
+    unsigned builders_living;  /* that have not ended */
+    unsigned builders_at_fork; /* that had not when the last fork was asked for */
     unsigned template_version; /* of all templates */
 };
 

@@ -217,6 +217,7 @@ int node_manager_fork(struct node_manager *manager,
     bool fails = ++manager->knobs.forks >= manager->knobs.fork_fails_from;
     struct node_sandbox *sandbox;
 
+    manager->knobs.builders_at_fork = manager->knobs.builders_living;
     if (checkpoint->status != NODE_CHECKPOINT_READY) {
         return shl_err_set(err, SHL_EBADSTATE, "checkpoint not ready");
     }
@@ -264,6 +265,7 @@ static void on_builder(void *arg, int code, const char *msg, struct node_sandbox
         fake_runtime_of(sandbox)->building = building;
         building->sandbox = sandbox;
         building->manager->knobs.builders++;
+        building->manager->knobs.builders_living++;
     }
     building->ops->created(building->arg, code, msg, code == 0 ? sandbox : NULL);
     if (code < 0) {
@@ -278,11 +280,14 @@ int node_builder_create(struct node_manager *manager,
                         void *arg,
                         struct shl_err *err)
 {
-    struct building *building = calloc(1, sizeof(*building));
+    struct building *building;
     struct node_sandbox_spec build = *spec;
 
     (void)checkpoint;
-    (void)err;
+    if (manager->knobs.builder_refuse_code < 0) {
+        return shl_err_set(err, manager->knobs.builder_refuse_code, "no room for a builder");
+    }
+    building = calloc(1, sizeof(*building));
     *building = (struct building){.manager = manager, .ops = ops, .arg = arg};
     build.is_build = true;
     (void)fake_sandbox_start(manager, &build, manager->knobs.create_code, manager->knobs.create_msg,
@@ -296,6 +301,7 @@ static void on_builder_ended(void *arg, int code, const char *msg)
 
     (void)code;
     (void)msg;
+    building->manager->knobs.builders_living--;
     building->ops->ended(building->arg, SHL_EGONE, "the build is over");
     free(building);
 }

@@ -93,6 +93,8 @@ static void test_images_build_then_cache_hit(void **state)
     lacks(text, "\r");
     first = result_of(text);
     assert_string_equal(text_of(first, "status"), "running");
+    assert_int_equal(fake_manager_knobs(fix->manager)->builders_at_fork,
+                     0);             /* it has their memory */
     assert_int_equal(builders(), 2); /* one that runs the steps, one that is kept */
     text = events("POST /api/sandboxes",
                   "{\"timeout\":0,\"image\":" RUN("\"echo hello\",\"echo again\"") "}");
@@ -498,6 +500,38 @@ static bool count_row(void *arg, const char *id, struct shl_bytes value)
     return true;
 }
 
+/* No events, so that another node may be asked; no row, so that those who wait may build. */
+static void test_images_a_builder_without_room(void **state)
+{
+    struct fake_manager_knobs *knobs = fake_manager_knobs(fix->manager);
+    char head[300];
+    struct reply reply;
+
+    (void)state;
+    (void)snprintf(head, sizeof(head),
+                   "POST /api/sandboxes HTTP/1.1\r\nX-API-Key: %s\r\nAccept: text/event-stream",
+                   fix->key);
+    for (int later = 0; later < 2; later++) {
+        static const char body[] = "{\"image\":" RUN("\"true\"") "}";
+        unsigned count = 0;
+
+        knobs->builder_refuse_code = later ? 0 : SHL_ENOCAPACITY;
+        knobs->create_code = later ? SHL_ENOCAPACITY : 0;
+        if (later) {
+            call_fails(503, "did not start", "POST /api/sandboxes", body);
+        } else {
+            request(&fix->loop, fix->port, head, body, strlen(body), &reply);
+            assert_int_equal(reply.status, 503);
+            has((char *)reply.body, "no room for a builder");
+            reply_release(&reply);
+        }
+        assert_int_equal(node_store_each(fix->store, "row", count_row, &count, NULL), 0);
+        assert_int_equal(count, 0);
+    }
+    knobs->create_code = 0;
+    json_decref(call(201, "POST /api/sandboxes", "{\"image\":" RUN("\"true\"") "}"));
+}
+
 /* Layers count, too. */
 static void test_images_the_least_used_go(void **state)
 {
@@ -847,6 +881,7 @@ int main(void)
         TEST(test_snapshots_bad_requests),
         TEST(test_snapshots_deleted_through_another_node),
         TEST(test_snapshots_async),
+        TEST(test_images_a_builder_without_room),
         TEST(test_images_the_least_used_go),
         TEST(test_images_a_layer_that_is_built_on_is_used),
         TEST(test_snapshots_are_not_touched_before_they_are_ready),
