@@ -7,10 +7,12 @@
 
 #include "base/io.h"
 #include "node/api/checkpoint_spec.h"
+#include "node/api/handlers.h"
 #include "node/api/images_private.h"
 #include "node/api/once.h"
 #include "node/api/params.h"
 #include "node/api/router.h"
+#include "node/api/routes.h"
 #include "node/api/sandbox_json.h"
 #include "node/api/secret_bind.h"
 #include "node/api/server_private.h"
@@ -374,6 +376,35 @@ static int check_store(struct node_call *call,
     return rc < 0 ? rc : 0;
 }
 
+/* As a create without image or snapshot; of the latter *ret_memory_mb is what was asked for. */
+static int parse_plain(struct node_call *call,
+                       const json_t *body,
+                       bool is_image,
+                       struct node_sandbox_spec *ret,
+                       int64_t *ret_memory_mb,
+                       struct shl_err *err)
+{
+    json_t *plain = json_copy((json_t *)body);
+    int rc;
+
+    *ret_memory_mb = 0;
+    if (!plain) {
+        return shl_err_set(err, -ENOMEM, "no memory for the request");
+    }
+    (void)json_object_del(plain, "templateID"); /* clients always send one */
+    (void)json_object_del(plain, "image");
+    (void)json_object_del(plain, "snapshot");
+    rc = is_image ? 0 : node_params_int(plain, "memoryMB", 0, INT32_MAX, ret_memory_mb, err);
+    if (!is_image) {
+        (void)json_object_del(plain, "memoryMB");
+    }
+    if (rc >= 0) {
+        rc = node_spec_parse(plain, call->server->memory_default_mb, ret, err);
+    }
+    json_decref(plain);
+    return SHL_MIN(rc, 0);
+}
+
 /* All that applies to the sandbox; memory of a snapshot is moved into its range. */
 static int parse_fork(struct node_call *call,
                       const json_t *body,
@@ -381,25 +412,10 @@ static int parse_fork(struct node_call *call,
                       struct node_fork_spec *ret,
                       struct shl_err *err)
 {
-    json_t *plain = json_copy((json_t *)body);
     struct node_sandbox_spec spec;
-    int64_t memory_mb = 0;
-    int rc;
+    int64_t memory_mb;
+    int rc = parse_plain(call, body, is_image, &spec, &memory_mb, err);
 
-    if (!plain) {
-        return shl_err_set(err, -ENOMEM, "no memory for the request");
-    }
-    (void)json_object_del(plain, "templateID"); /* clients always send one */
-    (void)json_object_del(plain, "image");
-    (void)json_object_del(plain, "snapshot");
-    rc = is_image ? 0 : node_params_int(plain, "memoryMB", 0, INT32_MAX, &memory_mb, err);
-    if (!is_image) {
-        (void)json_object_del(plain, "memoryMB");
-    }
-    if (rc >= 0) {
-        rc = node_spec_parse(plain, call->server->memory_default_mb, &spec, err);
-    }
-    json_decref(plain);
     if (rc < 0) {
         return rc;
     }
@@ -514,15 +530,62 @@ bool node_image_create(struct node_call *call, const json_t *body)
 
 /* ---- where it goes ---------------------------------------------------------------------- */
 
+/* Memory of the sandbox that is asked for; 0: a snapshot is. */
+static int joined_memory(struct node_call *call,
+                         const json_t *body,
+                         const struct image_manifest *manifest,
+                         uint32_t *ret,
+                         struct shl_err *err)
+{
+    struct node_sandbox_spec spec;
+    int64_t memory_mb;
+    int rc;
+
+    *ret = 0;
+    if (call->route->handle == node_handle_snapshot_create) {
+        return 0;
+    }
+    rc = parse_plain(call, body, true, &spec, &memory_mb, err);
+    if (rc == 0) {
+        *ret = SHL_MAX(spec.memory_mb, manifest->runtime_mb);
+        node_spec_release(&spec);
+    }
+    return rc;
+}
+
+static int where_image(struct node_call *call,
+                       const json_t *body,
+                       struct node_image_place *ret,
+                       struct shl_err *err)
+{
+    struct node_place *place = &ret->place;
+    struct image_manifest manifest;
+    int rc = image_manifest_parse(json_object_get(body, "image"), &manifest, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    place->memory_mb = manifest.is_builder_given ? manifest.builder_mb : IMAGE_MEMORY_MIN_MB;
+    memcpy(ret->template_name, manifest.base, sizeof(ret->template_name));
+    image_row_image_key(ret->build, call->caller.org, manifest.hash, NULL);
+    place->build = ret->build;
+    rc = joined_memory(call, body, &manifest, &place->joined_mb, err);
+    if (rc == 0) {
+        bool is_ready =
+            node_images_find(call->server, call->caller.org, manifest.hash, ret->checkpoint);
+
+        rc = is_ready ? 1 : 2;
+    }
+    image_manifest_release(&manifest);
+    return rc;
+}
+
 int node_image_where(struct node_call *call,
                      const json_t *body,
-                     struct node_place *place,
-                     char template_name[NODE_TEMPLATE_MAX],
-                     char ret_checkpoint[NODE_CHECKPOINT_ID_SIZE],
+                     struct node_image_place *ret,
                      struct shl_err *err)
 {
     struct node_router *router = call->server->router;
-    struct image_manifest manifest;
     char key[IMAGE_ROW_KEY_SIZE];
     struct image_row image;
     struct node_row row;
@@ -530,17 +593,7 @@ int node_image_where(struct node_call *call,
     int rc;
 
     if (is_given(body, "image")) {
-        rc = image_manifest_parse(json_object_get(body, "image"), &manifest, err);
-        if (rc < 0) {
-            return rc;
-        }
-        place->memory_mb = manifest.is_builder_given ? manifest.builder_mb : IMAGE_MEMORY_MIN_MB;
-        memcpy(template_name, manifest.base, NODE_TEMPLATE_MAX);
-        place->template_name = template_name;
-        rc =
-            node_images_find(call->server, call->caller.org, manifest.hash, ret_checkpoint) ? 1 : 2;
-        image_manifest_release(&manifest);
-        return rc;
+        return where_image(call, body, ret, err);
     }
     rc = parse_snapshot_name(call, body, &name, err);
     if (rc <= 0) {
@@ -551,7 +604,7 @@ int node_image_where(struct node_call *call,
         image_row_decode(row.value, &image) < 0) {
         return 2;
     }
-    memcpy(ret_checkpoint, image.checkpoint, NODE_CHECKPOINT_ID_SIZE);
+    memcpy(ret->checkpoint, image.checkpoint, NODE_CHECKPOINT_ID_SIZE);
     rc = image.status == IMAGE_READY ? 1 : 2;
     image_row_release(&image);
     return rc;

@@ -13,19 +13,24 @@
 
 #include "base/err.h"
 #include "node/api/images.h"
+#include "node/api/router.h"
 #include "node/sandbox/checkpoints.h"
 
 struct node_call;
-struct node_place;
 
-/* Where it goes: 1 with the checkpoint that it starts from, when it is known; 2 with @place changed
- * to what a builder needs (its template_name points to the argument); 0: nothing of an image in
- * @body; or an error. */
+/* What node_image_where found. Its place points into it. */
+struct node_image_place {
+    struct node_place place;
+    char template_name[NODE_TEMPLATE_MAX];
+    char build[IMAGE_ROW_KEY_SIZE];
+    char checkpoint[NODE_CHECKPOINT_ID_SIZE];
+};
+
+/* Where it goes: 1 with the checkpoint that it starts from, when it is known; 2 with what a builder
+ * needs, and what one that finds it built; 0: nothing of an image in @body; or an error. */
 SHL_MUST_CHECK int node_image_where(struct node_call *call,
                                     const json_t *body,
-                                    struct node_place *place,
-                                    char template_name[NODE_TEMPLATE_MAX],
-                                    char ret_checkpoint[NODE_CHECKPOINT_ID_SIZE],
+                                    struct node_image_place *ret,
                                     struct shl_err *err);
 
 /* POST /sandboxes whose body names an image or a snapshot: true, and the call is answered. */

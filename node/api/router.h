@@ -111,6 +111,11 @@ struct node_place {
     uint32_t cpus;
     uint32_t memory_mb;
     uint32_t disk_mb;
+    /* Of an image, else NULL: the beginning of the keys of its rows (node/image/row.h). What is
+     * built already, or is being built, needs no builder: then joined_mb counts in place of
+     * memory_mb. */
+    const char *build;
+    uint32_t joined_mb; /* of the sandbox that is to start from it; 0: there is none */
 };
 
 /* A create or fork with an Idempotency-Key: the first claim of a key decides which node

@@ -22,7 +22,8 @@ struct node_routing {
     struct node_answer answer;
     size_t next;                /* target to try when the current one fails */
     struct node_target current; /* that is asked now */
-    bool is_again;              /* of a sandbox: the second look */
+    bool is_again;              /* of a sandbox: the second look; of an image: the second place */
+    bool may_be_built;          /* an image that was to be built when a place was asked for */
     bool may_take_over;         /* the claim of the current target is new */
     bool has_stepped_back;      /* the key was claimed by another node than wanted */
     bool has_key;
@@ -100,6 +101,8 @@ static void fail_answer(struct node_call *call, const struct node_answer *answer
 
 static void try_next(struct node_routing *r);
 static void look_again(struct node_routing *r);
+static bool may_place_again(const struct node_routing *r);
+static void place_again(struct node_routing *r);
 
 /* The exchange is ours again. */
 static void end_forward(struct node_routing *r)
@@ -122,11 +125,13 @@ static bool on_refused(void *arg, enum node_refusal why)
     struct node_call *call = r->call;
     bool has_more = is_new_sandbox(call) && r->next < r->answer.target_count;
 
-    if (why == NODE_REFUSAL_NO_ROOM && !has_more) {
+    if (why == NODE_REFUSAL_NO_ROOM && !has_more && !may_place_again(r)) {
         return false; /* its reasons are the answer */
     }
     end_forward(r);
-    if (why == NODE_REFUSAL_NOT_KNOWN) {
+    if (why == NODE_REFUSAL_NO_ROOM && !has_more) {
+        place_again(r);
+    } else if (why == NODE_REFUSAL_NOT_KNOWN) {
         node_call_failf(call, SHL_EUNAVAILABLE,
                         "node %s does not know this API key or token yet, try again",
                         r->current.name);
@@ -316,6 +321,7 @@ static void on_placed(void *arg, const struct node_answer *answer)
         r->answer = *answer;
     }
     r->answer.target_count = SHL_MIN(r->answer.target_count, (size_t)NODE_TARGETS_MAX);
+    r->next = 0;
     if (node_call_is_open(call)) {
         if (answer->code < 0 || r->answer.target_count == 0) {
             fail_answer(call, answer);
@@ -326,32 +332,31 @@ static void on_placed(void *arg, const struct node_answer *answer)
     node_call_unref(call);
 }
 
-/* What the body asks for: 0, 1 when it starts from @checkpoint, or an error. */
-static int parse_place(struct node_call *call,
-                       struct node_place *place,
-                       char template_name[NODE_TEMPLATE_MAX],
-                       char checkpoint[NODE_CHECKPOINT_ID_SIZE],
-                       struct shl_err *err)
+/* What the body asks for: 0, 1 when it starts from a checkpoint, or an error. */
+static int parse_place(struct node_call *call, struct node_image_place *ret, struct shl_err *err)
 {
-    struct node_sandbox_spec spec = {.memory_mb = IMAGE_RUNTIME_MB, .disk_mb = NODE_DISK_MIN_MB};
+    struct node_sandbox_spec spec;
     json_t *body = NULL;
     int rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, err);
 
+    *ret = (struct node_image_place){
+        .place = {.cpus = 1, .memory_mb = IMAGE_RUNTIME_MB, .disk_mb = NODE_DISK_MIN_MB},
+        .template_name = "base"};
     if (rc == 0) {
-        rc = node_image_where(call, body, place, template_name, checkpoint, err);
+        rc = node_image_where(call, body, ret, err);
     }
     if (rc == 0) {
         rc = node_spec_parse(body, call->server->memory_default_mb, &spec, err);
         if (rc == 0) {
-            memcpy(template_name, spec.template_name, sizeof(spec.template_name));
-            *place = (struct node_place){
+            memcpy(ret->template_name, spec.template_name, sizeof(spec.template_name));
+            ret->place = (struct node_place){
                 .cpus = spec.cpus, .memory_mb = spec.memory_mb, .disk_mb = spec.disk_mb};
             node_spec_release(&spec);
         }
     }
     json_decref(body);
-    place->org = call->caller.org;
-    place->template_name = template_name;
+    ret->place.org = call->caller.org;
+    ret->place.template_name = ret->template_name;
     return rc == 1 ? 1 : SHL_MIN(rc, 0);
 }
 
@@ -359,27 +364,42 @@ static int place(struct node_routing *r, struct shl_err *err)
 {
     struct node_call *call = r->call;
     struct node_router *router = router_of(call);
-    struct node_place what = {
-        .cpus = 1, .memory_mb = IMAGE_RUNTIME_MB, .disk_mb = NODE_DISK_MIN_MB};
-    char template_name[NODE_TEMPLATE_MAX] = "base";
-    char checkpoint[NODE_CHECKPOINT_ID_SIZE];
-    int rc = parse_place(call, &what, template_name, checkpoint, err);
+    struct node_image_place what;
+    int rc = parse_place(call, &what, err);
 
     if (rc < 0) {
         return rc;
     }
+    r->may_be_built = what.place.build && rc != 1;
     (void)node_call_ref(call);
     if (rc == 1) {
-        struct node_where where = {.org = call->caller.org, .id = checkpoint};
+        struct node_where where = {.org = call->caller.org, .id = what.checkpoint};
 
         rc = router->ops->where_checkpoint(router, &where, &r->answer, on_placed, r);
     } else {
-        rc = router->ops->place(router, &what, &r->answer, on_placed, r);
+        rc = router->ops->place(router, &what.place, &r->answer, on_placed, r);
     }
     if (rc > 0) {
         on_placed(r, &r->answer);
     }
     return 0;
+}
+
+/* All refused, but meanwhile the image may have been built, or another node builds it: then it
+ * goes where no builder is needed. Once. */
+static bool may_place_again(const struct node_routing *r)
+{
+    return r->may_be_built && !r->is_again;
+}
+
+static void place_again(struct node_routing *r)
+{
+    struct shl_err err = {0};
+
+    r->is_again = true;
+    if (place(r, &err) < 0) {
+        node_call_fail_err(r->call, &err);
+    }
 }
 
 static int place_fork(struct node_routing *r, struct shl_err *err)
@@ -427,7 +447,8 @@ bool node_routing_moves_on(const struct node_call *call, int code)
     if (!call->x || !is_no_room(code)) {
         return false;
     }
-    return call->x->hops > 0 || (r && is_new_sandbox(call) && r->next < r->answer.target_count);
+    return call->x->hops > 0 ||
+           (r && is_new_sandbox(call) && (r->next < r->answer.target_count || may_place_again(r)));
 }
 
 bool node_routing_retry(struct node_call *call, int code)
@@ -439,7 +460,11 @@ bool node_routing_retry(struct node_call *call, int code)
         call->x->refusal = NODE_REFUSAL_NO_ROOM;
         return false;
     }
-    try_next(call->routing);
+    if (call->routing->next < call->routing->answer.target_count) {
+        try_next(call->routing);
+    } else {
+        place_again(call->routing);
+    }
     return true;
 }
 

@@ -92,6 +92,14 @@ struct cluster_seen {
     uint64_t admitted;
 };
 
+/* A node that was chosen for a build a moment ago (place_build.c). */
+#define CLUSTER_BUILDS_MAX 64
+struct cluster_build {
+    char key[NODE_ROW_KEY_SIZE]; /* "" free */
+    struct shl_node_id node;
+    uint64_t until_ms;
+};
+
 /* Something whose answer may come when the cluster is gone: then @cluster is NULL, and all that is
  * left to do is to free it. */
 struct cluster_job {
@@ -146,6 +154,7 @@ struct cluster {
     struct sched_place place;   /* reservations; the leader's, or ours without one */
     struct cluster_seen seen[SCHED_NODES_MAX];
     uint32_t seen_count;
+    struct cluster_build builds[CLUSTER_BUILDS_MAX];
     struct shl_list orders; /* commands of this node under way (propose.c) */
     uint32_t order_count;
     struct shl_list row_waits; /* rows.c */
@@ -335,6 +344,22 @@ int cluster_place(struct cluster *c,
                   void *arg);
 /* Another node published figures with this count of admissions. */
 void cluster_place_seen(struct cluster *c, const struct shl_node_id *node, uint64_t admitted);
+
+/*- place_build.c */
+enum cluster_building {
+    CLUSTER_BUILD_NEW,    /* nobody builds it */
+    CLUSTER_BUILD_CHOSEN, /* a node was told to, a moment ago; no row says so yet */
+    CLUSTER_BUILD_KNOWN,  /* built, or being built */
+};
+/* @key NULL: nothing is to be built. *ret_node: which node builds or built it, or none. */
+enum cluster_building cluster_build_find(struct cluster *c,
+                                         const char *key,
+                                         uint64_t now_ms,
+                                         struct shl_node_id *ret_node);
+void cluster_build_note(struct cluster *c,
+                        const char *key,
+                        uint64_t now_ms,
+                        const struct shl_node_id *node);
 
 /* Body of CLUSTER_RPC_TAKE (take.c). */
 SHL_MUST_CHECK int cluster_take_write(struct shl_buf *buf, const char *sandbox, bool is_to_run);

@@ -22,8 +22,7 @@ struct question {
     struct cluster *cluster;
     node_answer_cb cb;
     void *arg;
-    char template_name[NODE_TEMPLATE_MAX]; /* the request, for deciding here after all */
-    uint32_t cpus, memory_mb, disk_mb;
+    struct cluster_placing placing; /* for deciding here after all */
 };
 
 static bool holds_template(const struct cluster *c, const struct shl_node_id *id, const char *name)
@@ -127,37 +126,142 @@ static void promise(struct cluster *c,
     }
 }
 
+/* A decision that is being made. */
+struct decision {
+    struct cluster *c;
+    struct views views;
+    struct sched_placement placement;
+    struct sched_place_request request;
+    uint64_t now_ms;
+};
+
+static bool is_target(const struct node_answer *answer, const struct shl_node_id *id)
+{
+    size_t i;
+
+    for (i = 0; i < answer->target_count; i++) {
+        if (shl_node_id_equal(&answer->targets[i].id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* @id, when it takes anything: NULL if not. */
+static const struct sched_view *open_view(const struct decision *d, const struct shl_node_id *id)
+{
+    uint32_t i;
+
+    for (i = 0; i < d->views.count; i++) {
+        const struct sched_view *view = &d->views.items[i];
+
+        if (shl_node_id_equal(&view->id, id)) {
+            return view->alive && !view->cordoned && !view->draining && !view->witness ? view
+                                                                                       : NULL;
+        }
+    }
+    return NULL;
+}
+
+static void add_candidates(const struct decision *d, struct node_answer *ret)
+{
+    uint32_t i;
+
+    for (i = 0; i < d->placement.candidate_count && ret->target_count < NODE_TARGETS_MAX; i++) {
+        const struct sched_view *view = &d->views.items[d->placement.candidates[i].view];
+
+        if (!is_target(ret, &view->id)) {
+            add_target(d->c, ret, view);
+        }
+    }
+}
+
+/* A snapshot of what another node builds: there, or where it can be waited for. */
+static void decide_join(struct decision *d,
+                        const struct sched_view *builder,
+                        struct node_answer *ret)
+{
+    d->request.memory_mb = 1;
+    ret->code = sched_place_decide(&d->c->place, d->views.items, d->views.count, &d->request,
+                                   d->now_ms, &d->placement);
+    if (builder) {
+        add_target(d->c, ret, builder);
+        ret->code = 0;
+    }
+    add_candidates(d, ret);
+}
+
+/* Where there is room: for the sandbox when its image is there or comes, else for a builder. Until
+ * the row of a build is there, any node could be the first to build it, so it needs the room. */
+static void decide_room(struct decision *d,
+                        const struct node_place *what,
+                        enum cluster_building building,
+                        const struct sched_view *builder,
+                        struct node_answer *ret)
+{
+    if (building == CLUSTER_BUILD_KNOWN) {
+        d->request.memory_mb = what->joined_mb;
+    }
+    ret->code = sched_place_decide(&d->c->place, d->views.items, d->views.count, &d->request,
+                                   d->now_ms, &d->placement);
+    add_candidates(d, ret);
+    if (ret->code == 0) {
+        const struct sched_view *first = &d->views.items[d->placement.candidates[0].view];
+
+        if (building != CLUSTER_BUILD_NEW) {
+            d->request.memory_mb = what->joined_mb;
+        } else if (what->build) {
+            cluster_build_note(d->c, what->build, d->now_ms, &first->id);
+        }
+        promise(d->c, first, &d->request, d->now_ms);
+    }
+    if (builder && !is_target(ret, &builder->id)) { /* when it has built there may be room */
+        ret->target_count = SHL_MIN(ret->target_count, (size_t)NODE_TARGETS_MAX - 1);
+        add_target(d->c, ret, builder);
+        ret->code = 0;
+    }
+}
+
+static void decide_among(struct decision *d, const struct node_place *what, struct node_answer *ret)
+{
+    struct shl_node_id id;
+    enum cluster_building building = cluster_build_find(d->c, what->build, d->now_ms, &id);
+    const struct sched_view *builder = open_view(d, &id);
+
+    if (building == CLUSTER_BUILD_CHOSEN && !builder) {
+        building = CLUSTER_BUILD_NEW;
+    }
+    if (building != CLUSTER_BUILD_NEW && what->joined_mb == 0) {
+        decide_join(d, builder, ret);
+    } else {
+        decide_room(d, what, building, builder, ret);
+    }
+}
+
 static void decide(struct cluster *c, const struct node_place *what, struct node_answer *ret)
 {
-    struct views *views = calloc(1, sizeof(*views));
-    struct sched_placement *placement = calloc(1, sizeof(*placement));
-    struct sched_place_request request = {
+    struct decision *d = calloc(1, sizeof(*d));
+
+    *ret = (struct node_answer){.code = -ENOMEM};
+    if (!d) {
+        return;
+    }
+    d->c = c;
+    d->now_ms = cluster_now_ms();
+    d->request = (struct sched_place_request){
         .cpus = what->cpus,
         .memory_mb = what->memory_mb,
         .disk_mb = what->disk_mb,
         .template_name = what->template_name,
         .ratios = ratios,
     };
-    uint64_t now_ms = cluster_now_ms();
-    uint32_t i;
-
-    *ret = (struct node_answer){.code = -ENOMEM};
-    if (views && placement) {
-        collect(c, what->template_name, views);
-        ret->code =
-            sched_place_decide(&c->place, views->items, views->count, &request, now_ms, placement);
-        for (i = 0; i < placement->candidate_count && i < NODE_TARGETS_MAX; i++) {
-            add_target(c, ret, &views->items[placement->candidates[i].view]);
-        }
-        add_refusals(ret, placement, views->items);
-        if (ret->code < 0) {
-            sched_placement_text(ret->msg, sizeof(ret->msg), placement);
-        } else {
-            promise(c, &views->items[placement->candidates[0].view], &request, now_ms);
-        }
+    collect(c, what->template_name, &d->views);
+    decide_among(d, what, ret);
+    add_refusals(ret, &d->placement, d->views.items);
+    if (ret->code < 0) {
+        sched_placement_text(ret->msg, sizeof(ret->msg), &d->placement);
     }
-    free(views);
-    free(placement);
+    free(d);
 }
 
 static struct cluster_seen *seen_of(struct cluster *c, const struct shl_node_id *node)
@@ -242,13 +346,7 @@ static void on_answer(void *arg, int code, const char *msg, struct shl_bytes bod
         answer = (struct node_answer){.code = -ECANCELED};
     } else if (code < 0 || cluster_wire_read_placed(body, &c->keys.id, &answer) < 0) {
         /* no scheduler in reach: this node sees enough to place by itself */
-        const struct node_place what = {.org = "",
-                                        .template_name = question->template_name,
-                                        .cpus = question->cpus,
-                                        .memory_mb = question->memory_mb,
-                                        .disk_mb = question->disk_mb};
-
-        decide(c, &what, &answer);
+        decide(c, &question->placing.what, &answer);
     }
     question->cb(question->arg, &answer);
     free(question);
@@ -267,16 +365,14 @@ static int ask_leader(struct cluster *c,
     if (!question) {
         return -ENOMEM;
     }
-    *question = (struct question){.cluster = c,
-                                  .cb = cb,
-                                  .arg = arg,
-                                  .cpus = what->cpus,
-                                  .memory_mb = what->memory_mb,
-                                  .disk_mb = what->disk_mb};
-    (void)snprintf(question->template_name, sizeof(question->template_name), "%s",
-                   what->template_name);
+    question->cluster = c;
+    question->cb = cb;
+    question->arg = arg;
     shl_buf_init(&buf, PLACE_BYTES_MAX);
     rc = cluster_wire_write_place(&buf, what);
+    if (rc == 0) {
+        rc = cluster_wire_read_place(shl_buf_bytes(&buf), &question->placing);
+    }
     if (rc == 0) {
         rc = node_mesh_ask(c->mesh, leader, CLUSTER_RPC_PLACE, shl_buf_bytes(&buf),
                            cluster_patience_ms(c, CLUSTER_ASK_MS), on_answer, question, NULL, NULL);

@@ -470,6 +470,7 @@ static int where_sandbox(struct cluster *c,
     return ret->target_count > 0 ? 1 : ask_all(c, false, what, ret, cb, arg);
 }
 
+/* This node when it has it; the others are for when it has no room. */
 static int where_checkpoint(struct cluster *c,
                             const struct node_where *what,
                             struct node_answer *ret,
@@ -477,15 +478,22 @@ static int where_checkpoint(struct cluster *c,
                             void *arg)
 {
     const struct sched_checkpoint *row = sched_state_checkpoint(c->state, what->id);
+    bool is_here = has_here(c, true, what->org, what->id);
 
-    if (what->is_forwarded) {
+    if (is_here) {
+        cluster_add_target(c, ret, &c->keys.id);
+    } else if (what->is_forwarded) {
         ret->code = SHL_ENOTFOUND;
         (void)snprintf(ret->msg, sizeof(ret->msg), "checkpoint not found on this node");
+    }
+    if (what->is_forwarded) {
         return 1;
     }
-    look_up(c, true, what, ret);
+    if (!is_here) {
+        look_up(c, true, what, ret);
+    }
     if (row && is_asked_org(row->org, what->org)) {
-        if (!is_live_target(c, ret)) {
+        if (!is_here && !is_live_target(c, ret)) {
             ret->target_count = 0; /* those that are lost */
         }
         cluster_candidates(c, row, NULL, ret);
@@ -523,12 +531,14 @@ int cluster_where(struct cluster *c,
     if (!is_checkpoint && leaves_here(c, what, ret)) {
         return 1;
     }
-    if (has_here(c, is_checkpoint, what->org, what->id)) {
+    if (is_checkpoint) {
+        return where_checkpoint(c, what, ret, cb, arg);
+    }
+    if (has_here(c, false, what->org, what->id)) {
         cluster_add_target(c, ret, &c->keys.id);
         return 1;
     }
-    return is_checkpoint ? where_checkpoint(c, what, ret, cb, arg)
-                         : where_sandbox(c, what, ret, cb, arg);
+    return where_sandbox(c, what, ret, cb, arg);
 }
 
 void cluster_where_init(struct cluster *c)

@@ -89,8 +89,29 @@ int cluster_wire_write_place(struct shl_buf *buf, const struct node_place *what)
     shl_mp_kv_uint(&w, "cpus", what->cpus);
     shl_mp_kv_uint(&w, "memory_mb", what->memory_mb);
     shl_mp_kv_uint(&w, "disk_mb", what->disk_mb);
+    if (what->build) {
+        shl_mp_kv_str(&w, "build", what->build);
+        shl_mp_kv_uint(&w, "joined_mb", what->joined_mb);
+    }
     shl_mp_end(&w);
     return shl_mp_done(&w);
+}
+
+/* Older nodes do not say it. */
+static int read_build(const msgpack_object *map, struct cluster_placing *ret)
+{
+    uint64_t joined_mb;
+
+    if (!shl_mp_find(map, "build")) {
+        return 0;
+    }
+    if (cluster_wire_text(map, "build", ret->build, sizeof(ret->build)) < 0 || !ret->build[0] ||
+        shl_mp_get_uint(map, "joined_mb", NODE_MEMORY_MAX_MB, &joined_mb) < 0) {
+        return SHL_EPROTO;
+    }
+    ret->what.build = ret->build;
+    ret->what.joined_mb = (uint32_t)joined_mb;
+    return 0;
 }
 
 static int read_question(const msgpack_object *map, struct cluster_placing *ret)
@@ -109,7 +130,7 @@ static int read_question(const msgpack_object *map, struct cluster_placing *ret)
                                     .cpus = (uint32_t)cpus,
                                     .memory_mb = (uint32_t)memory_mb,
                                     .disk_mb = (uint32_t)disk_mb};
-    return 0;
+    return read_build(map, ret);
 }
 
 int cluster_wire_read_place(struct shl_bytes body, struct cluster_placing *ret)

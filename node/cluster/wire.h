@@ -47,8 +47,9 @@ SHL_MUST_CHECK int cluster_wire_read_welcome(struct shl_bytes body,
 
 /* A node_place with its text. */
 struct cluster_placing {
-    struct node_place what; /* template_name points below */
+    struct node_place what; /* template_name and build point below */
     char template_name[NODE_TEMPLATE_MAX];
+    char build[NODE_ROW_KEY_SIZE];
 };
 
 SHL_MUST_CHECK int cluster_wire_write_place(struct shl_buf *buf, const struct node_place *what);

@@ -24,6 +24,12 @@ async function fromImage(cluster, node, more = {}) {
   return { lines: of("build_log").map(({ message }) => message), sandbox: of("result")[0] };
 }
 
+/** Nodes that have so much memory each, of which 256 MB or a 16th are not for sandboxes. */
+const withMemory = (...sizes) => (node) => {
+  prepare(node);
+  node.options.push("--memory-mb", `${sizes[(node.index - 1) % sizes.length]}`);
+};
+
 if (inside) describe("images", suite, () => {
   it("ten requests on three nodes make one build; every node serves what one built", withCluster(3, async (cluster) => {
     const answers = await Promise.all(
@@ -55,6 +61,33 @@ if (inside) describe("images", suite, () => {
     }
     await removeAll(cluster);
   }, prepare));
+
+  it("ten requests at once need one builder's memory, which only one of the nodes has", withCluster(3, async (cluster) => {
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, i) => make(cluster.nodes[i % 3], `scarce-${i}`)));
+    for (const { status, body } of answers) assert.equal(status, 201, JSON.stringify(body));
+    assert.equal(new Set(answers.map(({ body }) => body.checkpointId)).size, 1, "one build");
+    // and none at all when the image is there: the one place is taken
+    await eventually("the scheduler knows that the builder is gone", () =>
+      create(cluster.nodes[0], { memoryMB: 1024 }).catch(() => false));
+    for (const node of cluster.nodes) {
+      const { status, body } = await make(node, `found-${node.name}`);
+      assert.equal(status, 201, JSON.stringify(body));
+      const refused = await make(node, `new-${node.name}`, { steps: [{ type: "env", args: { vars: { B: "1" } } }] });
+      assert.equal(refused.status, 503, JSON.stringify(refused.body));
+    }
+    await removeAll(cluster);
+  }, withMemory(1280, 768, 768)));
+
+  it("ten sandboxes of one image go where there is room when it is built", withCluster(3, async (cluster) => {
+    // 4 on each node, or one builder
+    const answers = await Promise.all(Array.from({ length: 10 }, (_, i) => cluster.nodes[i % 3].call("POST", "/api/sandboxes",
+      { image: { ...image, builderMemoryMB: 4096 } })));
+    for (const { status, body } of answers) assert.equal(status, 201, JSON.stringify(body));
+    assert.equal(new Set(answers.map(({ body }) => body.fromCheckpointId)).size, 1, "one build");
+    assert.equal(new Set(answers.map(({ body }) => body.sandboxID)).size, 10);
+    await removeAll(cluster);
+  }, withMemory(4400)));
 
   it("what one node built is found in the cache by the others, also at the same moment", withCluster(3, async (cluster) => {
     const first = await fromImage(cluster, cluster.nodes[0]);

@@ -127,12 +127,20 @@ static int mesh_place(struct node_router *router,
 {
     assert(what->memory_mb >= NODE_MEMORY_MIN_MB && what->cpus > 0 && what->template_name[0]);
     mesh->places_asked++;
+    mesh->place_mb = what->memory_mb;
+    mesh->place_joined_mb = what->joined_mb;
+    (void)snprintf(mesh->place_build, sizeof(mesh->place_build), "%s",
+                   what->build ? what->build : "");
     *ret = (struct node_answer){.code = mesh->place_code};
     if (mesh->place_code < 0) {
         (void)snprintf(ret->msg, sizeof(ret->msg), "no node has room");
         ret->refusal_count = 1;
         (void)snprintf(ret->refusals[0].name, sizeof(ret->refusals[0].name), "w2");
         (void)snprintf(ret->refusals[0].reason, sizeof(ret->refusals[0].reason), "is \"full\"");
+    }
+    if (mesh->places_asked > 1 && mesh->place_again < MESH_NODES) {
+        add_target(ret, router, mesh->place_again);
+        return answer(ret, cb, arg, false);
     }
     for (unsigned i = 0; i < MESH_NODES && mesh->place[i] < MESH_NODES; i++) {
         add_target(ret, router, mesh->place[i]);
@@ -417,6 +425,7 @@ int mesh_setup(void **state)
     uv_loop_init(&mesh->loop);
     fake_net_init(&mesh->net, &mesh->loop, 1);
     mesh->lies = -1;
+    mesh->place_again = MESH_NODES;
     for (unsigned i = 0; i < MESH_NODES; i++) {
         mesh->place[i] = MESH_NODES;
         open_node(i);

@@ -40,8 +40,12 @@ struct mesh {
     int lies;                   /* node that `where` names first, -1 the truth */
     bool keeps_lying;           /* also when asked again */
     unsigned place[MESH_NODES]; /* nodes to try, by index, then MESH_NODES */
+    unsigned place_again; /* from the second question on only this node; MESH_NODES: no such */
     int place_code;
     unsigned places_asked;
+    /* what was asked last */
+    char place_build[NODE_ROW_KEY_SIZE];
+    uint32_t place_mb, place_joined_mb;
     unsigned claims_asked;
     bool has_dead;        /* w3 is known to be dead */
     const char *moved_id; /* one that gossip still has on w3 */

@@ -297,6 +297,93 @@ static void test_routing_snapshots_where_there_is_room(void **state)
         "{\"name\":\"b\",\"image\":{\"steps\":[{\"type\":\"run\",\"commands\":[\"true\"]}]}}");
 }
 
+/* What a builder needs, and what one needs that finds its image being built. */
+static void test_routing_places_of_images(void **state)
+{
+    static const char snapshot[] = "{\"name\":\"%s\",\"image\":{\"steps\":[]}}";
+    char body[128];
+
+    (void)state;
+    mesh->place[0] = 1;
+    (void)snprintf(body, sizeof(body), snapshot, "a");
+    json_decref(mesh_call(0, 201, "w2", "POST /api/snapshots", NULL, body));
+    assert_memory_equal(mesh->place_build, "img/", 4);
+    assert_int_equal(mesh->place_mb, 1024);
+    assert_int_equal(mesh->place_joined_mb, 0);
+    json_decref(mesh_call(0, 201, "w2", "POST /api/sandboxes", NULL,
+                          "{\"memoryMB\":2048,\"image\":{\"builderMemoryMB\":4096,"
+                          "\"base\":\"minimal\"}}"));
+    assert_memory_equal(mesh->place_build, "img/", 4);
+    assert_int_equal(mesh->place_mb, 4096);
+    assert_int_equal(mesh->place_joined_mb, 2048);
+    call_fails(0, 400, "w1", "memoryMB", "POST /api/sandboxes", NULL,
+               "{\"memoryMB\":7,\"image\":{\"steps\":[]}}");
+    json_decref(mesh_call(0, 201, "w2", "POST /api/sandboxes", NULL, "{}"));
+    assert_string_equal(mesh->place_build, "");
+    /* it is built: no place is asked for */
+    mesh->places_asked = 0;
+    (void)snprintf(body, sizeof(body), snapshot, "b");
+    json_decref(mesh_call(0, 201, "w2", "POST /api/snapshots", NULL, body));
+    assert_int_equal(mesh->places_asked, 0);
+}
+
+static void refuse_builders_on(unsigned index, int code)
+{
+    fake_manager_knobs(mesh->nodes[index].manager)->builder_refuse_code = code;
+}
+
+/* No node had room for a builder, and meanwhile another one builds it. */
+static void place_twice(const char *more)
+{
+    static const char *const bodies[] = {"{\"image\":{\"base\":\"base\"}}",
+                                         "{\"image\":{\"base\":\"minimal\"}}"};
+    char header[200];
+    struct reply reply;
+
+    mesh->place_again = 2;
+    for (unsigned full = 0; full < 2; full++) { /* this node, another one */
+        mesh->place[0] = full;
+        mesh->places_asked = 0;
+        refuse_builders_on(full, SHL_ENOCAPACITY);
+        (void)snprintf(header, sizeof(header), "X-API-Key: %s%s%u", mesh->key, more, full);
+        json_decref(mesh_ask_with(0, header, "POST /api/sandboxes", bodies[full], &reply));
+        assert_int_equal(reply.status, 201);
+        reply_release(&reply);
+        assert_int_equal(mesh->places_asked, 2);
+        assert_int_equal(mesh_count(2), full + 1);
+        refuse_builders_on(full, 0);
+    }
+}
+
+static void test_routing_image_is_placed_again(void **state)
+{
+    (void)state;
+    place_twice("\r\nX-Turn: ");
+}
+
+static void test_routing_image_with_a_key_is_placed_again(void **state)
+{
+    (void)state;
+    place_twice("\r\nIdempotency-Key: key-");
+}
+
+static void test_routing_image_is_placed_again_once(void **state)
+{
+    (void)state;
+    mesh->place[0] = 1;
+    mesh->place_again = 2;
+    refuse_builders_on(1, SHL_ENOCAPACITY);
+    refuse_builders_on(2, SHL_ENOCAPACITY);
+    call_fails(0, 503, "w3", "no room for a builder", "POST /api/sandboxes", NULL,
+               "{\"image\":{}}");
+    assert_int_equal(mesh->places_asked, 2);
+    /* of what is no image nothing could have changed */
+    mesh->places_asked = 0;
+    refuse_on(1, SHL_ENOCAPACITY, "w2 is full");
+    call_fails(0, 503, "w2", "w2 is full", "POST /api/sandboxes", NULL, "{}");
+    assert_int_equal(mesh->places_asked, 1);
+}
+
 static void test_routing_place_refuses(void **state)
 {
     json_t *json;
@@ -747,6 +834,10 @@ int main(void)
         TEST(test_routing_client_of_an_image_leaves),
         TEST(test_routing_lost_while_it_is_killed),
         TEST(test_routing_snapshots_where_there_is_room),
+        TEST(test_routing_places_of_images),
+        TEST(test_routing_image_is_placed_again),
+        TEST(test_routing_image_with_a_key_is_placed_again),
+        TEST(test_routing_image_is_placed_again_once),
         TEST(test_routing_place_refuses),
         TEST(test_routing_passes_over_what_is_down),
         TEST(test_routing_forks),

@@ -234,7 +234,7 @@ static void test_wire_place(void **state)
 {
     const struct node_place what = {
         .org = "o", .template_name = "base", .cpus = 2, .memory_mb = 512, .disk_mb = 1024};
-    struct node_place large = what;
+    struct node_place large = what, build = what;
     struct cluster_placing placing;
     struct shl_buf buf;
 
@@ -244,8 +244,19 @@ static void test_wire_place(void **state)
     assert_int_equal(cluster_wire_read_place(shl_buf_bytes(&buf), &placing), 0);
     assert_string_equal(placing.what.template_name, "base");
     assert_int_equal(placing.what.memory_mb, 512);
+    assert_null(placing.what.build);
     cut_short(&buf, read_place);
     keep("place", 2, &buf);
+    shl_buf_release(&buf);
+    build.build = "img/o/ff.";
+    build.joined_mb = 1024;
+    shl_buf_init(&buf, 4096);
+    assert_int_equal(cluster_wire_write_place(&buf, &build), 0);
+    assert_int_equal(cluster_wire_read_place(shl_buf_bytes(&buf), &placing), 0);
+    assert_string_equal(placing.what.build, "img/o/ff.");
+    assert_int_equal(placing.what.joined_mb, 1024);
+    cut_short(&buf, read_place);
+    keep("place-build", 2, &buf);
     shl_buf_release(&buf);
     large.memory_mb = NODE_MEMORY_MAX_MB + 1;
     shl_buf_init(&buf, 4096);
