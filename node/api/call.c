@@ -80,18 +80,26 @@ bool node_call_is_ended(const struct node_sandbox *sandbox, struct shl_err *err)
 
 /* Marks of this node */
 
-bool node_call_may_start(struct node_call *call)
+int node_server_may_start(const struct node_server *server, struct shl_err *err)
 {
-    enum node_mark mark = call->server->router->ops->mark(call->server->router);
-    char msg[SHL_ERR_TEXT_MAX];
+    enum node_mark mark = server->router->ops->mark(server->router);
 
     if (mark == NODE_MARK_NONE) {
-        return true;
+        return 0;
     }
-    (void)snprintf(msg, sizeof(msg), "node %s takes no new sandboxes: it is %s",
-                   call->server->worker_id, node_mark_text(mark));
-    node_call_fail_create(call, SHL_EUNAVAILABLE, msg);
-    return false;
+    return shl_err_set(err, SHL_EUNAVAILABLE, "node %s takes no new sandboxes: it is %s",
+                       server->worker_id, node_mark_text(mark));
+}
+
+bool node_call_may_start(struct node_call *call)
+{
+    struct shl_err err = {0};
+
+    if (node_server_may_start(call->server, &err) < 0) {
+        node_call_fail_create(call, err.code, err.msg);
+        return false;
+    }
+    return true;
 }
 
 int node_server_may_wake(const struct node_server *server, struct shl_err *err)

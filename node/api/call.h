@@ -89,6 +89,8 @@ bool node_call_is_ended(const struct node_sandbox *sandbox, struct shl_err *err)
 
 /* May this node start new sandboxes? False after the error was sent. */
 bool node_call_may_start(struct node_call *call);
+/* The same: 0, or SHL_EUNAVAILABLE with the sentence. */
+int node_server_may_start(const struct node_server *server, struct shl_err *err);
 /* The same for waking: 0 or SHL_EUNAVAILABLE with a sentence. */
 int node_server_may_wake(const struct node_server *server, struct shl_err *err);
 

@@ -227,6 +227,9 @@ static void fork_from(struct node_call *call, struct node_checkpoint *checkpoint
     uint32_t asked = 0;
     uint32_t count;
 
+    if (!node_call_may_start(call)) { /* its mark may have been set meanwhile */
+        return;
+    }
     if (parse(call, &spec, &asked, &err) < 0) {
         node_call_fail_err(call, &err);
         return;

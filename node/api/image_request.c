@@ -227,8 +227,10 @@ static void create(struct request *r)
         return;
     }
     on_log(r, 0, "create", "Creating sandbox from image...");
-    rc = node_secret_bind(server, r->call->caller.org, &checkpoint->spec.secrets,
-                          r->fork.secret_store, &r->fork.envs, &use, &err);
+    rc = node_server_may_start(server, &err);
+    rc = rc < 0 ? rc
+                : node_secret_bind(server, r->call->caller.org, &checkpoint->spec.secrets,
+                                   r->fork.secret_store, &r->fork.envs, &use, &err);
     if (rc == 0) {
         r->fork.secrets = &use;
         rc = node_manager_fork(server->manager, checkpoint, &r->fork, on_created, r, &err);

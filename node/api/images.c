@@ -485,8 +485,13 @@ static void claim(struct entry *entry)
     struct node_row_change change = {
         .key = entry->key, .has_expected = true, .expected = entry->revision};
     struct node_order outcome;
+    struct shl_err err = {0};
     struct shl_buf buf;
 
+    if (node_server_may_start(entry->images->server, &err) < 0) {
+        finish(entry, err.code, err.msg); /* what others build may still be waited for here */
+        return;
+    }
     node_images_begin_row(entry->images->server, &entry->row);
     memcpy(entry->row.hash, entry->manifest.hash, sizeof(entry->row.hash));
     node_images_hold(entry->images, &entry->hold, entry->row.id);

@@ -84,6 +84,9 @@ static void create(struct node_call *call)
     json_t *body = NULL;
     int rc;
 
+    if (!node_call_may_start(call)) { /* its mark may have been set meanwhile */
+        return;
+    }
     rc = node_params_parse(shl_buf_bytes(&call->x->body), &body, &err);
     if (rc == 0 && node_image_create(call, body)) {
         json_decref(body);

@@ -408,6 +408,7 @@ static int open_parts(struct cluster *c, const struct cluster_config *config, st
     cluster_router_init(c);
     cluster_join_init(c);
     cluster_propose_init(c);
+    cluster_mark_init(c);
     cluster_place_init(c);
     cluster_where_init(c);
     cluster_take_init(c);
@@ -464,6 +465,7 @@ int cluster_open(uv_loop_t *loop,
     c->restart = config->restart;
     shl_list_init(&c->orders);
     shl_list_init(&c->row_waits);
+    shl_list_init(&c->marks);
     shl_list_init(&c->log.proposals);
     shl_list_init(&c->log.done);
     init_timer(c, &c->tick);
@@ -580,6 +582,7 @@ void cluster_close(struct cluster *c, void (*cb)(void *arg), void *arg)
     c->joined = NULL;
     cluster_join_close(c);
     cluster_moves_close(c);
+    cluster_marks_close(c);
     cluster_takes_close(c);
     cluster_owners_close(c);
     c->handles++; /* replicas, mesh, server */

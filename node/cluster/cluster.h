@@ -10,6 +10,7 @@
  *   lead.c      duties of the leader           join.c     tokens, joining, letting in
  *   place.c     where a sandbox starts         where.c    who has a sandbox
  *   router.c    the API's questions            identity.c what is kept in DATA/mesh
+ *   mark.c      cordon and drain, until the node knows
  *   metrics.c   figures for operators          wire*.c   what nodes say to each other
  *   replica*.c, catalogue*.c                   copies of checkpoints (replicas.h)
  *

@@ -34,6 +34,7 @@
 #define CLUSTER_RPC_WHERE    "where"
 #define CLUSTER_RPC_TAKE     "sandbox.take"
 #define CLUSTER_RPC_EVICT    "node.evict"
+#define CLUSTER_RPC_APPLIED  "log.applied"
 #define CLUSTER_RPC_MAY_DROP "replica.may-drop"
 
 /* Gossiped keys of a node. */
@@ -158,6 +159,7 @@ struct cluster {
     struct shl_list orders; /* commands of this node under way (propose.c) */
     uint32_t order_count;
     struct shl_list row_waits; /* rows.c */
+    struct shl_list marks;     /* orders under way (mark.c) */
     struct cluster_keyring keyring;
     uv_timer_t tick;
     uint64_t admitted;        /* sandboxes that this node took on, for the reservations */
@@ -334,6 +336,17 @@ void cluster_own_tick(struct cluster *c, uint64_t now_ms);
 void cluster_own_applied(struct cluster *c);
 /* SHL_ERR of a sched_raft_reason, and its sentence. */
 int cluster_reason_code(enum sched_raft_reason reason);
+
+/*- mark.c */
+void cluster_mark_init(struct cluster *c);
+/* As op set_mark of the router. */
+int cluster_mark(struct cluster *c,
+                 const struct shl_node_id *node,
+                 enum node_mark wanted,
+                 struct node_order *ret,
+                 node_order_cb cb,
+                 void *arg);
+void cluster_marks_close(struct cluster *c);
 
 /*- place.c */
 void cluster_place_init(struct cluster *c);

@@ -555,13 +555,8 @@ static int set_mark(struct node_router *router,
                     void *arg)
 {
     struct cluster *c = cluster_of(router);
-    struct sched_command command = {.kind = SCHED_NODE_MARK};
 
-    command.u.node_mark.node = *id_of(c, node);
-    command.u.node_mark.cordoned = wanted != NODE_MARK_NONE;
-    command.u.node_mark.draining = wanted == NODE_MARK_DRAINING;
-    (void)snprintf(command.u.node_mark.by, sizeof(command.u.node_mark.by), "%.60s", c->name);
-    return order(c, &command, ret, cb, arg);
+    return cluster_mark(c, id_of(c, node), wanted, ret, cb, arg);
 }
 
 static int remove_node(struct node_router *router,

@@ -532,6 +532,31 @@ static void test_images_a_builder_without_room(void **state)
     json_decref(call(201, "POST /api/sandboxes", "{\"image\":" RUN("\"true\"") "}"));
 }
 
+/* What was asked for before that is not begun after it. */
+static void test_images_the_node_is_cordoned_meanwhile(void **state)
+{
+    static const char body[] = "{\"image\":" RUN("\"sleep 0.4\"") "}";
+    struct client client;
+    struct reply reply;
+    char path[128];
+
+    (void)state;
+    client_open(&client, &fix->loop, fix->port);
+    client_text(&client,
+                "POST /api/sandboxes HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\n"
+                "Content-Length: %zu\r\n\r\n%s",
+                fix->key, strlen(body), body);
+    run_for(&fix->loop, 100);
+    (void)snprintf(path, sizeof(path), "POST /api/nodes/%s/cordon", fix->server->worker_id);
+    json_decref(call(200, path, NULL));
+    assert_true(client_reply(&client, &reply));
+    assert_int_equal(reply.status, 503);
+    has((char *)reply.body, "takes no new sandboxes: it is cordoned");
+    reply_release(&reply);
+    client_close(&client);
+    assert_int_equal(fake_manager_knobs(fix->manager)->forks, 0);
+}
+
 /* Layers count, too. */
 static void test_images_the_least_used_go(void **state)
 {
@@ -882,6 +907,7 @@ int main(void)
         TEST(test_snapshots_deleted_through_another_node),
         TEST(test_snapshots_async),
         TEST(test_images_a_builder_without_room),
+        TEST(test_images_the_node_is_cordoned_meanwhile),
         TEST(test_images_the_least_used_go),
         TEST(test_images_a_layer_that_is_built_on_is_used),
         TEST(test_snapshots_are_not_touched_before_they_are_ready),
