@@ -121,7 +121,8 @@ static void drop_layer(struct sandbox *sandbox, struct node_layer_id *id)
 void sandbox_begin_life(struct sandbox *sandbox)
 {
     struct node_manager *manager = sandbox->pub.manager;
-    uv_timer_t *timers[] = {&sandbox->timer, &sandbox->idle, &sandbox->op_timer};
+    uv_timer_t *timers[] = {&sandbox->timer, &sandbox->idle, &sandbox->op_timer,
+                            &sandbox->go_timer};
     size_t i;
 
     assert(!sandbox->alive);
@@ -340,6 +341,7 @@ static void close_run(struct sandbox *sandbox)
 {
     sandbox->closed = true;
     (void)uv_timer_stop(&sandbox->timer);
+    (void)uv_timer_stop(&sandbox->go_timer);
     if (sandbox->control) {
         node_vmm_link_close(sandbox->control, sandbox_handle_closed, sandbox);
         sandbox->control = NULL;
@@ -354,10 +356,11 @@ static void close_run(struct sandbox *sandbox)
 static void close_timers(struct sandbox *sandbox)
 {
     sandbox->timers_closed = true;
-    sandbox->handles += 3;
+    sandbox->handles += 4;
     uv_close((uv_handle_t *)&sandbox->timer, on_timer_closed);
     uv_close((uv_handle_t *)&sandbox->idle, on_timer_closed);
     uv_close((uv_handle_t *)&sandbox->op_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&sandbox->go_timer, on_timer_closed);
 }
 
 /* True when the run is over; otherwise whatever it waits for comes back here. */

@@ -3,7 +3,8 @@
  *
  * Happy path: resume, then thaw. Both may be sent once too often, and are sent again when a
  * connection broke: go_on is called each time one is up, and when the deadline of the VM, which
- * may have paused it, was put off (pause.c).
+ * may have paused it, was put off (pause.c). What cannot be sent for another reason (no memory for
+ * the request, too many of them) is tried again after a moment.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include "node/sandbox/sandbox.h"
 
 #define REQUEST_MAX 1024
+#define AGAIN_MS    500
 
 /* A snapshot was cut off: does the VMM write the new overlay? It does when that is not
  * empty any more. When it failed after that it writes the old one, and the new one is empty
@@ -41,6 +43,20 @@ static void settle_overlay(struct sandbox *sandbox)
     }
 }
 
+static void on_again(uv_timer_t *timer)
+{
+    go_on(timer->data);
+}
+
+/* The connection is up or comes by itself: nothing else would call go_on. */
+static void go_on_later(struct sandbox *sandbox, const char *what, int code)
+{
+    SHL_LOG(&sandbox->pub.manager->log, SHL_LOG_WARN, "go_on_again",
+            SHL_S("sandbox", sandbox->pub.id), SHL_S("request", what),
+            SHL_S("reason", shl_err_text(code)));
+    (void)uv_timer_start(&sandbox->go_timer, on_again, AGAIN_MS, 0);
+}
+
 static void on_thawed(void *arg, int code, const char *msg, const msgpack_object *response)
 {
     struct sandbox *sandbox = arg;
@@ -63,17 +79,34 @@ static void thaw(struct sandbox *sandbox)
     struct node_agent_stream *stream;
     struct shl_mp_writer w;
     struct shl_buf buf;
+    int rc;
 
     shl_buf_init(&buf, REQUEST_MAX);
     shl_mp_writer_init(&w, &buf);
     shl_mp_map(&w);
     shl_mp_kv_str(&w, "op", "thaw");
     shl_mp_end(&w);
-    if (shl_mp_done(&w) == 0 &&
-        node_agent_open_kept(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &stream) == 0) {
-        sandbox->thawing = true;
+    rc = shl_mp_done(&w);
+    if (rc == 0) {
+        rc = node_agent_open_kept(sandbox->link, shl_buf_bytes(&buf), &ops, sandbox, &stream);
     }
     shl_buf_release(&buf);
+    sandbox->thawing = rc == 0;
+    if (rc < 0 && rc != SHL_EGONE) { /* the link ends: so does this run, or another one comes */
+        go_on_later(sandbox, "thaw", rc);
+    }
+}
+
+static void on_resumed(void *arg, int code, const char *msg, const msgpack_object *reply);
+
+static void resume(struct sandbox *sandbox)
+{
+    int rc = node_vmm_link_request(sandbox->control, "resume", NULL, NULL, 0, on_resumed, sandbox);
+
+    sandbox->resuming = rc == 0;
+    if (rc < 0 && rc != SHL_EUNAVAILABLE) { /* it is called when the link is up */
+        go_on_later(sandbox, "resume", rc);
+    }
 }
 
 static void on_resumed(void *arg, int code, const char *msg, const msgpack_object *reply)
@@ -105,10 +138,8 @@ void go_on(struct sandbox *sandbox)
         return;
     }
     if (sandbox->resume_due && !sandbox->paused && !sandbox->resuming && sandbox->control &&
-        deadline_lies_ahead(sandbox) &&
-        node_vmm_link_request(sandbox->control, "resume", NULL, NULL, 0, on_resumed, sandbox) ==
-            0) {
-        sandbox->resuming = true;
+        deadline_lies_ahead(sandbox)) {
+        resume(sandbox);
     }
     if (sandbox->thaw_due && !sandbox->resume_due && !sandbox->thawing && sandbox->link) {
         thaw(sandbox);

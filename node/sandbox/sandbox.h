@@ -114,6 +114,7 @@ struct sandbox {
     uv_timer_t timer;    /* boot limit, silent agent, SIGKILL: one at a time */
     uv_timer_t idle;     /* idle timer, also how long a hibernation waits for calls */
     uv_timer_t op_timer; /* limit of a step of a snapshot or a soft reboot */
+    uv_timer_t go_timer; /* go_on.c: what could not be asked for is tried again */
     bool timers_closed;
     int handles; /* open sub-objects; the end waits for 0 */
     int holds;

@@ -237,6 +237,71 @@ static void test_full_disk_leaves_it_running(void **state)
     check_not_hibernated(*state, "no_space", -ENOSPC, "no space is left");
 }
 
+/* Requests that find no memory; those of others go through. */
+static unsigned thaws_refused, resumes_refused;
+
+int __real_node_agent_open_kept(struct node_agent_link *link,
+                                struct shl_bytes request,
+                                const struct node_agent_stream_ops *ops,
+                                void *arg,
+                                struct node_agent_stream **ret_stream);
+int __wrap_node_agent_open_kept(struct node_agent_link *link,
+                                struct shl_bytes request,
+                                const struct node_agent_stream_ops *ops,
+                                void *arg,
+                                struct node_agent_stream **ret_stream);
+int __real_node_vmm_link_request(struct node_vmm_link *link,
+                                 const char *op,
+                                 void (*add)(void *arg, struct shl_mp_writer *writer),
+                                 const struct node_vmm_fd *fds,
+                                 size_t fd_count,
+                                 node_vmm_reply_cb cb,
+                                 void *arg);
+int __wrap_node_vmm_link_request(struct node_vmm_link *link,
+                                 const char *op,
+                                 void (*add)(void *arg, struct shl_mp_writer *writer),
+                                 const struct node_vmm_fd *fds,
+                                 size_t fd_count,
+                                 node_vmm_reply_cb cb,
+                                 void *arg);
+
+int __wrap_node_agent_open_kept(struct node_agent_link *link,
+                                struct shl_bytes request,
+                                const struct node_agent_stream_ops *ops,
+                                void *arg,
+                                struct node_agent_stream **ret_stream)
+{
+    if (thaws_refused > 0 && memmem(request.base, request.len, "thaw", 4)) {
+        thaws_refused--;
+        return -ENOMEM;
+    }
+    return __real_node_agent_open_kept(link, request, ops, arg, ret_stream);
+}
+
+int __wrap_node_vmm_link_request(struct node_vmm_link *link,
+                                 const char *op,
+                                 void (*add)(void *arg, struct shl_mp_writer *writer),
+                                 const struct node_vmm_fd *fds,
+                                 size_t fd_count,
+                                 node_vmm_reply_cb cb,
+                                 void *arg)
+{
+    if (resumes_refused > 0 && strcmp(op, "resume") == 0) {
+        resumes_refused--;
+        return -ENOMEM;
+    }
+    return __real_node_vmm_link_request(link, op, add, fds, fd_count, cb, arg);
+}
+
+/* What could not be asked for is asked for again, though no link and no deadline moves. */
+static void test_no_memory_to_go_on(void **state)
+{
+    thaws_refused = 2;
+    resumes_refused = 2;
+    check_not_hibernated(*state, "no_space", -ENOSPC, "no space is left");
+    assert_int_equal(thaws_refused + resumes_refused, 0);
+}
+
 /* On idle, too; it is tried again later, and nothing ends. */
 static void test_full_disk_on_idle(void **state)
 {
@@ -499,6 +564,7 @@ int main(void)
         TEST(test_calls_in_flight),
         TEST(test_wake_takes_a_timeout),
         TEST(test_full_disk_leaves_it_running),
+        TEST(test_no_memory_to_go_on),
         TEST(test_full_disk_on_idle),
         TEST(test_guest_that_does_not_freeze),
         TEST(test_guest_that_ignores_freeze),
