@@ -346,7 +346,9 @@ uint64_t sched_fields_hash(uint64_t hash, const struct sched_fields *f, const vo
             break;
         case SCHED_FIELD_U32:
         case SCHED_FIELD_U64:
-            hash = hash_number(hash, number_of(field, object));
+            if (number_of(field, object) != 0 || !(field->flags & SCHED_FIELD_OPTIONAL)) {
+                hash = hash_number(hash, number_of(field, object));
+            }
             break;
         case SCHED_FIELD_TEXT:
             hash = hash_bytes(hash, at, strlen(at));

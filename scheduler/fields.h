@@ -19,7 +19,7 @@ enum sched_field_type {
     SCHED_FIELD_NODES, /* array of struct shl_node_id, count at count_at */
 };
 
-#define SCHED_FIELD_OPTIONAL 1u /* absent: zero */
+#define SCHED_FIELD_OPTIONAL 1u /* absent: zero; a number that is zero has no part in the hash */
 #define SCHED_FIELD_NONEMPTY 2u /* text, number or bytes that are not empty or zero */
 #define SCHED_FIELD_WORD     4u /* text of letters, digits, '.', '_', '-' */
 

@@ -151,6 +151,7 @@ struct sched_checkpoint { /* by id */
     char bases[SCHED_BASES_SIZE];
     uint32_t holder_count;
     struct shl_node_id holders[SCHED_HOLDERS_MAX]; /* ascending; members only */
+    uint32_t had_copies; /* when there were more than now: see sched_checkpoint_had */
     uint64_t created_at_ms;
     uint64_t index; /* of the last change */
 };
@@ -229,6 +230,10 @@ const struct sched_tombstone *sched_state_tombstone(const struct sched_state *st
                                                     const char *id);
 const struct sched_checkpoint *sched_state_checkpoint(const struct sched_state *state,
                                                       const char *id);
+/* The most nodes that had it at once, also when some of them were removed since. */
+uint32_t sched_checkpoint_had(const struct sched_checkpoint *row);
+/* Its owner may have said that it is safe, and a node still has it. */
+bool sched_checkpoint_is_promised(const struct sched_checkpoint *row);
 const struct sched_kv *sched_state_kv(const struct sched_state *state, const char *key);
 
 /* Could a node with this key and token join now? 0, or the code and sentence that

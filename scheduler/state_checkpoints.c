@@ -19,6 +19,21 @@ const struct sched_checkpoint *sched_state_checkpoint(const struct sched_state *
     return strlen(id) < SCHED_ID_SIZE ? find(state, id) : NULL;
 }
 
+uint32_t sched_checkpoint_had(const struct sched_checkpoint *row)
+{
+    return SHL_MAX(row->holder_count, row->had_copies);
+}
+
+static bool had_enough(const struct sched_checkpoint *row)
+{
+    return row->wanted > 1 && sched_checkpoint_had(row) >= row->wanted;
+}
+
+bool sched_checkpoint_is_promised(const struct sched_checkpoint *row)
+{
+    return row->holder_count > 0 && had_enough(row);
+}
+
 static int refuse_absent(struct sched_apply *a, const char *id)
 {
     if (sched_state_tombstone(a->state, SCHED_TOMBSTONE_CHECKPOINT, id)) {
@@ -73,6 +88,7 @@ static bool drop_holder(struct sched_checkpoint *row, const struct shl_node_id *
     uint32_t at = seek_holder(row, node, &there);
 
     if (there) {
+        row->had_copies = sched_checkpoint_had(row);
         row->holder_count--;
         memmove(&row->holders[at], &row->holders[at + 1],
                 (row->holder_count - at) * sizeof(row->holders[0]));
@@ -205,6 +221,9 @@ int sched_apply_checkpoint_wanted(struct sched_apply *a,
     }
     a->result->existed = row->wanted == c->wanted;
     if (row->wanted != c->wanted) {
+        if (had_enough(row)) { /* what was promised of it still is */
+            row->had_copies = SHL_MAX(sched_checkpoint_had(row), c->wanted);
+        }
         row->wanted = c->wanted;
         row->index = a->index;
         sched_table_touch(&a->state->tables[SCHED_TABLE_CHECKPOINTS], row);

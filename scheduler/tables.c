@@ -99,6 +99,7 @@ static const struct sched_field checkpoint_fields[] = {
     SCHED_U32(S, wanted, "wanted", SCHED_HOLDERS_MAX, NEEDED),
     SCHED_TEXT(S, bases, "bases", SCHED_FIELD_OPTIONAL),
     SCHED_NODES(S, holders, holder_count, "holders"),
+    SCHED_U32(S, had_copies, "had_copies", SCHED_HOLDERS_MAX, SCHED_FIELD_OPTIONAL),
     SCHED_U64(S, created_at_ms, "created", SCHED_TIME_MAX_MS, 0),
     SCHED_U64(S, index, "index", NUMBER, 0),
 };

@@ -263,6 +263,63 @@ static void test_nodes_removed_key_never_comes_back(void **state)
     kit_close(&kit);
 }
 
+static int hold(struct kit *kit, const char *id, unsigned node, bool held)
+{
+    struct sched_command c = kit_command(kit, SCHED_CHECKPOINT_HOLDER);
+
+    (void)snprintf(c.u.checkpoint_holder.id, SCHED_ID_SIZE, "%s", id);
+    c.u.checkpoint_holder.node = kit_id(node);
+    c.u.checkpoint_holder.held = held;
+    return kit_apply(kit, &c);
+}
+
+static int want(struct kit *kit, const char *id, uint32_t wanted)
+{
+    struct sched_command c = kit_command(kit, SCHED_CHECKPOINT_WANTED);
+
+    (void)snprintf(c.u.checkpoint_wanted.id, SCHED_ID_SIZE, "%s", id);
+    c.u.checkpoint_wanted.wanted = wanted;
+    return kit_apply(kit, &c);
+}
+
+/* Who was told that a checkpoint is safe was told so also after one of its nodes is gone. */
+static void test_nodes_removal_leaves_promise(void **state)
+{
+    const struct sched_checkpoint *row;
+    struct kit kit;
+
+    (void)state;
+    kit_open_cluster(&kit, NULL);
+    assert_int_equal(kit_add_node(&kit, 2), 0);
+    assert_int_equal(kit_add_node(&kit, 3), 0);
+    assert_int_equal(kit_checkpoint(&kit, "c1", 1, 2), 0);
+    row = sched_state_checkpoint(kit.state, "c1");
+    assert_int_equal(row->wanted, 2);
+    assert_false(sched_checkpoint_is_promised(row));
+    assert_int_equal(hold(&kit, "c1", 2, false), 0);
+    assert_int_equal(hold(&kit, "c1", 1, true), 0);
+    assert_false(sched_checkpoint_is_promised(row)); /* one after the other is not two */
+    assert_int_equal(hold(&kit, "c1", 3, true), 0);
+    assert_true(sched_checkpoint_is_promised(row));
+    assert_int_equal(kit_remove(&kit, 3, true), 0);
+    assert_int_equal(row->holder_count, 1);
+    assert_int_equal(sched_checkpoint_had(row), 2);
+    assert_true(sched_checkpoint_is_promised(row));
+    assert_int_equal(want(&kit, "c1", 3), 0);
+    assert_true(sched_checkpoint_is_promised(row));
+    assert_int_equal(hold(&kit, "c1", 1, false), 0);
+    assert_false(sched_checkpoint_is_promised(row)); /* nobody has it */
+
+    assert_int_equal(kit_checkpoint(&kit, "c2", 2, 1), 0);
+    row = sched_state_checkpoint(kit.state, "c2");
+    assert_int_equal(want(&kit, "c2", 3), 0);
+    assert_int_equal(hold(&kit, "c2", 2, true), 0);
+    assert_false(sched_checkpoint_is_promised(row));
+    assert_int_equal(want(&kit, "c2", 1), 0);
+    assert_false(sched_checkpoint_is_promised(row)); /* one copy is none that survives */
+    kit_close(&kit);
+}
+
 static void test_nodes_last_one_stays(void **state)
 {
     struct kit kit;
@@ -395,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_nodes_update_changes_addresses_only),
         cmocka_unit_test(test_nodes_marks_keep_who_and_when),
         cmocka_unit_test(test_nodes_removed_key_never_comes_back),
+        cmocka_unit_test(test_nodes_removal_leaves_promise),
         cmocka_unit_test(test_nodes_last_one_stays),
         cmocka_unit_test(test_nodes_removed_table_is_bounded),
         cmocka_unit_test(test_nodes_lease_of_this_term_only),

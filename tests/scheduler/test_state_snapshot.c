@@ -419,6 +419,44 @@ static void test_snapshot_ahead_of_its_place_is_refused(void **state)
     kit_close(&kit);
 }
 
+/* A node of an earlier version has no "had_copies": what it has stored is read, and adds up. */
+static void test_snapshot_of_before_had_copies(void **state)
+{
+    const struct sched_fields *now = &sched_table_types[SCHED_TABLE_CHECKPOINTS].fields;
+    struct sched_field items[32];
+    struct sched_fields before = {items, 0};
+    struct sched_checkpoint row = {
+        .id = "c1", .org = "org", .kind = SCHED_CHECKPOINT_FULL, .manifest = {1}, .wanted = 2};
+    struct sched_checkpoint copy = {0};
+    struct shl_mp_writer w;
+    struct shl_mp_doc doc;
+    struct shl_err err = {0};
+    struct shl_buf buf;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < now->count; i++) {
+        if (strcmp(now->items[i].key, "had_copies") != 0) {
+            items[before.count++] = now->items[i];
+        }
+    }
+    assert_int_equal(before.count + 1, now->count);
+    assert_true(sched_fields_hash(1, &before, &row) == sched_fields_hash(1, now, &row));
+    shl_buf_init(&buf, 4096);
+    shl_mp_writer_init(&w, &buf);
+    shl_mp_map(&w);
+    sched_fields_write(&w, &before, &row);
+    shl_mp_end(&w);
+    assert_int_equal(shl_mp_done(&w), 0);
+    assert_int_equal(shl_mp_parse(&doc, shl_buf_bytes(&buf)), 0);
+    assert_int_equal(sched_fields_read(doc.root, now, &copy, &err), 0);
+    assert_int_equal(copy.had_copies, 0);
+    row.had_copies = 2;
+    assert_true(sched_fields_hash(1, &before, &row) != sched_fields_hash(1, now, &row));
+    shl_mp_release(&doc);
+    shl_buf_release(&buf);
+}
+
 static void test_snapshot_lost_tombstone_mutation_shows(void **state)
 {
     struct sched_state_config config = {.mutations = SCHED_MUT_TOMBSTONE_LOST};
@@ -442,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_any_cut_gives_the_same),
         cmocka_unit_test(test_snapshot_pieces_are_bounded),
         cmocka_unit_test(test_snapshot_of_nothing),
+        cmocka_unit_test(test_snapshot_of_before_had_copies),
         cmocka_unit_test(test_snapshot_of_a_moving_state_is_refused),
         cmocka_unit_test(test_snapshot_full_buffer_can_go_on),
         cmocka_unit_test(test_snapshot_damage_is_noticed),
