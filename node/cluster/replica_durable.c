@@ -144,7 +144,6 @@ struct newest {
     const struct cluster *c;
     const struct sched_checkpoint *row;
     bool of_any_kind;
-    bool or_copied;     /* ... or on several nodes, live or not */
     uint32_t alive_min; /* copies on live nodes */
 };
 
@@ -156,8 +155,7 @@ static bool keep_newest(void *arg, const struct sched_checkpoint *row)
                    (row->kind == SCHED_CHECKPOINT_FULL || row->kind == SCHED_CHECKPOINT_DISK));
 
     if (counts && (!newest->row || row->created_at_ms >= newest->row->created_at_ms) &&
-        (newest->alive_min == 0 || count_alive(newest->c, row) >= newest->alive_min ||
-         (newest->or_copied && row->holder_count > 1))) {
+        (newest->alive_min == 0 || count_alive(newest->c, row) >= newest->alive_min)) {
         newest->row = row;
     }
     return true;
@@ -181,13 +179,79 @@ const struct sched_checkpoint *cluster_sandbox_saved(const struct cluster *c,
     return find_newest(c, sandbox_id, false, alive_min);
 }
 
-const struct sched_checkpoint *cluster_sandbox_reachable(const struct cluster *c,
-                                                         const char *sandbox_id)
+static bool is_after(const struct sched_checkpoint *row, const struct sched_checkpoint *other)
 {
-    struct newest newest = {.c = c, .or_copied = true, .alive_min = 1};
+    return !other || row->created_at_ms > other->created_at_ms ||
+           (row->created_at_ms == other->created_at_ms && strcmp(row->id, other->id) > 0);
+}
 
-    cluster_sandbox_artefacts(c, sandbox_id, keep_newest, &newest);
-    return newest.row;
+struct reachable {
+    const struct cluster *c;
+    const struct sched_checkpoint *row, *vain;
+    bool ran; /* it did not hibernate */
+};
+
+/* A hibernated one was released when another node had its state: that is waited for, too. */
+static bool is_waited_for(const struct reachable *r, const struct sched_checkpoint *row)
+{
+    return sched_checkpoint_is_promised(row) ||
+           (!r->ran && row->holder_count > 0 && sched_checkpoint_had(row) > 1);
+}
+
+static bool keep_reachable(void *arg, const struct sched_checkpoint *row)
+{
+    struct reachable *r = arg;
+    bool in_vain = r->vain && !is_after(r->vain, row) && !sched_checkpoint_is_promised(row);
+
+    if (row->kind == SCHED_CHECKPOINT_HIBERNATION && !in_vain && is_after(row, r->row) &&
+        (is_waited_for(r, row) || count_alive(r->c, row) > 0)) {
+        r->row = row;
+    }
+    return true;
+}
+
+const struct sched_checkpoint *cluster_sandbox_reachable(const struct cluster *c,
+                                                         const char *sandbox_id,
+                                                         const char *vain_id)
+{
+    const struct sched_owner *owner = sched_state_owner(c->state, sandbox_id);
+    struct reachable r = {.c = c, .ran = owner && !owner->released && owner->claimable};
+
+    r.vain = vain_id ? sched_state_checkpoint(c->state, vain_id) : NULL;
+    cluster_sandbox_artefacts(c, sandbox_id, keep_reachable, &r);
+    return r.row;
+}
+
+struct passing {
+    const struct cluster *c;
+    const struct sched_checkpoint *taken, *skipped; /* NULL: none, or it is gone */
+    bool misses;
+};
+
+static bool pass_over(void *arg, const struct sched_checkpoint *row)
+{
+    struct passing *p = arg;
+
+    if (row->kind == SCHED_CHECKPOINT_HIBERNATION && is_after(row, p->taken)) {
+        p->misses = sched_checkpoint_is_promised(row) ||
+                    (is_after(row, p->skipped) && count_alive(p->c, row) > 0);
+    }
+    return !p->misses;
+}
+
+/* What was passed over then still may be, unless it has got a second copy before the claim: its
+ * owner may have promised it. So may what that one listed since, if it is lost with it. */
+bool cluster_sandbox_misses(const struct cluster *c,
+                            const char *sandbox_id,
+                            const char *taken_id,
+                            const char *skipped_id)
+{
+    struct passing passing = {.c = c};
+
+    passing.taken = sched_state_checkpoint(c->state, taken_id);
+    passing.skipped = sched_state_checkpoint(c->state, skipped_id);
+    cluster_sandbox_artefacts(c, sandbox_id, pass_over, &passing);
+    return passing.misses;
 }
 
 const struct sched_checkpoint *cluster_sandbox_kept(const struct cluster *c, const char *sandbox_id)

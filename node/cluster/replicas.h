@@ -84,10 +84,18 @@ bool cluster_sandbox_durable(const struct cluster *c,
 const struct sched_checkpoint *cluster_sandbox_saved(const struct cluster *c,
                                                      const char *sandbox_id,
                                                      uint32_t alive_min);
-/* The newest that a live node has, or more than one node: such a state may have been promised, and
- * is waited for while they are silent. NULL: none. */
+/* The newest that a live node has, or that may have been promised: such a state is waited for while
+ * its nodes are silent. @vain_id (may be NULL): what nobody has whole; then something older, unless
+ * it was promised. NULL: none. */
 const struct sched_checkpoint *cluster_sandbox_reachable(const struct cluster *c,
-                                                         const char *sandbox_id);
+                                                         const char *sandbox_id,
+                                                         const char *vain_id);
+/* Would a claimed sandbox that goes on from @taken_id leave out a newer state that it must not?
+ * @skipped_id: the newest one when it was taken, left out then. */
+bool cluster_sandbox_misses(const struct cluster *c,
+                            const char *sandbox_id,
+                            const char *taken_id,
+                            const char *skipped_id);
 /* Has the newest state of its sandbox as many copies as are wanted, or is it on all nodes that
  * have this one? Until then @row stays: were a node lost in between, nothing would be left. Copies
  * on dead nodes count, so that what accumulates while one is away is one state for each set of

@@ -7,8 +7,9 @@
  *      was not the newest any more it goes again (take_confirm).
  *
  * What can go wrong: no holder answers, the disk is full, it is damaged: those who asked are told
- * and nothing stays behind. The daemon dies between record and import: the record goes at
- * the next start. Two nodes take it: both have a copy, one gets it, the other lets it go.
+ * and nothing stays behind. Nobody has it whole, and it was not promised: an older one is brought.
+ * The daemon dies between record and import: the record goes at the next start. Two nodes take it:
+ * both have a copy, one gets it, the other lets it go.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -104,15 +105,13 @@ static void copy_id(const struct sched_checkpoint *row, char ret[NODE_CHECKPOINT
 }
 
 /* One that ran goes on from the newest state that a node has which lives: what its own node alone
- * has is as lost as what ran. What has copies is waited for, also while their nodes are silent, as
- * is the state of one that was hibernated. */
+ * had is as lost as what ran. What may have been promised is waited for, also while its nodes are
+ * silent, as is the state of one that was hibernated. */
 void take_newest(struct cluster *c, const char *sandbox, char ret[NODE_CHECKPOINT_ID_SIZE])
 {
-    const struct sched_owner *owner = sched_state_owner(c->state, sandbox);
-    bool ran = owner && !owner->released && owner->claimable;
+    const struct sched_checkpoint *row = cluster_sandbox_reachable(c, sandbox, NULL);
 
-    copy_id(ran ? cluster_sandbox_reachable(c, sandbox) : cluster_sandbox_saved(c, sandbox, 0),
-            ret);
+    copy_id(row ? row : cluster_sandbox_saved(c, sandbox, 0), ret);
 }
 
 /* Of whatever kind. */
@@ -121,8 +120,7 @@ static void take_kept(struct cluster *c, const char *sandbox, char ret[NODE_CHEC
     copy_id(cluster_sandbox_kept(c, sandbox), ret);
 }
 
-/* The row tells no more whether it ran: it is this node's by now. What was passed over then still
- * may be, unless it has got a second copy before the claim: its owner may have promised it. */
+/* The row tells no more what it was: it is this node's by now. */
 static bool is_newest(struct cluster *c, const char *sandbox, const struct owner_record *record)
 {
     const struct sched_checkpoint *row = sched_state_checkpoint(c->state, record->artefact);
@@ -130,12 +128,9 @@ static bool is_newest(struct cluster *c, const char *sandbox, const struct owner
 
     if (row && row->kind != SCHED_CHECKPOINT_HIBERNATION) {
         take_kept(c, sandbox, newest);
-    } else {
-        copy_id(cluster_sandbox_saved(c, sandbox, 0), newest);
+        return !newest[0] || strcmp(newest, record->artefact) == 0;
     }
-    row = sched_state_checkpoint(c->state, newest);
-    return !row || strcmp(newest, record->artefact) == 0 ||
-           (strcmp(newest, record->newest) == 0 && row->holder_count <= 1);
+    return !cluster_sandbox_misses(c, sandbox, record->artefact, record->newest);
 }
 
 int take_confirm(struct owned *o, struct shl_err *err)
@@ -230,14 +225,41 @@ static void keep_brought(struct take *take, const struct node_import *import)
     }
 }
 
+static void on_brought(void *arg, int code, const char *msg, const struct node_import *ready);
+
+/* Nobody has it whole: unless it may have been promised it is as lost as what ran, and what was
+ * saved before it is gone on from. False: there is nothing. */
+static bool bring_older(struct take *take)
+{
+    struct cluster *c = take->job.cluster;
+    const struct sched_checkpoint *row = NULL;
+    char vain[NODE_CHECKPOINT_ID_SIZE];
+    struct shl_err err = {0};
+
+    if (take->how == CLUSTER_TAKE_PLAIN) {
+        row = cluster_sandbox_reachable(c, take->sandbox, take->artefact);
+    }
+    if (!row || strcmp(row->id, take->artefact) == 0) {
+        return false;
+    }
+    memcpy(vain, take->artefact, sizeof(vain));
+    copy_id(row, take->artefact);
+    SHL_LOG(&c->log_sink, SHL_LOG_WARN, "save_passed_over", SHL_S("sandbox", take->sandbox),
+            SHL_S("artefact", vain), SHL_S("for", take->artefact));
+    return cluster_bring(c, take->artefact, on_brought, take, &err) == 0;
+}
+
 static void on_brought(void *arg, int code, const char *msg, const struct node_import *ready)
 {
     struct take *take = arg;
     struct cluster *c = take->job.cluster;
     struct node_sandbox *sandbox;
 
-    if (code < 0 || c->is_closing) {
-        end(take, code < 0 ? code : SHL_EUNAVAILABLE, msg);
+    if (code == SHL_ENOTFOUND && !c->is_closing && bring_older(take)) {
+        return;
+    }
+    if (code < 0 || c->is_closing) { /* the sandbox is there, whatever is not */
+        end(take, code < 0 && code != SHL_ENOTFOUND ? code : SHL_EUNAVAILABLE, msg);
         return;
     }
     keep_brought(take, ready);

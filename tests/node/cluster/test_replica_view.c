@@ -574,15 +574,87 @@ static void test_durable_older_state_stays(void **state)
     assert_string_equal(saved(w, 1), "new");
 }
 
+/* "s" is node 2's, which may be lost; @released: it hibernated. */
+static void own(struct world *w, bool released)
+{
+    assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_REGISTER, "s", 2, 1, 0, false), 0);
+    if (released) {
+        assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_RELEASE, "s", 2, 1, 0, false), 0);
+    }
+}
+
+static const char *reachable(struct world *w, const char *vain)
+{
+    const struct sched_checkpoint *row = cluster_sandbox_reachable(&w->c, "s", vain);
+
+    return row ? row->id : "none";
+}
+
+static void want(struct world *w, const char *id, uint32_t wanted)
+{
+    struct sched_command c = kit_command(&w->kit, SCHED_CHECKPOINT_WANTED);
+
+    (void)snprintf(c.u.checkpoint_wanted.id, SCHED_ID_SIZE, "%s", id);
+    c.u.checkpoint_wanted.wanted = wanted;
+    apply(w, &c);
+}
+
+/* Node 3 is silent. What may have been promised is waited for, also when the other node that had
+ * it was removed; what it alone ever had is not, and what nobody has can not. */
+static void test_reachable(void **state)
+{
+    struct world *w = *state;
+
+    assert_string_equal(reachable(w, NULL), "none");
+    own(w, false);
+    put(w, "old", "s", SCHED_CHECKPOINT_HIBERNATION, 1, "");
+    w->kit.now_ms++;
+    put(w, "new", "s", SCHED_CHECKPOINT_HIBERNATION, 2, "");
+    assert_string_equal(reachable(w, NULL), "new");
+    hold(w, "new", 2, false);
+    hold(w, "new", 3, true);
+    assert_string_equal(reachable(w, NULL), "old");
+    hold(w, "new", 2, true);
+    hold(w, "new", 2, false);
+    assert_string_equal(reachable(w, NULL), "new");
+    hold(w, "new", 3, false);
+    assert_string_equal(reachable(w, NULL), "old");
+    assert_string_equal(reachable(w, "old"), "none");
+
+    hold(w, "new", 2, true);
+    w->kit.now_ms++;
+    put(w, "last", "s", SCHED_CHECKPOINT_HIBERNATION, 3, "");
+    assert_string_equal(reachable(w, NULL), "last");
+    assert_string_equal(reachable(w, "last"), "new"); /* no node has "last" whole */
+    assert_string_equal(reachable(w, "new"), "new");  /* was promised */
+    want(w, "last", 3);
+    hold(w, "last", 3, true);
+    hold(w, "last", 2, false);
+    assert_string_equal(reachable(w, NULL), "new"); /* two of three: no promise */
+    own(w, true);
+    assert_string_equal(reachable(w, NULL), "last"); /* but it hibernated, and had a copy */
+    assert_string_equal(reachable(w, "last"), "new");
+}
+
+static int confirm(struct owned *o, const char *newest)
+{
+    struct owner_record record = {.epoch = 1, .is_copy = true, .artefact = "old"};
+    struct shl_err err = {0};
+
+    (void)snprintf(record.newest, sizeof(record.newest), "%s", newest);
+    assert_int_equal(owner_record_save(o, &record, &err), 0);
+    return take_confirm(o, &err);
+}
+
 /* Taken from what a node that lives had; the newest of then, which only a lost node has, is no
- * reason to give it up once the log has given it to this node. One that came since is. */
+ * reason to give it up once the log has given it to this node. Nor is what that node listed since,
+ * but for what is to be had, or may have been promised. */
 static void test_durable_taken_while_the_newest_was_lost(void **state)
 {
     struct world *w = *state;
     char dir[] = "/tmp/shoal-confirm-XXXXXX";
     struct cluster_owners set = {.cluster = &w->c};
     struct owned o = {.set = &set, .sandbox = "s"};
-    struct owner_record record = {.epoch = 1, .is_copy = true, .artefact = "old", .newest = "new"};
     struct shl_err err = {0};
 
     assert_non_null(mkdtemp(dir));
@@ -590,17 +662,26 @@ static void test_durable_taken_while_the_newest_was_lost(void **state)
     put(w, "old", "s", SCHED_CHECKPOINT_HIBERNATION, 1, "");
     w->kit.now_ms++;
     put(w, "new", "s", SCHED_CHECKPOINT_HIBERNATION, 2, "");
-    hold(w, "new", 3, true); /* which was never heard of */
     hold(w, "new", 2, false);
-    assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_REGISTER, "s", 2, 1, 0, false), 0);
-    assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_RELEASE, "s", 2, 1, 0, false), 0);
+    hold(w, "new", 3, true); /* which was never heard of */
+    w->kit.now_ms++;
+    put(w, "last", "s", SCHED_CHECKPOINT_HIBERNATION, 3, "");
+    hold(w, "last", 2, false);
+    own(w, true);
     assert_int_equal(kit_owner(&w->kit, SCHED_OWNER_CLAIM, "s", 2, 1, 1, false), 0);
-    assert_int_equal(owner_record_save(&o, &record, &err), 0);
-    assert_int_equal(take_confirm(&o, &err), 0);
+    assert_int_equal(confirm(&o, "new"), 0);
     assert_string_equal(o.record.artefact, "");
-    memcpy(record.newest, "old", 4);
-    assert_int_equal(owner_record_save(&o, &record, &err), 0);
-    assert_int_equal(take_confirm(&o, &err), SHL_ECONFLICT);
+    assert_int_equal(confirm(&o, "old"), 0);
+    hold(w, "last", 2, true);
+    assert_int_equal(confirm(&o, "new"), SHL_ECONFLICT);
+    hold(w, "last", 2, false);
+    assert_int_equal(confirm(&o, "new"), 0);
+    hold(w, "new", 2, true); /* not the newest, but promised */
+    assert_int_equal(confirm(&o, "last"), SHL_ECONFLICT);
+    hold(w, "new", 2, false);
+    assert_int_equal(confirm(&o, "last"), SHL_ECONFLICT);
+    hold(w, "new", 3, false);
+    assert_int_equal(confirm(&o, "last"), 0);
     node_store_close(w->c.store);
     w->c.store = NULL;
     assert_int_equal(shl_remove_tree(dir), 0);
@@ -617,6 +698,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_catalogue_of_another_state, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_durable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_durable_older_state_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reachable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_durable_taken_while_the_newest_was_lost, set_up,
                                         tear_down),
     };
