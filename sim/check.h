@@ -72,7 +72,8 @@ struct sim_known { /* a sandbox that clients know of */
     uint64_t killed_us; /* first kill acknowledged; 0 none */
     uint64_t epoch;     /* highest by the log, 0: not registered */
     uint32_t epoch_owner;
-    uint64_t durable; /* highest count that was told to be durable */
+    uint64_t durable;                /* highest count that was told to be durable */
+    uint64_t from_epoch, from_count; /* its latest start as a new owner's */
 };
 
 #define SIM_REGISTERS 8 /* SIM_KEYS keys, then SIM_KEYS names */
@@ -90,7 +91,7 @@ struct sim_check {
     size_t known_count, known_cap;
     uint64_t elections, claims, stale_reads;
     uint64_t lapsed, pauses, starts, points, wakes; /* claims of lapsed ones; VMs; durable points */
-    uint32_t going; /* holders, by the log, of the row that an entry deletes */
+    uint32_t going; /* promised copies, by the log, of the row that an entry deletes */
     uint64_t copies, repairs, trims, asked, quarantines; /* of points and chunks */
     int code; /* number of the broken invariant, 0 none */
     char text[256];
@@ -151,6 +152,12 @@ void sim_check_trimmed(struct sim_node *node, const struct sim_manifest *m);
 void sim_check_acked(struct sim_node *node, const struct sim_point_id *point, uint32_t wanted);
 void sim_check_deleted(struct sim_node *node, const char *id);
 void sim_check_planned(struct sim_node *node, const struct sim_point_id *point, bool is_repair);
+/* A node other than @slot has the point whole on its disk; @epoch 0: it, or a later one. */
+bool sim_check_has_other(const struct sim_world *world,
+                         uint32_t slot,
+                         uint64_t sandbox,
+                         uint64_t epoch,
+                         uint64_t count);
 /* May a fault take this disk, this chunk? */
 bool sim_check_may_lose(const struct sim_world *world, uint32_t slot);
 bool sim_check_may_rot(const struct sim_world *world, uint32_t slot, uint64_t key);

@@ -1,4 +1,4 @@
-/* Copies of points, and the chunks that they are made of: 10 to 15, 23, 26. See sim/check.h. */
+/* Copies of points, and the chunks that they are made of: 10 to 15, 23. See sim/check.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,21 +107,59 @@ void sim_check_trimmed(struct sim_node *node, const struct sim_manifest *m)
     }
 }
 
+/* Copies of the point, or of a later one of its sandbox, also on disks that were lost since: what
+ * they had is told of by the log until then. */
+static uint32_t count_had(const struct sim_world *world,
+                          const struct sim_point_id *point,
+                          bool or_later)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        const struct sim_store *store = &world->nodes[i].store;
+
+        for (uint32_t k = 0; k < store->manifest_count; k++) {
+            const struct sim_point_id *id = &store->manifests[k].point;
+            uint32_t copies = 0;
+
+            if (id->sandbox != point->sandbox || id->count < point->count ||
+                (!or_later && sim_point_compare(id, point) != 0)) {
+                continue;
+            }
+            for (uint32_t n = 0; n < world->node_count; n++) {
+                const struct sim_manifest *m = sim_store_find(&world->nodes[n], id);
+
+                copies += m && m->durable;
+            }
+            best = SHL_MAX(best, copies);
+        }
+    }
+    return best;
+}
+
+/* A node tells what the log says up to where it has applied it. When the log says later that the
+ * row goes, then because a later point has its place: nobody goes on from before that, and it
+ * counts in its stead. */
 void sim_check_acked(struct sim_node *node, const struct sim_point_id *point, uint32_t wanted)
 {
     struct sim_world *world = node->world;
+    const struct sim_known *known = sim_check_known(&world->check, point->sandbox);
     uint32_t copies = 0;
+    char id[SCHED_ID_SIZE];
 
-    for (uint32_t i = 0; i < world->node_count; i++) {
-        const struct sim_manifest *m = sim_store_find(&world->nodes[i], point);
-
-        copies += m && m->durable;
-    }
+    sim_copy_text(id, point);
+    copies = count_had(world, point, is_deleted(world, id));
     if (copies < wanted) {
         sim_check_fail(world, 10,
                        "n%u tells that %llx.%llu.%llu is durable, %u nodes have it, not %u",
                        node->index, (ull)point->sandbox, (ull)point->epoch, (ull)point->count,
                        copies, wanted);
+    }
+    if (known->from_epoch > point->epoch && known->from_count < point->count) {
+        sim_check_fail(world, 10,
+                       "n%u tells that %llx.%llu.%llu is durable, but epoch %llu began from %llu",
+                       node->index, (ull)point->sandbox, (ull)point->epoch, (ull)point->count,
+                       (ull)known->from_epoch, (ull)known->from_count);
     }
 }
 
@@ -131,7 +169,7 @@ void sim_check_applying(struct sim_node *node, const struct sched_command *comma
         const struct sched_checkpoint *row =
             sched_state_checkpoint(node->state, command->u.checkpoint_delete.id);
 
-        node->world->check.going = row ? row->holder_count : 0;
+        node->world->check.going = row ? SHL_MIN(row->holder_count, row->wanted) : 0;
     }
 }
 
@@ -224,16 +262,17 @@ void sim_check_planned(struct sim_node *node, const struct sim_point_id *point, 
 
 /*- Faults are placed so that what was promised has a good copy left: the rest is for R - 1 losses. */
 
-static bool has_other(const struct sim_world *world,
-                      uint32_t slot,
-                      uint64_t sandbox,
-                      uint64_t epoch,
-                      uint64_t count)
+bool sim_check_has_other(const struct sim_world *world,
+                         uint32_t slot,
+                         uint64_t sandbox,
+                         uint64_t epoch,
+                         uint64_t count)
 {
     for (uint32_t i = 0; i < world->node_count; i++) {
         const struct sim_node *node = &world->nodes[i];
+        bool is_lost = node->gone || (world->lost_voters >> i & 1); /* or is being removed */
 
-        for (uint32_t k = 0; i != slot && !node->gone && k < node->store.manifest_count; k++) {
+        for (uint32_t k = 0; i != slot && !is_lost && k < node->store.manifest_count; k++) {
             const struct sim_manifest *m = &node->store.manifests[k];
 
             if (m->point.sandbox == sandbox && m->durable && !m->leaving &&
@@ -253,7 +292,7 @@ bool sim_check_may_lose(const struct sim_world *world, uint32_t slot)
         const struct sim_known *known = &world->check.known[i];
 
         if (known->durable > 0 && known->kill_us == 0 &&
-            !has_other(world, slot, known->id, 0, known->durable)) {
+            !sim_check_has_other(world, slot, known->id, 0, known->durable)) {
             return false;
         }
     }
@@ -268,175 +307,7 @@ bool sim_check_may_rot(const struct sim_world *world, uint32_t slot, uint64_t ke
         const struct sim_manifest *m = &node->store.manifests[i];
 
         if (sim_manifest_names(m, key) &&
-            !has_other(world, slot, m->point.sandbox, m->point.epoch, m->point.count)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/*- In the end: R again, in as many failure domains as there are, and nothing left over. */
-
-static bool wait_for(struct sim_world *world, const struct sim_point_id *point, const char *what)
-{
-    snprintf(world->check.waiting, sizeof(world->check.waiting), "%llx.%llu.%llu: %s",
-             (ull)point->sandbox, (ull)point->epoch, (ull)point->count, what);
-    return false;
-}
-
-static bool takes_copies(const struct sim_node *node, const struct sim_node *viewer)
-{
-    const struct sched_node *row = sched_state_node(viewer->state, &node->id);
-
-    return row && node->up && !node->gone && row->spec.role != SCHED_ROLE_WITNESS &&
-           !row->draining.on;
-}
-
-static uint32_t domain_of(const struct sim_world *world, uint32_t slot)
-{
-    for (uint32_t i = 0; i < slot; i++) {
-        if (world->nodes[slot].domain[0] &&
-            strcmp(world->nodes[i].domain, world->nodes[slot].domain) == 0) {
-            return i;
-        }
-    }
-    return slot;
-}
-
-struct tally {
-    uint32_t nodes, copies, whole;
-    uint64_t domains, used; /* sets */
-};
-
-static void take_tally(const struct sim_world *world,
-                       const struct sim_node *viewer,
-                       const struct sim_point_id *point,
-                       struct tally *t)
-{
-    *t = (struct tally){0};
-    for (uint32_t i = 0; i < world->node_count; i++) {
-        const struct sim_node *node = &world->nodes[i];
-        const struct sim_manifest *m = sim_store_find(node, point);
-        bool holds = m && m->durable && !m->leaving;
-
-        t->whole += holds && node->up && !node->gone && sim_store_is_whole(node, m, true);
-        if (!takes_copies(node, viewer)) {
-            continue;
-        }
-        t->nodes++;
-        t->domains |= UINT64_C(1) << domain_of(world, i);
-        if (holds && sim_store_is_whole(node, m, true)) {
-            t->copies++;
-            t->used |= UINT64_C(1) << domain_of(world, i);
-        }
-    }
-}
-
-static bool is_row_settled(struct sim_world *world,
-                           const struct sim_node *viewer,
-                           const struct sched_checkpoint *row)
-{
-    struct sim_point_id point;
-    struct ckpt_id manifest;
-    struct tally t;
-    uint32_t domains = 0;
-
-    memcpy(manifest.bytes, row->manifest, sizeof(manifest.bytes));
-    sim_point_of_manifest(&manifest, &point);
-    take_tally(world, viewer, &point, &t);
-    if (t.whole == 0) {
-        return true; /* it was on lost disks only; nothing of it was promised, or 10 says so */
-    }
-    if (t.copies < SHL_MIN(row->wanted, t.nodes)) {
-        return wait_for(world, &point, "has too few copies");
-    }
-    domains = (uint32_t)__builtin_popcountll(t.domains);
-    if ((uint32_t)__builtin_popcountll(t.used) < SHL_MIN(SHL_MIN(row->wanted, t.nodes), domains)) {
-        return wait_for(world, &point, "has its copies in too few failure domains");
-    }
-    return true;
-}
-
-/* What waits for an answer: orders, and those who asked for a sandbox. */
-static bool is_asking(const struct sim_node *node)
-{
-    for (uint32_t i = 0; i < node->task_count; i++) {
-        if (node->tasks[i].used && node->tasks[i].kind != SIM_TASK_LEASE) {
-            return true;
-        }
-    }
-    for (uint32_t i = 0; i < node->sandbox_count; i++) {
-        if (node->sandboxes[i].wake.there || node->sandboxes[i].kill.there) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_node_settled(struct sim_world *world, const struct sim_node *node)
-{
-    const struct sim_store *store = &node->store;
-
-    if (is_asking(node)) {
-        snprintf(world->check.waiting, sizeof(world->check.waiting),
-                 "n%u: something waits for an answer, without end", node->index);
-        return false;
-    }
-
-    if (!sim_replica_is_idle(node)) {
-        snprintf(world->check.waiting, sizeof(world->check.waiting),
-                 "n%u: fetches or drops copies, without end", node->index);
-        return false;
-    }
-    for (uint32_t i = 0; i < store->manifest_count; i++) {
-        const struct sim_manifest *m = &store->manifests[i];
-        const struct sched_checkpoint *row = sim_copy_row(node->state, &m->point);
-
-        if (row && sched_state_tombstone(node->state, SCHED_TOMBSTONE_SANDBOX, row->sandbox)) {
-            return wait_for(world, &m->point, "is of a sandbox that was deleted");
-        }
-        if (row && !sim_store_is_whole(node, m, true)) {
-            return wait_for(world, &m->point, "has rotted, and is not mended");
-        }
-        if (!row && !sim_sandbox_find(node, m->point.sandbox)) {
-            return wait_for(world, &m->point, "is kept, and nobody needs it");
-        }
-    }
-    for (uint32_t i = 0; i < store->chunk_count; i++) {
-        bool named = false;
-
-        for (uint32_t k = 0; k < store->manifest_count; k++) {
-            named = named || sim_manifest_names(&store->manifests[k], store->chunks[i].key);
-        }
-        if (!named) {
-            snprintf(world->check.waiting, sizeof(world->check.waiting),
-                     "n%u: chunk %llx is kept, and nothing names it", node->index,
-                     (ull)store->chunks[i].key);
-            return false;
-        }
-    }
-    return true;
-}
-
-bool sim_check_settled(struct sim_world *world)
-{
-    const struct sim_node *viewer = NULL;
-
-    for (uint32_t i = 0; i < world->node_count; i++) {
-        const struct sim_node *node = &world->nodes[i];
-
-        if (!node->up || node->gone || node->copy_of) {
-            continue;
-        }
-        if (!is_node_settled(world, node)) {
-            return false;
-        }
-        viewer = viewer ? viewer : node;
-    }
-    for (size_t i = 0; viewer && i < sched_state_count(viewer->state, SCHED_TABLE_CHECKPOINTS);
-         i++) {
-        if (!is_row_settled(world, viewer,
-                            sched_state_at(viewer->state, SCHED_TABLE_CHECKPOINTS, i))) {
+            !sim_check_has_other(world, slot, m->point.sandbox, m->point.epoch, m->point.count)) {
             return false;
         }
     }

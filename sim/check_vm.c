@@ -40,15 +40,22 @@ void sim_check_durable(struct sim_node *node, uint64_t id, uint64_t count)
 {
     struct sim_known *known = sim_check_known(&node->world->check, id);
 
+    SIM_TRACE(node->world, node->index, "tells that %llx is durable up to %llu", (ull)id,
+              (ull)count);
     node->world->check.points++;
     known->durable = SHL_MAX(known->durable, count);
 }
 
 void sim_check_vm_from(struct sim_node *node, uint64_t id, uint64_t count)
 {
-    const struct sim_known *known = sim_check_known(&node->world->check, id);
+    struct sim_known *known = sim_check_known(&node->world->check, id);
+    const struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
 
     node->world->check.starts++;
+    if (sandbox && sandbox->epoch > known->from_epoch && !is_vouched_for(node)) {
+        known->from_epoch = sandbox->epoch;
+        known->from_count = count;
+    }
     if (count < known->durable && !is_vouched_for(node)) {
         sim_check_fail(node->world, 10,
                        "n%u starts sandbox %llx from %llu, %llu was told to be durable",
@@ -118,7 +125,7 @@ static bool must_wake(const struct sim_world *world,
             return false;
         }
     }
-    sim_copy_choose(entry, known->id, &point, &newest);
+    sim_copy_choose(entry, known->id, NULL, &point, &newest);
     for (uint32_t i = 0; i < point.holder_count; i++) {
         has_copy =
             has_copy || (world->nodes[point.holders[i]].up && !world->nodes[point.holders[i]].gone);

@@ -71,13 +71,17 @@ void sim_copy_text(char dst[SCHED_ID_SIZE], const struct sim_point_id *point);
 const struct sched_checkpoint *sim_copy_row(const struct sched_state *state,
                                             const struct sim_point_id *point);
 void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_point *ret);
-/* What a sandbox would go on from on this node, and what is newest. */
+/* What a sandbox would go on from on this node, and what is newest. @vain (may be NULL): what
+ * nobody has whole; then something older, unless it was promised. */
 void sim_copy_choose(const struct sim_node *node,
                      uint64_t id,
+                     const struct sim_point_id *vain,
                      struct sim_point *ret,
                      struct sim_point *ret_newest);
-/* A newest point that was passed over when the sandbox was taken: may it still be? */
-bool sim_copy_may_skip(const struct sim_node *node, const struct sim_point_id *point);
+/* A newer point than that which the sandbox was taken from, and that is not to be passed over. */
+bool sim_copy_awaited(const struct sim_node *node,
+                      const struct sim_sandbox *sandbox,
+                      struct sim_point *ret);
 /* The newest point of @sandbox, which is durable here, into the catalogue. */
 void sim_copy_list(struct sim_node *node, const struct sim_sandbox *sandbox);
 /* Get @point here; then sim_hold_fetched. False when there is nobody to ask. */
@@ -92,6 +96,6 @@ bool sim_copy_order(struct sim_node *node,
                     bool trims);
 void sim_copy_answer(struct sim_node *node, struct sim_task *task, const struct sim_rpc *rpc);
 void sim_copy_give_up(struct sim_node *node, struct sim_task *task);
-void sim_hold_fetched(struct sim_node *node, uint64_t id, int code);
+void sim_hold_fetched(struct sim_node *node, const struct sim_point_id *point, int code);
 
 #endif /* SHL_SIM_HOLD_H */

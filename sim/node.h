@@ -77,6 +77,7 @@ struct sim_sandbox {
     uint64_t deadline_ms; /* to start it with */
     uint64_t autosave_ms, push_ms, fetch_ms;
     uint32_t fetch_tries;
+    struct sim_point_id vain;        /* was to be fetched, and nobody has it whole */
     bool listing;                    /* a point is to get its copies */
     uint64_t told_epoch, told_count; /* the last one that has them */
     struct sim_waiter wake, kill;

@@ -92,13 +92,15 @@ void sim_copy_newest(const struct sched_state *state, uint64_t id, struct sim_po
     }
 }
 
-/* As in node/cluster/take.c: one that ran goes on from the newest state that a node has which
- * lives. What one node alone had was promised to nobody; @ret_newest is what was passed over. */
+/* As cluster_sandbox_reachable: one that ran goes on from the newest state that a node has which
+ * lives; what may have been promised is waited for, as is the state of one that was hibernated. */
 void sim_copy_choose(const struct sim_node *node,
                      uint64_t id,
+                     const struct sim_point_id *vain,
                      struct sim_point *ret,
                      struct sim_point *ret_newest)
 {
+    bool skips = node->world->mutate.sim & SIM_MUT_COPY_SKIPPED;
     const struct sched_owner *owner = NULL;
     char text[SCHED_ID_SIZE];
     bool ran = false;
@@ -108,26 +110,56 @@ void sim_copy_choose(const struct sim_node *node,
     sim_sandbox_text(text, id);
     owner = sched_state_owner(node->state, text);
     ran = owner && !owner->released && owner->claimable;
-    for (size_t end = seek_end(node->state, text); ran && end > 0; end--) {
+    for (size_t end = seek_end(node->state, text); end > 0; end--) {
         const struct sched_checkpoint *row =
             sched_state_at(node->state, SCHED_TABLE_CHECKPOINTS, end - 1);
+        bool promised = sched_checkpoint_is_promised(row) && !skips;
+        bool waits =
+            promised || (!ran && row->holder_count > 0 && sched_checkpoint_had(row) > 1 && !skips);
+        struct sim_point point;
 
         if (strcmp(row->sandbox, text) != 0) {
             return;
         }
-        if (has_live(node, row) ||
-            (row->holder_count > 1 && !(node->world->mutate.sim & SIM_MUT_COPY_SKIPPED))) {
-            fill(row, ret);
+        fill(row, &point);
+        if ((waits || has_live(node, row)) &&
+            (promised || !vain || sim_point_compare(&point.id, vain) < 0)) {
+            *ret = point;
             return;
         }
     }
 }
 
-bool sim_copy_may_skip(const struct sim_node *node, const struct sim_point_id *point)
+/* As in node/cluster/take.c: what was passed over then still may be, unless it has got a second
+ * copy before the claim: its owner may have promised it. So may what it listed since, if it is
+ * lost with it. */
+bool sim_copy_awaited(const struct sim_node *node,
+                      const struct sim_sandbox *sandbox,
+                      struct sim_point *ret)
 {
-    const struct sched_checkpoint *row = sim_copy_row(node->state, point);
+    const struct sim_point_id taken = {sandbox->id, sandbox->count_epoch, sandbox->count};
+    const struct sim_point_id skipped = {sandbox->id, sandbox->skip_epoch, sandbox->skip_count};
+    bool skips = node->world->mutate.sim & SIM_MUT_COPY_SKIPPED;
+    char text[SCHED_ID_SIZE];
 
-    return !row || row->holder_count <= 1 || (node->world->mutate.sim & SIM_MUT_COPY_SKIPPED);
+    sim_sandbox_text(text, sandbox->id);
+    for (size_t end = seek_end(node->state, text); end > 0; end--) {
+        const struct sched_checkpoint *row =
+            sched_state_at(node->state, SCHED_TABLE_CHECKPOINTS, end - 1);
+
+        if (strcmp(row->sandbox, text) != 0) {
+            return false;
+        }
+        fill(row, ret);
+        if (sim_point_compare(&ret->id, &taken) <= 0) {
+            return false;
+        }
+        if ((sched_checkpoint_is_promised(row) && !skips) ||
+            (has_live(node, row) && sim_point_compare(&ret->id, &skipped) > 0)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /*- Listing: this node has it; the places that the planners name do the rest. */

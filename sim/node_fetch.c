@@ -11,7 +11,7 @@
 
 #define MANIFEST_MS  150  /* for an answer */
 #define MANIFEST_MAX 6    /* tries */
-#define RESUME_MS    1500 /* a sandbox waits no longer */
+#define RESUME_MS    2000 /* a sandbox waits no longer */
 #define PIECE_CHUNKS 2u   /* of one message */
 
 struct piece {
@@ -95,7 +95,7 @@ static void end_job(struct sim_node *node, struct sim_job *job, int code)
         sim_job_plan_ended(node, &old.point, code == 0);
     }
     if (old.wanted) {
-        sim_hold_fetched(node, old.point.sandbox, code);
+        sim_hold_fetched(node, &old.point, code);
     }
 }
 
@@ -190,6 +190,8 @@ static void act(struct sim_node *node, const struct ckpt_fetch_action *a)
             SIM_TRACE(node->world, node->index, "fetch fails: %s",
                       ckpt_fetch_reason_text(a->u.failed.reason));
             job->failed = true;
+            job->nobody = a->u.failed.reason == CKPT_FETCH_NO_CHUNK ||
+                          a->u.failed.reason == CKPT_FETCH_NO_HOLDER;
         }
         break;
     }
@@ -419,7 +421,7 @@ void sim_fetch_tick(struct sim_node *node)
         } else if (job->step == SIM_JOB_CHUNKS && job->done) {
             commit(node, job);
         } else if (job->step == SIM_JOB_CHUNKS && job->failed) {
-            end_job(node, job, SHL_EUNAVAILABLE);
+            end_job(node, job, job->nobody ? SHL_ENOTFOUND : SHL_EUNAVAILABLE);
         }
     }
 }

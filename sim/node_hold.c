@@ -256,21 +256,11 @@ static bool is_newer(const struct sim_point_id *point, uint64_t epoch, uint64_t 
     return point->epoch > epoch || (point->epoch == epoch && point->count > count);
 }
 
-/* The newest one is what its former owner alone had when this one was chosen, and still has alone:
- * had it got a second copy before the claim, it would have been promised. */
-static bool is_skipped(const struct sim_node *node,
-                       const struct sim_sandbox *sandbox,
-                       const struct sim_point *point)
-{
-    return point->id.epoch == sandbox->skip_epoch && point->id.count == sandbox->skip_count &&
-           sim_copy_may_skip(node, &point->id);
-}
-
 /* A copy is saved once it is the newest: by now nobody adds to what there is. */
 static void try_save(struct sim_node *node, struct sim_sandbox *sandbox)
 {
     const struct sim_manifest *own = sim_store_newest(node, sandbox->id);
-    struct sim_point point = {0};
+    struct sim_point point;
 
     if (!sandbox->copy) {
         save_now(node, sandbox);
@@ -280,9 +270,7 @@ static void try_save(struct sim_node *node, struct sim_sandbox *sandbox)
         sandbox->count_epoch = own->point.epoch;
         sandbox->count = own->point.count;
     }
-    sim_copy_newest(node->state, sandbox->id, &point);
-    if (point.there && is_newer(&point.id, sandbox->count_epoch, sandbox->count) &&
-        !(node->world->mutate.sim & SIM_MUT_COPY_OLD) && !is_skipped(node, sandbox, &point)) {
+    if (!(node->world->mutate.sim & SIM_MUT_COPY_OLD) && sim_copy_awaited(node, sandbox, &point)) {
         sandbox->fetch_ms = sim_node_now_ms(node) + FETCH_MS;
         (void)sim_copy_fetch(node, &point);
         return;
@@ -505,8 +493,9 @@ void sim_hold_synced(struct sim_node *node, const struct sim_sync *sync)
 
 /*- What users ask for. */
 
-void sim_hold_fetched(struct sim_node *node, uint64_t id, int code)
+void sim_hold_fetched(struct sim_node *node, const struct sim_point_id *fetched, int code)
 {
+    uint64_t id = fetched->sandbox;
     struct sim_sandbox *sandbox = sim_sandbox_find(node, id);
     const struct sim_manifest *copy = sim_store_newest(node, id);
     struct sim_point point, newest;
@@ -522,8 +511,19 @@ void sim_hold_fetched(struct sim_node *node, uint64_t id, int code)
     if (!sandbox || sandbox->status != SIM_SANDBOX_MOVED) {
         return;
     }
-    sim_copy_choose(node, id, &point, &newest);
-    if (code < 0 && point.there && sandbox->fetch_tries++ < 1 && sim_copy_fetch(node, &point)) {
+    if (code == SHL_ENOTFOUND) {
+        sandbox->vain = *fetched;
+        code = SHL_EUNAVAILABLE;
+    }
+    sim_copy_choose(node, id, sandbox->vain.sandbox ? &sandbox->vain : NULL, &point, &newest);
+    if (code < 0 && point.there && sim_point_compare(&point.id, fetched) < 0) {
+        if (copy && !is_newer(&point.id, copy->point.epoch, copy->point.count)) {
+            code = 0;
+        } else if (sim_copy_fetch(node, &point)) {
+            return;
+        }
+    } else if (code < 0 && point.there && sandbox->fetch_tries++ < 1 &&
+               sim_copy_fetch(node, &point)) {
         return;
     }
     sim_sandbox_text(text, id);
@@ -568,7 +568,7 @@ static int begin_import(struct sim_node *node, uint64_t id, uint32_t peer, uint6
     if (claim.verdict == SCHED_CLAIM_NEVER) {
         return claim.err.code;
     }
-    sim_copy_choose(node, id, &point, &newest);
+    sim_copy_choose(node, id, NULL, &point, &newest);
     if (!point.there) {
         return SHL_ENOTFOUND;
     }
@@ -582,8 +582,9 @@ static int begin_import(struct sim_node *node, uint64_t id, uint32_t peer, uint6
     }
     wait_for(node, &sandbox->wake, peer, req);
     sandbox->fetch_tries = 0;
+    sandbox->vain = (struct sim_point_id){0};
     if (own && !is_newer(&point.id, own->point.epoch, own->point.count)) {
-        sim_hold_fetched(node, id, 0);
+        sim_hold_fetched(node, &point.id, 0);
     } else if (!sim_copy_fetch(node, &point)) {
         answer(node, &sandbox->wake, SHL_EUNAVAILABLE);
     }

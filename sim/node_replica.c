@@ -693,23 +693,31 @@ void sim_replica_shut(struct sim_node *node)
     node->copy_wake_ms = UINT64_MAX;
 }
 
-bool sim_replica_is_idle(const struct sim_node *node)
+bool sim_replica_is_idle(const struct sim_node *node,
+                         bool (*is_lost)(const struct sim_node *node,
+                                         const struct sim_point_id *point))
 {
+    const struct sim_replica *r = node->replica;
     struct ckpt_plan_status status;
     struct ckpt_fetch_stats stats = {0};
+    uint32_t vain = 0, requests = 0;
 
-    if (!node->replica) {
+    if (!r) {
         return true;
     }
-    ckpt_plan_status(node->replica->plan, &status);
-    if (node->replica->fetch) {
-        ckpt_fetch_stats(node->replica->fetch, &stats);
+    ckpt_plan_status(r->plan, &status);
+    if (r->fetch) {
+        ckpt_fetch_stats(r->fetch, &stats);
     }
-    for (uint32_t i = 0; i < SIM_REQUESTS_MAX; i++) {
-        if (node->replica->requests[i].id != 0) {
+    for (uint32_t i = 0; i < r->job_count; i++) {
+        if (r->jobs[i].step != SIM_JOB_FREE && !is_lost(node, &r->jobs[i].point)) {
             return false;
         }
+        vain += r->jobs[i].step != SIM_JOB_FREE;
     }
-    return status.fetches == 0 && status.trims == 0 && stats.jobs == 0 && stats.requests == 0 &&
-           node->replica->job_count == 0;
+    for (uint32_t i = 0; i < SIM_REQUESTS_MAX; i++) {
+        requests += r->requests[i].id != 0;
+    }
+    return status.trims == 0 && status.fetches <= vain && stats.jobs <= vain &&
+           (vain > 0 || (stats.requests == 0 && requests == 0));
 }

@@ -37,6 +37,7 @@ struct sim_job {
     bool planned; /* the planner wants to hear of it */
     bool wanted;  /* a sandbox waits for it */
     bool done, failed;
+    bool nobody; /* failed, as no holder has it whole */
     uint32_t turn;
     uint32_t tries;
     uint64_t ask_ms;
@@ -85,8 +86,10 @@ void sim_replica_applied(struct sim_node *node, const struct sched_command *comm
 void sim_replica_receive(struct sim_node *node, uint32_t from, const struct sim_rpc *rpc);
 /* The order to take this node out of the holders was carried out, or not. */
 void sim_replica_left(struct sim_node *node, const struct sim_point_id *point, int code);
-/* Nothing is being fetched, asked or dropped. */
-bool sim_replica_is_idle(const struct sim_node *node);
+/* Nothing is being fetched, asked or dropped, but for what cannot be had. */
+bool sim_replica_is_idle(const struct sim_node *node,
+                         bool (*is_lost)(const struct sim_node *node,
+                                         const struct sim_point_id *point));
 
 /*- node_fetch.c */
 /* A job, or one that is there with a more urgent class; NULL: too many. */
