@@ -72,7 +72,34 @@ int ckpt_codec_decode(const struct ckpt_record *record, const uint8_t *body, uin
     return ckpt_id_equal(&id, &record->id) ? 0 : SHL_ECORRUPT;
 }
 
-int ckpt_codec_unpack(struct shl_bytes packed, uint8_t *dst)
+struct ckpt_codec_reader {
+    ZSTD_DCtx *context;
+};
+
+struct ckpt_codec_reader *ckpt_codec_reader_new(void)
+{
+    struct ckpt_codec_reader *reader = calloc(1, sizeof(*reader));
+
+    if (!reader) {
+        return NULL;
+    }
+    reader->context = ZSTD_createDCtx();
+    if (!reader->context) {
+        free(reader);
+        return NULL;
+    }
+    return reader;
+}
+
+void ckpt_codec_reader_free(struct ckpt_codec_reader *reader)
+{
+    if (reader) {
+        (void)ZSTD_freeDCtx(reader->context);
+        free(reader);
+    }
+}
+
+int ckpt_codec_unpack(struct ckpt_codec_reader *reader, struct shl_bytes packed, uint8_t *dst)
 {
     unsigned long long raw;
     size_t got;
@@ -89,6 +116,6 @@ int ckpt_codec_unpack(struct shl_bytes packed, uint8_t *dst)
         ZSTD_findFrameCompressedSize(packed.base, packed.len) != packed.len) {
         return SHL_EPROTO;
     }
-    got = ZSTD_decompress(dst, (size_t)raw, packed.base, packed.len);
+    got = ZSTD_decompressDCtx(reader->context, dst, (size_t)raw, packed.base, packed.len);
     return ZSTD_isError(got) || got != raw ? SHL_EPROTO : (int)got;
 }

@@ -23,9 +23,16 @@ SHL_MUST_CHECK int ckpt_codec_decode(const struct ckpt_record *record,
                                      const uint8_t *body,
                                      uint8_t *dst);
 
+struct ckpt_codec_reader; /* an unpacking context; one thread at a time */
+
+struct ckpt_codec_reader *ckpt_codec_reader_new(void); /* NULL: no memory */
+void ckpt_codec_reader_free(struct ckpt_codec_reader *reader);
+
 /* The raw bytes of @packed, which a peer sent, into @dst of CKPT_CHUNK_BYTES. Returns how many; or
  * SHL_EPROTO for anything but one zstd frame that says its size, 1..CKPT_CHUNK_BYTES, is smaller
  * than that and fills it: all of this but the last is known before a byte is unpacked. */
-SHL_MUST_CHECK int ckpt_codec_unpack(struct shl_bytes packed, uint8_t *dst);
+SHL_MUST_CHECK int ckpt_codec_unpack(struct ckpt_codec_reader *reader,
+                                     struct shl_bytes packed,
+                                     uint8_t *dst);
 
 #endif /* SHL_CHECKPOINT_CODEC_H */

@@ -120,6 +120,10 @@ SHL_MUST_CHECK int ckpt_append(struct ckpt_store *store,
                                struct ckpt_place *ret_place,
                                struct shl_err *err);
 
+/*- check.c */
+
+bool ckpt_is_zeros(const uint8_t *data, size_t len); /* at least one byte */
+
 /*- flush.c */
 
 /* Everything appended so far on disk. No lock held. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -44,13 +45,27 @@ void ckpt_slot_unpin(struct ckpt_store *store, struct ckpt_slot *slot)
     ckpt_table_drop(&store->table, slot);
 }
 
-/* The stored form of what is at @place. The header is not read: the index says the same,
- * and the id proves the content. */
+/* One call for both; what it does not get is left to the caller, who reads again. */
+static int read_both(const struct ckpt_segment *segment,
+                     const struct ckpt_place *place,
+                     uint8_t *body,
+                     uint8_t header[CKPT_RECORD_HEADER_BYTES])
+{
+    const struct iovec parts[] = {{header, CKPT_RECORD_HEADER_BYTES}, {body, place->stored_bytes}};
+    ssize_t got = preadv(segment->fd, parts, 2, (off_t)place->offset);
+
+    return got == (ssize_t)CKPT_RECORD_HEADER_BYTES + (ssize_t)place->stored_bytes ? 0 : -ENODATA;
+}
+
+/* The stored form of what is at @place. With @ret_record the header of the record, too;
+ * without it is not read: the index says the same, and the id proves the content. */
 static int read_body(struct ckpt_store *store,
                      const struct ckpt_place *place,
                      uint8_t *body,
+                     struct ckpt_record *ret_record,
                      struct shl_err *err)
 {
+    uint8_t header[CKPT_RECORD_HEADER_BYTES];
     struct ckpt_segment *segment;
     int rc;
 
@@ -60,8 +75,13 @@ static int read_body(struct ckpt_store *store,
     if (rc < 0) {
         return rc;
     }
-    rc = shl_pread_full(segment->fd, body, place->stored_bytes,
-                        place->offset + CKPT_RECORD_HEADER_BYTES);
+    if (ret_record) {
+        rc = read_both(segment, place, body, header);
+        rc = rc == 0 ? ckpt_record_parse(ret_record, header, segment->salt) : rc;
+    } else {
+        rc = shl_pread_full(segment->fd, body, place->stored_bytes,
+                            place->offset + CKPT_RECORD_HEADER_BYTES);
+    }
     (void)pthread_mutex_lock(&store->lock);
     ckpt_segment_unref(store, segment);
     (void)pthread_mutex_unlock(&store->lock);
@@ -87,7 +107,7 @@ int ckpt_place_read_stored(struct ckpt_store *store,
     };
     int rc;
 
-    rc = read_body(store, place, body, err);
+    rc = read_body(store, place, body, NULL, err);
     if (rc == -ENODATA || rc == -EIO || rc == SHL_ENOTFOUND) {
         rc = SHL_ECORRUPT;
     }
@@ -99,6 +119,39 @@ int ckpt_place_read_stored(struct ckpt_store *store,
                            store->dir, place->segment, (unsigned long long)place->offset);
     }
     return rc;
+}
+
+/* The record is the one the index means, and its body is what was written. */
+static bool is_intact(const struct ckpt_record *record,
+                      const struct ckpt_id *id,
+                      const struct ckpt_place *place,
+                      const uint8_t *body)
+{
+    return record->type == CKPT_RECORD_CHUNK && record->codec == place->codec &&
+           record->raw_bytes == place->raw_bytes && record->stored_bytes == place->stored_bytes &&
+           ckpt_id_equal(&record->id, id) &&
+           ckpt_body_sum(body, place->stored_bytes) == record->body_sum;
+}
+
+/* The stored form of a chunk into @body: the checksum is looked at, which is a tenth of the work
+ * of unpacking and hashing. When it is wrong, only the header may be damaged. */
+static int read_summed(struct ckpt_store *store,
+                       const struct ckpt_id *id,
+                       const struct ckpt_place *place,
+                       uint8_t *body,
+                       struct shl_err *err)
+{
+    SHL_CLEANUP_FREE uint8_t *raw = NULL;
+    struct ckpt_record record;
+
+    if (read_body(store, place, body, &record, NULL) == 0 && is_intact(&record, id, place, body)) {
+        return 0;
+    }
+    raw = malloc((size_t)place->raw_bytes + 1);
+    if (!raw) {
+        return shl_err_sys(err, ENOMEM, "cannot read from the checkpoint store");
+    }
+    return ckpt_place_read_stored(store, id, place, body, raw, err);
 }
 
 int ckpt_place_read(struct ckpt_store *store,
@@ -165,7 +218,7 @@ static int place_of(struct ckpt_store *store,
 struct reading {
     uint8_t *dst;
     size_t size;
-    uint8_t *body; /* NULL: the stored form is not wanted; else CKPT_CHUNK_BYTES */
+    bool is_stored; /* the stored form is wanted */
 };
 
 static int read_place(struct ckpt_store *store,
@@ -181,9 +234,8 @@ static int read_place(struct ckpt_store *store,
     if (place->segment == 0) {
         return SHL_ECORRUPT;
     }
-    return reading->body
-               ? ckpt_place_read_stored(store, id, place, reading->body, reading->dst, err)
-               : ckpt_place_read(store, id, place, reading->dst, err);
+    return reading->is_stored ? read_summed(store, id, place, reading->dst, err)
+                              : ckpt_place_read(store, id, place, reading->dst, err);
 }
 
 /* Where it was found in *ret_place. */
@@ -237,11 +289,10 @@ int ckpt_chunk_read(struct ckpt_store *store,
 int ckpt_chunk_read_stored(struct ckpt_store *store,
                            const struct ckpt_id *id,
                            uint8_t *dst,
-                           uint8_t *scratch,
                            struct ckpt_stored *ret,
                            struct shl_err *err)
 {
-    const struct reading reading = {.dst = scratch, .size = CKPT_CHUNK_BYTES, .body = dst};
+    const struct reading reading = {.dst = dst, .size = CKPT_CHUNK_BYTES, .is_stored = true};
     struct ckpt_place place;
     int rc = read_chunk(store, id, &reading, &place, err);
 

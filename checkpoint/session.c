@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
 #include "checkpoint/internal.h"
 
 int ckpt_session_begin(struct ckpt_store *store,
@@ -108,8 +107,8 @@ static int pin_new(struct ckpt_session *session,
 
 /* A chunk as it goes into the session's buffer. */
 struct content {
-    struct shl_bytes raw;
-    struct shl_bytes packed; /* base is NULL: still to be done */
+    struct shl_bytes raw;               /* to be packed, or: */
+    const struct ckpt_arrival *arrival; /* as it came */
 };
 
 static void fill_buffer(struct ckpt_session *session,
@@ -117,16 +116,17 @@ static void fill_buffer(struct ckpt_session *session,
                         struct ckpt_record *record)
 {
     uint8_t *body = session->buffer + CKPT_RECORD_HEADER_BYTES;
+    const struct ckpt_arrival *arrival = content->arrival;
 
-    if (!content->packed.base) {
+    if (!arrival) {
         ckpt_codec_encode(session->writer, content->raw.base, content->raw.len, body, record);
         return;
     }
-    memcpy(body, content->packed.base, content->packed.len);
-    record->codec = CKPT_CODEC_ZSTD;
-    record->raw_bytes = (uint32_t)content->raw.len;
-    record->stored_bytes = (uint32_t)content->packed.len;
-    record->body_sum = ckpt_body_sum(body, content->packed.len);
+    memcpy(body, arrival->bytes, arrival->stored_bytes);
+    record->codec = arrival->is_packed ? CKPT_CODEC_ZSTD : CKPT_CODEC_RAW;
+    record->raw_bytes = arrival->raw_bytes;
+    record->stored_bytes = arrival->stored_bytes;
+    record->body_sum = arrival->sum;
 }
 
 static int put_chunk(struct ckpt_session *session,
@@ -161,11 +161,6 @@ static int put_chunk(struct ckpt_session *session,
     many = store->table.pending_count >= CKPT_PENDING_MAX;
     (void)pthread_mutex_unlock(&store->lock);
     return rc == 0 && many ? ckpt_flush(store, err) : rc;
-}
-
-static bool all_zero(const uint8_t *data, size_t len)
-{
-    return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
 }
 
 /* @content has bytes other than zeros. */
@@ -207,7 +202,7 @@ int ckpt_session_put(struct ckpt_session *session,
         return shl_err_set(err, session->failed, "writing this checkpoint has failed before");
     }
     count_put(session, len);
-    if (all_zero(data, len)) {
+    if (ckpt_is_zeros(data, len)) {
         memset(ret_id, 0, sizeof(*ret_id));
         return 0;
     }
@@ -215,34 +210,18 @@ int ckpt_session_put(struct ckpt_session *session,
     return put_content(session, &content, ret_id, err);
 }
 
-int ckpt_session_put_packed(struct ckpt_session *session,
-                            struct shl_bytes packed,
-                            const struct ckpt_id *id,
-                            struct shl_err *err)
+int ckpt_session_put_checked(struct ckpt_session *session,
+                             const struct ckpt_arrival *arrival,
+                             struct shl_err *err)
 {
-    struct content content = {.packed = packed};
-    SHL_CLEANUP_FREE uint8_t *raw = malloc(CKPT_CHUNK_BYTES);
-    struct ckpt_id got;
-    int len, rc;
+    const struct content content = {.arrival = arrival};
 
-    if (!raw) {
-        return shl_err_sys(err, ENOMEM, "cannot unpack a chunk");
-    }
+    assert(arrival->is_sound);
     if (session->failed) {
         return shl_err_set(err, session->failed, "writing this checkpoint has failed before");
     }
-    len = ckpt_codec_unpack(packed, raw);
-    if (len < 0) {
-        return shl_err_set(err, len, "a packed chunk cannot be unpacked");
-    }
-    ckpt_id_of(&got, raw, (size_t)len);
-    if (!ckpt_id_equal(&got, id) || all_zero(raw, (size_t)len)) {
-        return shl_err_set(err, SHL_EPROTO, "a packed chunk is not the one it is said to be");
-    }
-    count_put(session, (size_t)len);
-    content.raw = shl_bytes_of(raw, (size_t)len);
-    rc = put_content(session, &content, id, err);
-    return rc < 0 ? rc : len;
+    count_put(session, arrival->raw_bytes);
+    return put_content(session, &content, &arrival->id, err);
 }
 
 int ckpt_session_pin(struct ckpt_session *session, const struct ckpt_id *id, struct shl_err *err)

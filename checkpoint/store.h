@@ -84,13 +84,31 @@ SHL_MUST_CHECK int ckpt_session_put(struct ckpt_session *session,
                                     struct ckpt_id *ret_id,
                                     struct shl_err *err);
 
-/* Store a chunk that is said to be @id as another store has it packed (ckpt_chunk_read_stored).
- * It is unpacked and hashed first; SHL_EPROTO when it is not that chunk, and the session is as
- * before. Returns its length. */
-SHL_MUST_CHECK int ckpt_session_put_packed(struct ckpt_session *session,
-                                           struct shl_bytes packed,
-                                           const struct ckpt_id *id,
-                                           struct shl_err *err);
+/* A chunk of somebody else, said to be @id: plain, or as another store has it packed
+ * (ckpt_chunk_read_stored). First it is checked, which takes most of the time and no session, so
+ * that several threads can do it; then it is put. */
+struct ckpt_arrival {
+    struct ckpt_id id;
+    uint8_t *bytes;        /* the caller's, until it was put */
+    uint32_t stored_bytes; /* in it, 1..CKPT_CHUNK_BYTES */
+    bool is_packed;
+    /* After the check. */
+    bool is_sound;
+    uint32_t raw_bytes; /* of the chunk */
+    uint64_t sum;
+};
+struct ckpt_checker; /* what a check needs; one thread at a time */
+struct ckpt_checker *ckpt_checker_new(const struct ckpt_store *store); /* NULL: no memory */
+void ckpt_checker_free(struct ckpt_checker *checker);                  /* NULL is fine */
+/* Unpacks and hashes. 0: it is the chunk, and packed now when that makes it smaller. SHL_EPROTO:
+ * it is not. Looks at nothing but @arrival. */
+SHL_MUST_CHECK int ckpt_chunk_check(struct ckpt_checker *checker,
+                                    struct ckpt_arrival *arrival,
+                                    struct shl_err *err);
+/* Store it, or find and pin what is there. Asserts that it was found sound. */
+SHL_MUST_CHECK int ckpt_session_put_checked(struct ckpt_session *session,
+                                            const struct ckpt_arrival *arrival,
+                                            struct shl_err *err);
 
 /* Hold a chunk that is there already, without its bytes. SHL_ENOTFOUND: put it. */
 SHL_MUST_CHECK int ckpt_session_pin(struct ckpt_session *session,
@@ -124,8 +142,9 @@ SHL_MUST_CHECK int ckpt_chunk_read(struct ckpt_store *store,
                                    void *dst,
                                    size_t size,
                                    struct shl_err *err);
-/* The same, verified as well, in the form in which it is stored: a zstd frame that is smaller than
- * the chunk, or its bytes. @dst and @scratch have CKPT_CHUNK_BYTES each. */
+/* The same in the form in which it is stored, into @dst of CKPT_CHUNK_BYTES: a zstd frame that is
+ * smaller than the chunk, or its bytes. Verified against the checksum of its record, which finds
+ * what a disk does to it; whoever gets the bytes has to compare them with the id. */
 struct ckpt_stored {
     uint32_t bytes;     /* in @dst */
     uint32_t raw_bytes; /* of the chunk */
@@ -134,7 +153,6 @@ struct ckpt_stored {
 SHL_MUST_CHECK int ckpt_chunk_read_stored(struct ckpt_store *store,
                                           const struct ckpt_id *id,
                                           uint8_t *dst,
-                                          uint8_t *scratch,
                                           struct ckpt_stored *ret,
                                           struct shl_err *err);
 /* Encoded manifest, verified. While @ret_pin is held (ckpt_pin_release) neither it nor

@@ -76,7 +76,7 @@ void replica_finish(struct node_replica_fetch *fetch)
     void *arg = fetch->arg;
 
     assert(!fetch->session && shl_list_empty(&fetch->arrived));
-    assert(shl_list_empty(&fetch->batch));
+    assert(fetch->puts == 0);
     replica->stats.fetches--;
     replica->stats.done += result.code == 0;
     replica->stats.failed += result.code < 0;
@@ -86,6 +86,7 @@ void replica_finish(struct node_replica_fetch *fetch)
     shl_list_remove(&fetch->link);
     free(fetch->ids);
     free(fetch->present);
+    uv_mutex_destroy(&fetch->put_lock);
     free(fetch);
     replica_schedule(replica);
     result.msg = result.code < 0 ? err.msg : NULL;
@@ -212,6 +213,10 @@ int node_replica_fetch(struct node_replica *replica,
     struct node_replica_fetch *fetch = rc == 0 ? calloc(1, sizeof(*fetch)) : NULL;
     uint32_t i;
 
+    if (fetch && uv_mutex_init(&fetch->put_lock) != 0) {
+        free(fetch);
+        fetch = NULL;
+    }
     if (!fetch) {
         return rc < 0 ? rc : shl_err_sys(err, ENOMEM, "cannot fetch a checkpoint");
     }
@@ -225,7 +230,6 @@ int node_replica_fetch(struct node_replica *replica,
     }
     shl_buf_init(&fetch->bytes, CKPT_MANIFEST_MAX);
     shl_list_init(&fetch->arrived);
-    shl_list_init(&fetch->batch);
     shl_list_push_back(&replica->fetches, &fetch->link);
     replica->stats.fetches++;
     if (ret) {

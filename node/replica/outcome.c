@@ -148,9 +148,9 @@ static void report_some(struct node_replica_fetch *fetch, struct shl_list *batch
         if (request && chunk->request != request) {
             break;
         }
-        fetch->result.raw_bytes += is_put ? chunk->raw_bytes : 0;
+        fetch->result.raw_bytes += is_put ? chunk->arrival.raw_bytes : 0;
         request = chunk->request;
-        ids[count] = chunk->id;
+        ids[count] = chunk->arrival.id;
         results[count++] = (struct ckpt_fetch_result){chunk->index, chunk->outcome, chunk->length};
     }
     assert(request && count <= REPLICA_BATCH_MAX);
@@ -163,22 +163,16 @@ static void report_some(struct node_replica_fetch *fetch, struct shl_list *batch
     replica_request_settle(request);
 }
 
-static void after_put(struct node_replica_fetch *fetch)
+void replica_put_done(struct node_replica_fetch *fetch,
+                      struct shl_list *batch,
+                      int rc,
+                      const struct shl_err *err)
 {
-    struct shl_list batch = SHL_LIST_INIT(batch);
-    bool is_put = fetch->work_rc == 0;
-    struct shl_list *first;
-
-    /* The steps below may begin the next work of this fetch. */
-    while ((first = shl_list_first(&fetch->batch))) {
-        shl_list_remove(first);
-        shl_list_push_back(&batch, first);
+    if (rc < 0) {
+        replica_end(fetch, rc, err->code ? err->msg : NULL);
     }
-    if (!is_put) {
-        replica_end(fetch, fetch->work_rc, work_msg(fetch));
-    }
-    while (!shl_list_empty(&batch)) {
-        report_some(fetch, &batch, is_put);
+    while (!shl_list_empty(batch)) {
+        report_some(fetch, batch, rc == 0);
     }
     replica_questions_resume(fetch->replica);
 }
@@ -202,9 +196,7 @@ void replica_worked(struct node_replica_fetch *fetch, enum replica_state state)
         replica_finish(fetch);
         return;
     }
-    if (state == REPLICA_FETCHING) {
-        after_put(fetch);
-    } else if (fetch->state != state) {
+    if (fetch->state != state) {
         /* Ended meanwhile; what was published is here all the same. */
         if (state == REPLICA_COMMITTING && fetch->work_rc == 0) {
             fetch->result.code = 0;

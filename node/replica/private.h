@@ -1,6 +1,6 @@
 /* Inside of node/replica: shared by transfer.c (object and plan), fetch.c (one checkpoint;
- * ask.c, outcome.c), work.c (its work on the thread pool), request.c (chunks) and question.c (one
- * stream). */
+ * ask.c, outcome.c), work.c and put.c (its work on the thread pool), request.c (chunks) and
+ * question.c (one stream). */
 #ifndef SHL_NODE_REPLICA_PRIVATE_H
 #define SHL_NODE_REPLICA_PRIVATE_H
 
@@ -14,7 +14,8 @@
 #include "node/replica/transfer.h"
 #include "node/replica/wire.h"
 
-#define REPLICA_BATCH_MAX       32u  /* chunks put in one go on the thread pool */
+#define REPLICA_BATCH_MAX       16u  /* chunks put in one go on the thread pool */
+#define REPLICA_PUTS_MAX        4u   /* ... at once, of all fetches; one per processor */
 #define REPLICA_BUSY_MS         250u /* before holders that had no room are asked again */
 #define REPLICA_BUSY_ROUNDS_MAX 240u
 
@@ -52,12 +53,10 @@ void replica_questions_resume(struct node_replica *replica);   /* there is room 
 /*- One request of the plan for chunks (request.c). */
 
 struct replica_chunk {
-    struct shl_list link; /* in the fetch's arrived or batch */
+    struct shl_list link; /* in the fetch's arrived, or the batch of a put */
     struct replica_request *request;
-    struct ckpt_id id;
-    uint32_t index, length, got; /* bytes that came */
-    uint32_t raw_bytes;          /* of the chunk, once it was unpacked */
-    bool is_packed;
+    uint32_t index, length, got;     /* bytes that came */
+    struct ckpt_arrival arrival;     /* its bytes are those below */
     enum ckpt_fetch_outcome outcome; /* of the work */
     uint8_t bytes[];
 };
@@ -90,7 +89,7 @@ enum replica_state {
     REPLICA_LOOKING,    /* work: is it here already? */
     REPLICA_ASKING,     /* a holder for the manifest */
     REPLICA_OPENING,    /* work: check the manifest, hold the chunks that are here */
-    REPLICA_FETCHING,   /* the plan has it; work: put chunks */
+    REPLICA_FETCHING,   /* the plan has it; chunks are put (put.c) */
     REPLICA_COMMITTING, /* work */
     REPLICA_ENDING,     /* work: let go of the session; then the callback */
 };
@@ -122,7 +121,9 @@ struct node_replica_fetch {
 
     /* From OPENING on. */
     struct ckpt_session *session;
+    uv_mutex_t put_lock;     /* of the session, among puts */
     struct shl_list arrived; /* chunks to be put */
+    uint32_t puts;           /* under way */
     uint32_t rounds;
 
     /* work */
@@ -131,11 +132,31 @@ struct node_replica_fetch {
     enum replica_state working; /* what for */
     int work_rc;
     struct shl_err work_err;
-    struct shl_list batch;
     struct ckpt_id *ids; /* OPENING: of all chunks, */
     uint8_t *present;    /* and which of them are here */
     uint32_t id_count;
 };
+
+/* Chunks of one fetch on their way into the store (put.c): checked, by several threads at once,
+ * then put into the session, by one at a time. */
+struct replica_put {
+    struct node_replica_fetch *fetch; /* NULL: idle */
+    struct ckpt_checker *checker;     /* made when it is needed first */
+    struct shl_list batch;
+    uv_work_t work;
+    int rc;
+    struct shl_err err;
+};
+
+/* Begin puts for what arrived, of this fetch first, while there are idle ones. */
+void replica_put_begin(struct node_replica_fetch *fetch);
+/* ... once everything that can be read now was read. */
+void replica_put_soon(struct node_replica *replica);
+/* What follows on one. */
+void replica_put_done(struct node_replica_fetch *fetch,
+                      struct shl_list *batch,
+                      int rc,
+                      const struct shl_err *err);
 
 /* The only place that changes the state; begins what it needs. */
 void replica_enter(struct node_replica_fetch *fetch, enum replica_state state);
@@ -167,7 +188,11 @@ struct node_replica {
     struct ckpt_fetch_actions actions;
     bool is_stepping;
     struct shl_list fetches, requests, questions;
+    struct replica_put puts[REPLICA_PUTS_MAX];
+    uint32_t put_count; /* of them in use at most */
     uv_timer_t timer;
+    uv_idle_t soon; /* runs when chunks have arrived */
+    uint32_t handles;
     uint32_t reading;        /* fetches that have one of NODE_REPLICA_READING_MAX */
     uint64_t manifest_bytes; /* in memory */
     bool is_closing;

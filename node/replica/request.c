@@ -3,7 +3,7 @@
  * Happy path:
  *  1. replica_request_begin: the question is asked.
  *  2. on_part: bytes gather in a chunk; a whole one waits in its fetch for the thread pool.
- *  3. replica_worked (fetch.c) tells the plan what became of it.
+ *  3. replica_put_done (outcome.c) tells the plan what became of it.
  *  4. on_over: the answer is complete. When nothing of it waits for the disk any more, the
  *     plan is told so too, and the request is freed.
  *
@@ -91,9 +91,13 @@ static int chunk_begin(struct replica_request *request, const struct node_replic
     shl_list_init(&chunk->link);
     chunk->request = request;
     chunk->index = record->index;
-    chunk->id = request->ask.ids[record->index];
-    chunk->length = chunk->raw_bytes = record->length;
-    chunk->is_packed = record->outcome == NODE_REPLICA_PACKED;
+    chunk->length = record->length;
+    chunk->arrival = (struct ckpt_arrival){
+        .id = request->ask.ids[record->index],
+        .bytes = chunk->bytes,
+        .stored_bytes = record->length,
+        .is_packed = record->outcome == NODE_REPLICA_PACKED,
+    };
     chunk->got = 0;
     request->fetch->replica->stats.held_bytes += record->length;
     request->chunk = chunk;
@@ -121,7 +125,7 @@ static int on_part(void *arg, const struct node_replica_part *part)
         request->chunk = NULL;
         request->waiting++;
         shl_list_push_back(&fetch->arrived, &chunk->link);
-        replica_work(fetch);
+        replica_put_soon(fetch->replica);
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /* Happy path:
  *  1. accept_stream: the question is checked, the first read begins.
- *  2. run_read (thread pool): one record into `ahead`.
+ *  2. run_read (thread pool): some records into `ahead`, which travel as one message.
  *  3. on_read: `ahead` becomes what is sent, the next read begins.
  *  4. pump: bytes leave under the stream's credit; after the last record the end.
  *  5. on_closed: freed, once no read is under way.
@@ -19,15 +19,20 @@
 #include "base/list.h"
 #include "node/replica/wire.h"
 
+/* As many records are read at once as surely fit: every message costs the same again, on both
+ * sides. A stream has two such buffers. */
+#define AHEAD_BYTES  ((size_t)256 << 10)
+#define RECORD_BYTES ((size_t)NODE_REPLICA_RECORD_BYTES + CKPT_CHUNK_BYTES)
+
 struct serving {
     struct shl_list link;
     struct node_replica_server *server;
     struct node_stream *stream; /* NULL once closed */
     struct shl_node_id peer;
     struct node_replica_ask ask;
-    uint32_t next;        /* id to read next */
+    uint32_t next;        /* id to read next; the work's while it reads */
     struct shl_buf out;   /* what is being sent */
-    struct shl_buf ahead; /* record read meanwhile, when it has bytes and no read runs */
+    struct shl_buf ahead; /* read meanwhile, when it has bytes and no read runs */
     struct ckpt_pin *pin; /* of the manifest */
     uint64_t moved_at_ms; /* when bytes left last */
     bool is_reading, is_finished;
@@ -35,9 +40,11 @@ struct serving {
     /* job */
     uv_work_t work;
     int rc;
-    bool is_damaged;
-    uint8_t *scratch;   /* CKPT_CHUNK_BYTES, when chunks may be packed */
-    uint32_t raw_bytes; /* of the chunk that was read */
+    struct serving_read {
+        uint32_t chunks, lacks, damaged;
+        uint64_t raw_bytes;          /* of chunks */
+        struct shl_err damaged_here; /* of the last one */
+    } read;                          /* by this work */
     struct shl_err err;
 };
 
@@ -56,6 +63,7 @@ struct node_replica_server {
 
 static int read_manifest(struct serving *s, struct node_replica_record *record)
 {
+    /* Alone in its answer. */
     int rc =
         ckpt_manifest_read(s->server->config.store, &s->ask.ids[0], &s->ahead, &s->pin, &s->err);
 
@@ -68,17 +76,12 @@ static int read_stored(struct serving *s, uint8_t *space, struct node_replica_re
 {
     const struct ckpt_id *id = &s->ask.ids[s->next];
     struct ckpt_stored stored;
-    int rc;
+    int rc = ckpt_chunk_read_stored(s->server->config.store, id, space, &stored, &s->err);
 
-    s->scratch = s->scratch ? s->scratch : malloc(CKPT_CHUNK_BYTES);
-    if (!s->scratch) {
-        return -ENOMEM;
-    }
-    rc = ckpt_chunk_read_stored(s->server->config.store, id, space, s->scratch, &stored, &s->err);
     if (rc == 0) {
         record->outcome = stored.is_packed ? NODE_REPLICA_PACKED : NODE_REPLICA_HERE;
         record->length = stored.bytes;
-        s->raw_bytes = stored.raw_bytes;
+        s->read.raw_bytes += stored.raw_bytes;
     }
     return rc;
 }
@@ -90,7 +93,8 @@ static int read_plain(struct serving *s, uint8_t *space, struct node_replica_rec
 
     if (rc > 0) {
         record->outcome = NODE_REPLICA_HERE;
-        record->length = s->raw_bytes = (uint32_t)rc;
+        record->length = (uint32_t)rc;
+        s->read.raw_bytes += record->length;
     }
     return rc < 0 ? rc : 0;
 }
@@ -107,32 +111,61 @@ static int read_chunk(struct serving *s, struct node_replica_record *record)
     return rc;
 }
 
-static void run_read(uv_work_t *work)
+/* Not here, or damaged: that it is not is the answer. */
+static void read_lacks(struct serving *s, size_t at, struct node_replica_record *record, int rc)
 {
-    struct serving *s = shl_container_of(work, struct serving, work);
-    struct node_replica_record record = {.index = s->next};
-    uint8_t *head;
-
+    s->ahead.end = s->ahead.start + at; /* a store that fails half way may have left bytes */
+    record->outcome = NODE_REPLICA_LACKS;
+    record->length = 0;
+    s->read.lacks++;
+    if (rc == SHL_ECORRUPT) {
+        s->read.damaged++;
+        s->read.damaged_here = s->err;
+    }
     s->err.code = 0;
-    shl_buf_clear(&s->ahead);
-    s->rc = shl_buf_reserve(&s->ahead, NODE_REPLICA_RECORD_BYTES, &head);
-    if (s->rc < 0) {
-        return;
+}
+
+static int read_one(struct serving *s)
+{
+    struct node_replica_record record = {.index = s->next};
+    size_t start = shl_buf_len(&s->ahead);
+    uint8_t *head;
+    int rc = shl_buf_reserve(&s->ahead, NODE_REPLICA_RECORD_BYTES, &head);
+
+    if (rc < 0) {
+        return rc;
     }
     memset(head, 0, NODE_REPLICA_RECORD_BYTES);
     shl_buf_commit(&s->ahead, NODE_REPLICA_RECORD_BYTES);
-    s->rc = s->ask.is_manifest ? read_manifest(s, &record) : read_chunk(s, &record);
-    s->is_damaged = s->rc == SHL_ECORRUPT;
-    if (s->rc == SHL_ENOTFOUND || s->rc == SHL_ECORRUPT) {
-        /* A store that fails half way may have left bytes. */
-        s->ahead.end = s->ahead.start + NODE_REPLICA_RECORD_BYTES;
-        record.outcome = NODE_REPLICA_LACKS;
-        record.length = 0;
-        s->rc = 0;
+    rc = s->ask.is_manifest ? read_manifest(s, &record) : read_chunk(s, &record);
+    if (rc == SHL_ENOTFOUND || rc == SHL_ECORRUPT) {
+        read_lacks(s, start + NODE_REPLICA_RECORD_BYTES, &record, rc);
+    } else if (rc < 0) {
+        return rc;
+    } else {
+        s->read.chunks += !s->ask.is_manifest;
     }
-    if (s->rc == 0) {
-        node_replica_record_write(shl_buf_data(&s->ahead), &record);
+    node_replica_record_write(shl_buf_data(&s->ahead) + start, &record);
+    s->next++;
+    return 0;
+}
+
+static void run_read(uv_work_t *work)
+{
+    struct serving *s = shl_container_of(work, struct serving, work);
+    uint8_t *space;
+
+    s->err.code = 0;
+    s->read = (struct serving_read){0};
+    shl_buf_clear(&s->ahead);
+    s->rc = s->ask.is_manifest ? 0 : shl_buf_reserve(&s->ahead, AHEAD_BYTES, &space);
+    if (s->rc < 0) {
+        return;
     }
+    do {
+        s->rc = read_one(s);
+    } while (s->rc == 0 && s->next < s->ask.count &&
+             shl_buf_len(&s->ahead) + RECORD_BYTES <= AHEAD_BYTES);
 }
 
 static void on_read(uv_work_t *work, int status);
@@ -185,7 +218,6 @@ static void release(struct serving *s)
     ckpt_pin_release(s->pin);
     shl_buf_release(&s->out);
     shl_buf_release(&s->ahead);
-    free(s->scratch);
     free(s);
     consider_closed(server);
 }
@@ -251,16 +283,14 @@ static void count_read(struct serving *s)
 {
     struct node_replica_server_stats *stats = &s->server->stats;
 
-    if (shl_buf_len(&s->ahead) > NODE_REPLICA_RECORD_BYTES) {
-        stats->chunks += !s->ask.is_manifest;
-        stats->chunk_bytes += s->ask.is_manifest ? 0 : s->raw_bytes;
-        return;
-    }
-    stats->lacks++;
-    if (s->is_damaged) {
-        stats->damaged++;
+    stats->chunks += s->read.chunks;
+    stats->chunk_bytes += s->read.raw_bytes;
+    stats->lacks += s->read.lacks;
+    stats->damaged += s->read.damaged;
+    if (s->read.damaged > 0) {
         SHL_LOG(s->server->config.log, SHL_LOG_ERROR, "replica_damaged_here",
-                SHL_B("manifest", s->ask.is_manifest), SHL_S("reason", s->err.msg));
+                SHL_B("manifest", s->ask.is_manifest), SHL_I("records", s->read.damaged),
+                SHL_S("reason", s->read.damaged_here.msg));
     }
 }
 
@@ -276,7 +306,6 @@ static void on_read(uv_work_t *work, int status)
                 SHL_S("reason", s->err.code ? s->err.msg : shl_err_text(s->rc)));
         cut(s, SHL_EUNAVAILABLE, s->err.code ? s->err.msg : NULL);
     } else {
-        s->next++;
         count_read(s);
         pump(s);
     }
@@ -375,8 +404,8 @@ static void begin(struct node_replica_server *server,
                   struct node_stream *stream,
                   const struct node_replica_ask *ask)
 {
-    size_t most = (ask->is_manifest ? CKPT_MANIFEST_MAX : CKPT_CHUNK_BYTES) +
-                  (size_t)NODE_REPLICA_RECORD_BYTES;
+    size_t most =
+        ask->is_manifest ? CKPT_MANIFEST_MAX + (size_t)NODE_REPLICA_RECORD_BYTES : AHEAD_BYTES;
 
     s->server = server;
     s->stream = stream;

@@ -167,17 +167,28 @@ int node_replica_open(uv_loop_t *loop,
     shl_list_init(&replica->requests);
     shl_list_init(&replica->questions);
     (void)uv_timer_init(loop, &replica->timer);
-    replica->timer.data = replica;
+    (void)uv_idle_init(loop, &replica->soon);
+    replica->timer.data = replica->soon.data = replica;
+    replica->handles = 2;
+    replica->put_count = SHL_MIN(uv_available_parallelism(), REPLICA_PUTS_MAX);
     *ret = replica;
     return 0;
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     struct node_replica *replica = handle->data;
     void (*closed)(void *arg) = replica->closed;
     void *arg = replica->closed_arg;
+    uint32_t i;
 
+    if (--replica->handles > 0) {
+        return;
+    }
+    for (i = 0; i < REPLICA_PUTS_MAX; i++) {
+        assert(!replica->puts[i].fetch);
+        ckpt_checker_free(replica->puts[i].checker);
+    }
     assert(shl_list_empty(&replica->requests) && replica->stats.held_bytes == 0);
     ckpt_fetch_free(replica->plan);
     free(replica);
@@ -190,7 +201,8 @@ void replica_consider_closed(struct node_replica *replica)
 {
     if (replica->is_closing && shl_list_empty(&replica->fetches) &&
         shl_list_empty(&replica->questions) && !uv_is_closing((uv_handle_t *)&replica->timer)) {
-        uv_close((uv_handle_t *)&replica->timer, on_timer_closed);
+        uv_close((uv_handle_t *)&replica->timer, on_handle_closed);
+        uv_close((uv_handle_t *)&replica->soon, on_handle_closed);
     }
 }
 

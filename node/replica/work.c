@@ -1,5 +1,6 @@
-/* What a fetch does on the thread pool: all hashing, and everything about the store. One
- * piece of work per fetch at a time, since a session is used by one thread at a time. */
+/* What a fetch does on the thread pool besides putting chunks (put.c): all hashing, and everything
+ * about the store. One piece of work per fetch at a time, since a session is used by one thread
+ * at a time. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -102,60 +103,6 @@ static int run_open(struct node_replica_fetch *fetch)
     return rc;
 }
 
-/*- FETCHING. */
-
-/* Bounds, unpacking and hash are looked after in the store, before anything counts. */
-static int put_packed(struct node_replica_fetch *fetch, struct replica_chunk *chunk)
-{
-    int rc = ckpt_session_put_packed(fetch->session, shl_bytes_of(chunk->bytes, chunk->length),
-                                     &chunk->id, &fetch->work_err);
-
-    if (rc == SHL_EPROTO) {
-        chunk->outcome = CKPT_FETCH_BAD;
-        return 0;
-    }
-    if (rc > 0) {
-        chunk->outcome = CKPT_FETCH_ARRIVED;
-        chunk->raw_bytes = (uint32_t)rc;
-    }
-    return rc < 0 ? rc : 0;
-}
-
-static int put_chunk(struct node_replica_fetch *fetch, struct replica_chunk *chunk)
-{
-    struct ckpt_id id;
-    int rc;
-
-    if (chunk->is_packed) {
-        return put_packed(fetch, chunk);
-    }
-    /* First the hash: what is wrong does not come near the disk. */
-    ckpt_id_of(&id, chunk->bytes, chunk->length);
-    chunk->outcome = CKPT_FETCH_BAD;
-    if (!ckpt_id_equal(&id, &chunk->id)) {
-        return 0;
-    }
-    rc = ckpt_session_put(fetch->session, chunk->bytes, chunk->length, &id, &fetch->work_err);
-    if (rc == 0 && ckpt_id_equal(&id, &chunk->id)) { /* not so for zeros with a hash as id */
-        chunk->outcome = CKPT_FETCH_ARRIVED;
-    }
-    return rc;
-}
-
-static int run_put(struct node_replica_fetch *fetch)
-{
-    struct shl_list *it;
-    int rc = 0;
-
-    SHL_LIST_FOREACH(it, &fetch->batch) {
-        rc = put_chunk(fetch, shl_container_of(it, struct replica_chunk, link));
-        if (rc < 0) {
-            break;
-        }
-    }
-    return rc;
-}
-
 /*- COMMITTING, ENDING. */
 
 static int run_commit(struct node_replica_fetch *fetch)
@@ -192,14 +139,12 @@ static void run(uv_work_t *work)
     case REPLICA_OPENING:
         fetch->work_rc = run_open(fetch);
         return;
-    case REPLICA_FETCHING:
-        fetch->work_rc = run_put(fetch);
-        return;
     case REPLICA_COMMITTING:
         fetch->work_rc = run_commit(fetch);
         return;
     case REPLICA_WAITING:
     case REPLICA_ASKING:
+    case REPLICA_FETCHING:
     case REPLICA_ENDING:
         break;
     }
@@ -215,29 +160,18 @@ static void on_done(uv_work_t *work, int status)
     replica_worked(fetch, fetch->working);
 }
 
-static void take_batch(struct node_replica_fetch *fetch)
-{
-    struct shl_list *first;
-    uint32_t count;
-
-    for (count = 0; count < REPLICA_BATCH_MAX && (first = shl_list_first(&fetch->arrived));
-         count++) {
-        shl_list_remove(first);
-        shl_list_push_back(&fetch->batch, first);
-    }
-}
-
 void replica_work(struct node_replica_fetch *fetch)
 {
-    bool is_put = fetch->state == REPLICA_FETCHING;
     int rc SHL_UNUSED;
 
-    if (fetch->is_working || fetch->state == REPLICA_WAITING || fetch->state == REPLICA_ASKING ||
-        (is_put && shl_list_empty(&fetch->arrived))) {
+    if (fetch->state == REPLICA_FETCHING) {
+        replica_put_begin(fetch);
         return;
     }
-    if (is_put) {
-        take_batch(fetch);
+    /* A session is used by one thread at a time. */
+    if (fetch->is_working || fetch->puts > 0 || fetch->state == REPLICA_WAITING ||
+        fetch->state == REPLICA_ASKING) {
+        return;
     }
     fetch->working = fetch->state;
     fetch->is_working = true;

@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     /* Single segment, a size of two bytes: 256 more than the number. */
     static const uint8_t head[] = {0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0xff};
+    static struct ckpt_codec_reader *reader;
     uint8_t *packed, *raw;
     size_t len = 0;
     int got;
@@ -22,14 +23,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     packed = malloc(sizeof(head) + size);
     raw = malloc(CKPT_CHUNK_BYTES);
-    assert(packed && raw);
+    reader = reader ? reader : ckpt_codec_reader_new(); /* one for all, as a daemon has it */
+    assert(packed && raw && reader);
     if (data[0] & 1) {
         memcpy(packed, head, sizeof(head));
         len = sizeof(head);
     }
     memcpy(packed + len, data + 1, size - 1);
     len += size - 1;
-    got = ckpt_codec_unpack(shl_bytes_of(packed, len), raw);
+    got = ckpt_codec_unpack(reader, shl_bytes_of(packed, len), raw);
     assert(got == SHL_EPROTO || (got > (int)len && got <= (int)CKPT_CHUNK_BYTES));
     free(packed);
     free(raw);
