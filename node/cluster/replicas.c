@@ -206,15 +206,21 @@ static void on_survey(uv_timer_t *timer)
     took_ms = cluster_now_ms() - began_ms;
     r->survey_pause_ms = SHL_MAX(took_ms * REPLICA_SURVEY_SHARE, (uint64_t)REPLICA_SURVEY_SOON_MS);
     r->is_surveying = false;
+    r->surveyed_at_ms = cluster_now_ms();
     (void)uv_timer_start(&r->survey_timer, on_survey,
                          SHL_MAX(r->survey_pause_ms, (uint64_t)REPLICA_SURVEY_MS), 0);
 }
 
+/* The pause is one between two surveys: a copy takes several steps, each of which would wait for it
+ * otherwise. What changes together with this one is waited for. */
 void replicas_survey(struct cluster_replicas *r)
 {
+    uint64_t now = cluster_now_ms(), due = r->surveyed_at_ms + r->survey_pause_ms;
+
     if (!r->is_surveying && !r->is_closing && r->store) {
         r->is_surveying = true;
-        (void)uv_timer_start(&r->survey_timer, on_survey, r->survey_pause_ms, 0);
+        (void)uv_timer_start(&r->survey_timer, on_survey,
+                             SHL_MAX(due, now + REPLICA_SURVEY_WITH_MS) - now, 0);
     }
 }
 

@@ -9,7 +9,8 @@
 #include "node/replica/transfer.h"
 
 #define REPLICA_SURVEY_MS       3000  /* between two looks at everything, */
-#define REPLICA_SURVEY_SOON_MS  200   /* after a change, */
+#define REPLICA_SURVEY_SOON_MS  200   /* ... when something has changed, */
+#define REPLICA_SURVEY_WITH_MS  20    /* this long after it, with what else has, */
 #define REPLICA_SURVEY_SHARE    50    /* and so many times what the last one took */
 #define REPLICA_HEAR_MS         30000 /* nodes nobody has heard of yet may still come */
 #define REPLICA_TOLD_MAX        32768 /* artefacts on their way into the log */
@@ -72,7 +73,7 @@ struct cluster_replicas {
     void (*closed)(void *arg);
 
     uv_timer_t survey_timer;
-    uint64_t survey_pause_ms;
+    uint64_t survey_pause_ms, surveyed_at_ms;
     uv_timer_t soon_timer; /* for what must not be done inside a step */
 
     struct sorted by_id, by_manifest, by_sandbox; /* struct catalogue_ref */
