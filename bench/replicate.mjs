@@ -12,6 +12,8 @@ import { finish, line, summary } from "./figures.mjs";
 
 const MOVED_BAR = 1.05;
 const STREAM_BAR = 0.9;
+const TRANSFER_BAR = 0.9; // of plain CURVE, in unpacked bytes
+const TRANSFER_MIB = "128";
 const STREAM_MIB = "128"; // per round and size of message
 const MIB = 1048576;
 const POLL_MS = 10;
@@ -20,13 +22,13 @@ const COUNTERS = ["fetched_bytes", "missing_bytes", "wire_bytes"];
 const { values: options } = parseArgs({
   options: {
     local: { type: "boolean" }, node: { type: "string", multiple: true, default: [] }, key: { type: "string" },
-    stream: { type: "string" }, rounds: { type: "string", default: "5" }, mib: { type: "string", default: "192" },
+    stream: { type: "string" }, transfer: { type: "string" }, rounds: { type: "string", default: "5" }, mib: { type: "string", default: "192" },
     check: { type: "boolean" }, json: { type: "string" },
   },
 });
 const rounds = Number(options.rounds);
 const mib = Number(options.mib);
-if (!(rounds >= 1) || !(mib >= 4) || !options.stream || (!options.local && (options.node.length !== 3 || !options.key))) {
+if (!(rounds >= 1) || !(mib >= 4) || !options.stream || !options.transfer || (!options.local && (options.node.length !== 3 || !options.key))) {
   console.error("usage: see bench/replicate, which calls this");
   process.exit(2);
 }
@@ -276,12 +278,13 @@ async function forks(nodes) {
   return times;
 }
 
-function stream() {
+/** What one of the programs that need no node has in its JSON. */
+function figuresOf(program, size) {
   const dir = mkdtempSync(join(tmpdir(), "bench-replicate-"));
   try {
-    const file = join(dir, "stream.json");
-    const run = spawnSync(options.stream, ["--mib", STREAM_MIB, "--json", file], { encoding: "utf8" });
-    if (run.status > 1 || run.status === null) throw new Error(`${options.stream}: ${run.stderr}`);
+    const file = join(dir, "figures.json");
+    const run = spawnSync(program, ["--mib", size, "--json", file], { encoding: "utf8" });
+    if (run.status > 1 || run.status === null) throw new Error(`${program}: ${run.stderr}`);
     return JSON.parse(readFileSync(file, "utf8"));
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -298,7 +301,7 @@ function compare(what, times) {
   return { ...all, ratio };
 }
 
-function report(mesh, copied, woken, forked) {
+function report({ mesh, fetched }, copied, woken, forked) {
   const verdict = (isMet) => (isMet ? "met" : "missed");
   const best = Math.max(...mesh.sizes.map((size) => size.plain_mib_s));
   console.log(line("checkpoint answered", copied.answered_ms, "ms"));
@@ -313,26 +316,30 @@ function report(mesh, copied, woken, forked) {
   const wake = compare("wake", woken);
   const fork = compare("fork", forked);
   console.log(`stream of the mesh: ${mesh.worst_ratio.toFixed(2)} of plain CURVE; bar: at least ${STREAM_BAR}: ${verdict(mesh.worst_ratio >= STREAM_BAR)}`);
+  console.log(`fetch of chunks, in turns: ${fetched.ratio.toFixed(2)} of plain CURVE; bar: at least ${TRANSFER_BAR}: ${verdict(fetched.ratio >= TRANSFER_BAR)}; ` +
+    `${fetched.ratio_stored.toFixed(2)} of CURVE and storing`);
   finish({
     bench: "replicate", local: Boolean(options.local), rounds, guest_mib: mib, copies: copied, bar_moved: MOVED_BAR,
     wake, fork, plain_curve_mib_s: best, stream_ratio: mesh.worst_ratio, bar_stream: STREAM_BAR,
-  }, moved <= MOVED_BAR && mesh.worst_ratio >= STREAM_BAR, options);
+    transfer: fetched, bar_transfer: TRANSFER_BAR,
+  }, moved <= MOVED_BAR && mesh.worst_ratio >= STREAM_BAR && fetched.ratio >= TRANSFER_BAR, options);
 }
 
-async function measure(mesh, nodes) {
+async function measure(links, nodes) {
   await nodes.learnNames();
   await nodes.unmark();
   const copied = await copies(nodes);
   const woken = await wakes(nodes);
   const forked = await forks(nodes);
-  report(mesh, copied, woken, forked);
+  report(links, copied, woken, forked);
 }
 
-const mesh = stream(); // blocks: before any connection is open
+// Both block: before any connection is open.
+const links = { mesh: figuresOf(options.stream, STREAM_MIB), fetched: figuresOf(options.transfer, TRANSFER_MIB) };
 if (!options.local) {
   const nodes = new Nodes(options.node.map((url) => new Node(url, options.key)));
   try {
-    await measure(mesh, nodes);
+    await measure(links, nodes);
   } finally {
     await nodes.unmark().catch(() => {});
   }
@@ -341,7 +348,7 @@ if (!options.local) {
   cluster.prepare = prepare;
   try {
     await cluster.start(3);
-    await measure(mesh, new Nodes(cluster.nodes.map((node) => new Node(node.url, cluster.key))));
+    await measure(links, new Nodes(cluster.nodes.map((node) => new Node(node.url, cluster.key))));
   } catch (error) {
     process.env.KEEP = "1"; // the logs of all nodes
     console.error(`${error.message} ${error.cause ?? ""} (logs: ${cluster.dir})`);
