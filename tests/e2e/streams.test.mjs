@@ -270,7 +270,7 @@ describe("streams", suite, () => {
     const done = await shoalOnTerminal(["exec", "-it", box.sandboxId, "--", "sh", "-c", "'read x; echo got-$x; exit 6'"], "this\n");
     assert.equal(done.code, 6, done.out);
     assert.match(done.out, /got-this/);
-    const stopped = await shoalOnTerminal(["exec", "-it", box.sandboxId, "--", "sh", "-c", "'echo up; sleep 600'"], "\u0003", "up");
+    const stopped = await shoalOnTerminal(["exec", "-it", box.sandboxId, "--", "sh", "-c", "'echo up; exec sleep 600'"], "\u0003", "up");
     assert.equal(stopped.code, 130, stopped.out);
     const left = await shoalOnTerminal(["exec", "-it", box.sandboxId, "'echo up; cat'"], "\u001d", "up");
     assert.equal(left.code, 0, left.out);
