@@ -23,7 +23,7 @@
 #define NODE_WEBSOCKET_QUEUE_COUNT 1024u
 #define NODE_WEBSOCKET_REASON_MAX  123 /* bytes of a close reason */
 #define NODE_WEBSOCKET_PING_MS     25000
-#define NODE_WEBSOCKET_SETTLE_MS   10
+#define NODE_WEBSOCKET_SETTLE_MS   25
 
 /* Status codes of a close (RFC 6455, 7.4.1). */
 #define NODE_WEBSOCKET_DONE      1000
