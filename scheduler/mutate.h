@@ -25,6 +25,7 @@ enum sched_mutation {
     SCHED_MUT_HOLD_STALE_LOG = 1u << 17,     /* hold: a restarted one believes its record */
     SCHED_MUT_HOLD_STONE_IGNORED = 1u << 18, /* hold: tombstones are not looked at */
     SCHED_MUT_HOLD_KEEPS_STALE = 1u << 19,   /* hold: a higher epoch does not end a sandbox */
+    SCHED_MUT_PROMISE_LOST = 1u << 20,       /* state: a removed holder has never been one */
 };
 
 #endif /* SHL_SCHEDULER_MUTATE_H */

@@ -106,6 +106,9 @@ void sched_checkpoints_forget_node(struct sched_apply *a, const struct shl_node_
         struct sched_checkpoint *row = (struct sched_checkpoint *)table->rows[i];
 
         if (drop_holder(row, node)) {
+            if (a->state->mutations & SCHED_MUT_PROMISE_LOST) {
+                row->had_copies = 0;
+            }
             row->index = a->index;
             sched_table_touch(table, row);
         }

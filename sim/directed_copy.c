@@ -286,6 +286,12 @@ static uint64_t holders_of(const struct sim_stage *s, uint64_t id, uint64_t coun
     return set;
 }
 
+static void until_durable(struct sim_stage *s, uint64_t id, uint64_t count)
+{
+    while (sim_check_known(&s->world->check, id)->durable < count && sim_world_step(s->world)) {
+    }
+}
+
 static void run_newest_silent(uint32_t mutation, FILE *trace, struct sim_result *ret)
 {
     struct sim_stage s;
@@ -320,13 +326,45 @@ static void run_newest_silent(uint32_t mutation, FILE *trace, struct sim_result 
     stage_finish(&s, ret);
 }
 
-/*- A node has an older point at hand when it becomes the owner: it goes on from the newest. */
+/*- The same, and the owner is removed: the other one's copy was promised all the same. */
 
-static void until_durable(struct sim_stage *s, uint64_t id, uint64_t count)
+static void run_newest_removed(uint32_t mutation, FILE *trace, struct sim_result *ret)
 {
-    while (sim_check_known(&s->world->check, id)->durable < count && sim_world_step(s->world)) {
+    struct sim_stage s;
+    bool tried = false;
+
+    stage_set_up(&s, 5, 0, 400, mutation, trace);
+    s.world->tuning.lease_ms = 3000;
+    s.world->tuning.grace_ms = 60000;
+    stage_wait(&s, 8); /* until all vote */
+    for (unsigned round = 0; round < 12 && !tried && !s.world->check.code; round++) {
+        uint64_t id = stage_call(&s, SIM_OP_CREATE, stage_leader(&s), 0, 1).sandbox;
+        uint64_t old = 0, set = 0;
+        int owner = -1;
+
+        until_durable(&s, id, 2);
+        owner = stage_keeper(&s, id);
+        set = holders_of(&s, id, 2);
+        old = holders_of(&s, id, 1);
+        tried = owner >= 0 && (old & ~set) && __builtin_popcountll(set) == 2 &&
+                !(set >> stage_leader(&s) & 1);
+        if (tried) {
+            sim_world_split(s.world, set, false);
+            stage_fault(&s, SIM_FAULT_REMOVE, (uint32_t)owner, 0);
+            stage_wait(&s, 15);
+            stage_must(&s, s.world->nodes[owner].removed, 21, "a silent node cannot be removed");
+            sim_world_join(s.world, set);
+            stage_wait(&s, 8);
+        } else {
+            (void)stage_call(&s, SIM_OP_KILL, stage_leader(&s), 0, id);
+            stage_wait(&s, 1);
+        }
     }
+    stage_must(&s, tried, 10, "the newest point was to be silent in this schedule");
+    stage_finish(&s, ret);
 }
+
+/*- A node has an older point at hand when it becomes the owner: it goes on from the newest. */
 
 static void run_old_copy(uint32_t mutation, FILE *trace, struct sim_result *ret)
 {
@@ -370,6 +408,9 @@ const struct sim_directed sim_directed_copy[] = {
     {"returns-with-data", "what a node still has when it returns is not copied again", run_returns},
     {"newest-silent", "a point that has copies is not passed over while their nodes are silent",
      run_newest_silent},
+    {"newest-removed",
+     "nobody goes on from an older point when of two nodes with the newest one is removed",
+     run_newest_removed},
     {"old-copy",
      "a sandbox that is taken over goes on from the newest point, not from the one at hand",
      run_old_copy},
