@@ -90,6 +90,12 @@ if (inside) describe("owners", suite, () => {
     const others = cluster.nodes.filter((node) => node !== owner);
     const holder = (await held(others[0])) ? others[0] : others[1];
     const third = others.find((node) => node !== holder);
+    // A majority knows that there are two copies; the one that is left alone must have heard of it, too.
+    await eventually("the holder knows it", async () => {
+      const text = await holder.metrics();
+      const value = (name) => Number(text.match(new RegExp(`^shoal_replica_${name} (\\d+)$`, "m"))?.[1]);
+      return value("entries") > 0 && value("entries") === value("full");
+    });
     owner.pause();
     third.pause(); // so that the copy can be made, and no claim is granted
     await eventually("its node is missed", () =>
