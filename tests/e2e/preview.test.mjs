@@ -177,6 +177,7 @@ describe("previews of a base sandbox", suite, () => {
       executablePath: process.env.SHOAL_CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
     try {
       const page = await browser.newPage();
+      page.setDefaultTimeout(120_000); // an emulated guest starts python3 slowly
       const listing = await page.goto(`http://${host(8000)}/`);
       assert.equal(listing.status(), 200);
       assert.equal((await page.textContent("body")).trim(), "hello from the sandbox");
