@@ -614,16 +614,33 @@ int node_image_where(struct node_call *call,
 
 /* ---- a snapshot is made ------------------------------------------------------------------ */
 
+/* The log was given the record twice, and answers for the second time. */
+static bool is_recorded(const struct request *r)
+{
+    struct node_router *router = r->call->server->router;
+    struct image_row image;
+    struct node_row row;
+    bool is_ours;
+
+    if (!router->ops->row(router, r->key, &row) || image_row_decode(row.value, &image) < 0) {
+        return false;
+    }
+    is_ours = strcmp(image.id, r->row.id) == 0 && image.status == r->row.status;
+    image_row_release(&image);
+    return is_ours;
+}
+
 static void on_recorded(void *arg, const struct node_order *outcome)
 {
     struct request *r = arg;
+    int code = outcome->code == SHL_ECONFLICT && is_recorded(r) ? 0 : outcome->code;
 
     if (r->row.status == IMAGE_FAILED) {
         fail(r, r->code, r->row.error); /* another node takes the name of a failed one */
-    } else if (outcome->code == SHL_ECONFLICT) {
+    } else if (code == SHL_ECONFLICT) {
         fail(r, SHL_ECONFLICT, "the snapshot was deleted while it was built");
-    } else if (outcome->code < 0) {
-        fail(r, outcome->code, outcome->msg);
+    } else if (code < 0) {
+        fail(r, code, outcome->msg);
     } else if (!r->is_async) {
         reply(r, 201, node_snapshot_json(r->call, name_of(r), &r->row));
     }

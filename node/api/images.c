@@ -469,8 +469,7 @@ static void on_claimed(void *arg, const struct node_order *outcome)
         finish(entry, -ECANCELED, "the node is shutting down");
         maybe_free(entry);
     } else if (outcome->code == SHL_ECONFLICT) {
-        entry->row.id[0] = '\0';
-        look_soon(entry, 0); /* somebody else was first */
+        look_soon(entry, 0); /* somebody else was first, or it was given to the log twice */
     } else if (outcome->code < 0) {
         finish(entry, outcome->code, outcome->msg);
     } else {

@@ -26,11 +26,28 @@ void node_row_job_end(struct node_row_job *job)
     node_server_unref(job->server);
 }
 
+/* The log was given the change twice when an answer of the scheduler was lost, and answers for the
+ * second time. No two changes of a row write the same: values hold ids, times or nonces. */
+static bool is_done(const struct node_row_job *job)
+{
+    struct node_router *router = job->server->router;
+    struct node_row row;
+
+    if (!router->ops->row(router, job->key, &row)) {
+        return job->is_delete;
+    }
+    return !job->is_delete && row.value.len == shl_buf_len(&job->value) &&
+           memcmp(row.value.base, shl_buf_data(&job->value), row.value.len) == 0;
+}
+
 static void on_changed(void *arg, const struct node_order *outcome)
 {
     struct node_row_job *job = arg;
 
-    if (outcome->code == SHL_ECONFLICT && ++job->tries < NODE_ROW_JOB_TRIES_MAX) {
+    if (outcome->code == SHL_ECONFLICT && is_done(job)) {
+        job->made++;
+        go_on(job);
+    } else if (outcome->code == SHL_ECONFLICT && ++job->tries < NODE_ROW_JOB_TRIES_MAX) {
         sync_rows(job);
     } else if (outcome->code < 0) {
         job->done(job, outcome->code, outcome->msg);

@@ -76,19 +76,35 @@ static void creation_free(struct creation *c)
 
 static void claim(struct creation *c, uint64_t expected);
 
-/* Somebody has the name: a failed one, or one whose node is lost, makes room. */
+/* The name is ours. */
+static void begin(struct creation *c, uint64_t revision)
+{
+    if (node_call_is_open(c->call)) {
+        node_image_snapshot(c->call, &c->manifest, c->key, &c->row, revision, c->is_async);
+    } else {
+        images_delete_row(c->call->server->images, c->key, revision);
+    }
+    creation_free(c);
+}
+
+/* Somebody has the name: a failed one, or one whose node is lost, makes room. It may be this very
+ * claim, which the log was given twice when an answer of the scheduler was lost. */
 static void on_taken(struct creation *c)
 {
     struct node_router *router = c->call->server->router;
     struct image_row image;
     struct node_row row;
 
-    if (!c->is_again && router->ops->row(router, c->key, &row) &&
-        image_row_decode(row.value, &image) == 0) {
-        bool is_free =
-            image.status == IMAGE_FAILED || node_images_is_stale(c->call->server, &image);
+    if (router->ops->row(router, c->key, &row) && image_row_decode(row.value, &image) == 0) {
+        bool is_ours = strcmp(image.id, c->row.id) == 0;
+        bool is_free = !c->is_again && (image.status == IMAGE_FAILED ||
+                                        node_images_is_stale(c->call->server, &image));
 
         image_row_release(&image);
+        if (is_ours) {
+            begin(c, row.revision);
+            return;
+        }
         if (is_free) {
             c->is_again = true;
             claim(c, row.revision);
@@ -107,13 +123,11 @@ static void on_claimed(void *arg, const struct node_order *outcome)
         on_taken(c);
         return;
     }
-    if (outcome->code < 0) {
-        node_call_fail(c->call, outcome->code, outcome->msg);
-    } else if (node_call_is_open(c->call)) {
-        node_image_snapshot(c->call, &c->manifest, c->key, &c->row, outcome->revision, c->is_async);
-    } else {
-        images_delete_row(c->call->server->images, c->key, outcome->revision);
+    if (outcome->code == 0) {
+        begin(c, outcome->revision);
+        return;
     }
+    node_call_fail(c->call, outcome->code, outcome->msg);
     creation_free(c);
 }
 

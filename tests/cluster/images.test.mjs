@@ -80,14 +80,14 @@ if (inside) describe("images", suite, () => {
   }, withMemory(1280, 768, 768)));
 
   it("ten sandboxes of one image go where there is room when it is built", withCluster(3, async (cluster) => {
-    // 4 on each node, or one builder
+    // 5 on each node, or one builder and one
     const answers = await Promise.all(Array.from({ length: 10 }, (_, i) => cluster.nodes[i % 3].call("POST", "/api/sandboxes",
       { image: { ...image, builderMemoryMB: 4096 } })));
     for (const { status, body } of answers) assert.equal(status, 201, JSON.stringify(body));
     assert.equal(new Set(answers.map(({ body }) => body.fromCheckpointId)).size, 1, "one build");
     assert.equal(new Set(answers.map(({ body }) => body.sandboxID)).size, 10);
     await removeAll(cluster);
-  }, withMemory(4400)));
+  }, withMemory(5500)));
 
   it("what one node built is found in the cache by the others, also at the same moment", withCluster(3, async (cluster) => {
     const first = await fromImage(cluster, cluster.nodes[0]);
@@ -139,11 +139,13 @@ if (inside) describe("images", suite, () => {
     await cluster.nodes[0].stop("SIGKILL");
     await Promise.all(building);
     for (const { name } of seen) {
+      let told;
       await eventually(`${name} is free, or stands for a whole image`, async () => {
         const reply = await make(cluster.nodes[1], name);
         const { body } = await cluster.nodes[2].call("GET", `/api/snapshots/${name}`);
+        told = JSON.stringify([reply.status, reply.body, body]);
         return reply.status === 201 || (reply.status === 409 && body.status === "ready");
-      });
+      }).catch((error) => assert.fail(`${error.message}: ${told}`));
     }
     let last;
     await eventually("nothing is half", async () => {

@@ -884,6 +884,38 @@ static void test_snapshots_deleted_through_another_node(void **state)
     router->ops = slow.ops;
 }
 
+/* The answer to each change is lost, and it is given to the log once more. */
+static int twice(struct node_router *router,
+                 const struct node_row_change *change,
+                 struct node_order *ret,
+                 node_order_cb cb,
+                 void *arg)
+{
+    (void)slow.ops->row_change(router, change, ret, cb, arg);
+    return slow.ops->row_change(router, change, ret, cb, arg);
+}
+
+static void test_snapshots_changes_that_the_log_is_given_twice(void **state)
+{
+    struct node_router *router = fix->server->router;
+    json_t *json;
+
+    (void)state;
+    memset(&slow, 0, sizeof(slow));
+    slow.ops = router->ops;
+    slow.slow_ops = *router->ops;
+    slow.slow_ops.row_change = twice;
+    router->ops = &slow.slow_ops;
+    json = call(201, "POST /api/snapshots", "{\"name\":\"again\",\"image\":" RUN("\"true\"") "}");
+    assert_string_equal(text_of(json, "status"), "ready");
+    json_decref(json);
+    json_decref(call(200, "GET /api/snapshots/again", NULL));
+    call_fails(409, "already exists", "POST /api/snapshots",
+               "{\"name\":\"again\",\"image\":" RUN("\"true\"") "}");
+    assert_int_equal(builders(), 2);
+    router->ops = slow.ops;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -905,6 +937,7 @@ int main(void)
         TEST(test_snapshots_a_failed_one_frees_its_name),
         TEST(test_snapshots_bad_requests),
         TEST(test_snapshots_deleted_through_another_node),
+        TEST(test_snapshots_changes_that_the_log_is_given_twice),
         TEST(test_snapshots_async),
         TEST(test_images_a_builder_without_room),
         TEST(test_images_the_node_is_cordoned_meanwhile),

@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "node/api/router.h"
 #include "node/api/secret_push.h"
+#include "node/api/server_private.h"
 #include "node/secret/row.h"
 #include "tests/node/api/fixture.h"
 
@@ -476,12 +478,43 @@ static void test_forks_resolve_anew_and_layer_stores(void **state)
     assert_false(fixture_policy(fork->id)->is_open);
 }
 
+static const struct node_router_ops *real_ops;
+
+/* The answer to each change is lost, and it is given to the log once more. */
+static int twice(struct node_router *router,
+                 const struct node_row_change *change,
+                 struct node_order *ret,
+                 node_order_cb cb,
+                 void *arg)
+{
+    (void)real_ops->row_change(router, change, ret, cb, arg);
+    return real_ops->row_change(router, change, ret, cb, arg);
+}
+
+static void test_changes_that_the_log_is_given_twice(void **state)
+{
+    struct node_router *router = fix->server->router;
+    struct node_router_ops ops = *router->ops;
+    char id[NODE_STORE_ID_SIZE];
+
+    (void)state;
+    real_ops = router->ops;
+    ops.row_change = twice;
+    router->ops = &ops;
+    make_store("{\"name\":\"one\"}", id);
+    json_decref(list("GET /api/secret-stores", 1));
+    json_decref(call(204, at("DELETE", id, ""), NULL));
+    json_decref(list("GET /api/secret-stores", 0));
+    router->ops = real_ops;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_stores_are_made_listed_changed_deleted),
         TEST(test_store_names_are_taken_once),
+        TEST(test_changes_that_the_log_is_given_twice),
         TEST(test_secrets_are_set_listed_deleted_never_shown),
         TEST(test_bad_input_is_refused_with_a_reason),
         TEST(test_limits_of_stores_are_named),
