@@ -107,7 +107,7 @@ static void sync_rows(struct node_row_job *job)
 void node_row_job_begin(struct node_row_job *job)
 {
     if (!job->server->router->ops->row_change) {
-        job->done(job, -ENOSYS, "this node keeps no secret stores");
+        job->done(job, -ENOSYS, "this node keeps no rows of the API");
         return;
     }
     sync_rows(job);

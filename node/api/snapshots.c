@@ -9,6 +9,7 @@
 #include "node/api/images_private.h"
 #include "node/api/params.h"
 #include "node/api/router.h"
+#include "node/api/row_job.h"
 #include "node/api/server_private.h"
 
 #define LIST_MAX 5000
@@ -238,34 +239,21 @@ static bool on_row(void *arg, const struct node_row *row)
     return json_array_size(listing->array) < LIST_MAX;
 }
 
-static void on_list_synced(void *arg, const struct node_order *outcome)
+static void reply_list(struct node_call *call)
 {
-    struct node_call *call = arg;
     struct node_router *router = call->server->router;
     struct listing listing = {.call = call, .array = json_array()};
     char prefix[IMAGE_ROW_KEY_SIZE];
 
-    (void)outcome; /* without a scheduler: what this node knows */
-    if (node_call_is_open(call)) {
-        image_row_snapshot_key(prefix, call->caller.org, "");
-        listing.prefix_len = strlen(prefix);
-        router->ops->rows(router, prefix, on_row, &listing);
-        node_call_reply_json(call, 200, listing.array);
-    } else {
-        json_decref(listing.array);
-    }
-    node_call_unref(call);
+    image_row_snapshot_key(prefix, call->caller.org, "");
+    listing.prefix_len = strlen(prefix);
+    router->ops->rows(router, prefix, on_row, &listing);
+    node_call_reply_json(call, 200, listing.array);
 }
 
 void node_handle_snapshot_list(struct node_call *call)
 {
-    struct node_router *router = call->server->router;
-    struct node_order outcome;
-
-    (void)node_call_ref(call);
-    if (router->ops->row_sync(router, &outcome, on_list_synced, call) > 0) {
-        on_list_synced(call, &outcome);
-    }
+    node_row_read(call, reply_list);
 }
 
 /* ---- get and delete ------------------------------------------------------------------- */
@@ -295,33 +283,24 @@ static void not_found(struct node_call *call)
     node_call_failf(call, SHL_ENOTFOUND, "snapshot \"%.128s\" not found", call->id);
 }
 
-static void on_get_synced(void *arg, const struct node_order *outcome)
+static void reply_snapshot(struct node_call *call)
 {
-    struct node_call *call = arg;
     char key[IMAGE_ROW_KEY_SIZE];
     struct image_row row;
     uint64_t revision;
 
-    (void)outcome; /* without a scheduler: what this node knows */
-    if (node_call_is_open(call) && find(call, key, &row, &revision)) {
-        node_call_reply_json(call, 200, node_snapshot_json(call, call->id, &row));
-        image_row_release(&row);
-    } else if (node_call_is_open(call)) {
+    if (!find(call, key, &row, &revision)) {
         not_found(call);
+        return;
     }
-    node_call_unref(call);
+    node_call_reply_json(call, 200, node_snapshot_json(call, call->id, &row));
+    image_row_release(&row);
 }
 
 /* Also when it is known here: another node may have been told to delete it a moment ago. */
 void node_handle_snapshot_get(struct node_call *call)
 {
-    struct node_router *router = call->server->router;
-    struct node_order outcome;
-
-    (void)node_call_ref(call);
-    if (router->ops->row_sync(router, &outcome, on_get_synced, call) > 0) {
-        on_get_synced(call, &outcome);
-    }
+    node_row_read(call, reply_snapshot);
 }
 
 static void on_deleted(void *arg, const struct node_order *outcome)
